@@ -1,0 +1,69 @@
+"""API keys, and what they may do on which cluster. They live in the control database."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+ALL_CLUSTERS = "*"
+
+
+class Role(models.TextChoices):
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
+class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+    def valid(self) -> ApiKeyQuerySet:
+        """Keys that are neither revoked nor expired."""
+        return self.filter(
+            Q(expires_at=None) | Q(expires_at__gt=Now()), revoked_at=None
+        )
+
+    def revoke(self) -> int:
+        """Refuse these keys from now on."""
+        return self.filter(revoked_at=None).update(revoked_at=Now())
+
+
+class ApiKey(models.Model):
+    """A named caller. Only a SHA-256 of the secret is kept: it holds 256 random bits, so no salt."""
+
+    id = models.BigAutoField(primary_key=True)
+    name = models.CharField(max_length=100, unique=True)
+    public_id = models.CharField(max_length=16, unique=True)
+    digest = models.BinaryField()
+    created_at = models.DateTimeField(db_default=Now())
+    expires_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+
+    objects: ClassVar[models.Manager[ApiKey]] = ApiKeyQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        verbose_name = "API key"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class RoleBinding(models.Model):
+    """The role of a key on one cluster, or on all of them (`*`), with grants for kinds of work."""
+
+    id = models.BigAutoField(primary_key=True)
+    api_key = models.ForeignKey(ApiKey, on_delete=models.CASCADE, related_name="role_bindings")
+    cluster_id = models.CharField(max_length=25)
+    role = models.CharField(max_length=8, choices=Role)
+    # Kinds that run foreign programs, such as `shell`; in no role, granted one by one.
+    granted_kinds = models.JSONField(default=list)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(name="role_once_per_cluster", fields=["api_key", "cluster_id"]),
+            models.CheckConstraint(name="role_known", condition=Q(role__in=Role.values)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.role} on {self.cluster_id}"

@@ -1,0 +1,80 @@
+"""Database settings from addresses: limits on every connection, safe SQLite pragmas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+
+# Seconds and milliseconds; one hung call must not hold a process for ever.
+CONNECT_TIMEOUT = 5
+POSTGRES_LIMITS = {
+    "statement_timeout": "5s",
+    "lock_timeout": "2s",
+    "idle_in_transaction_session_timeout": "15s",
+    "jit": "off",  # our statements run for microseconds; compiling one takes longer than all of them
+}
+KEEPALIVES = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 10_000,
+}
+SQLITE_PRAGMAS = """
+PRAGMA journal_mode=WAL;
+PRAGMA synchronous=FULL;
+PRAGMA foreign_keys=ON;
+PRAGMA journal_size_limit=67108864;
+"""
+EMPTY = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+
+
+def database_settings(
+    where: str, url: str, *, is_pooled: bool, problems: list[str]
+) -> dict[str, Any]:
+    """One entry of Django's DATABASES. The address is never quoted in a problem: it holds a password."""
+    try:
+        parsed: dict[str, Any] = dict(dj_database_url.parse(url))
+    except Exception as error:
+        problems.append(f"{where}: not a database address ({type(error).__name__})")
+        return dict(EMPTY)
+    engine = parsed["ENGINE"].rpartition(".")[2]
+    if engine == "postgresql":
+        return _postgresql(parsed, is_pooled)
+    if engine == "sqlite3":
+        return _sqlite(where, parsed, problems)
+    problems.append(f"{where}: {engine} is not supported; use postgresql:// or sqlite://")
+    return dict(EMPTY)
+
+
+def _postgresql(parsed: dict[str, Any], is_pooled: bool) -> dict[str, Any]:
+    options: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT, **KEEPALIVES}
+    if not is_pooled:
+        # A pooler in transaction mode refuses start-up options; there the role carries the limits.
+        options["options"] = " ".join(f"-c {k}={v}" for k, v in POSTGRES_LIMITS.items())
+    options.update(parsed.get("OPTIONS", {}))
+    return {
+        **parsed,
+        "OPTIONS": options,
+        "CONN_MAX_AGE": None,
+        "CONN_HEALTH_CHECKS": True,
+        "DISABLE_SERVER_SIDE_CURSORS": is_pooled,
+    }
+
+
+def _sqlite(where: str, parsed: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+    name = str(parsed["NAME"])
+    if not name or name == ":memory:":
+        problems.append(f"{where}: an SQLite database needs a file; several processes share it")
+        return dict(EMPTY)
+    if not Path(name).is_absolute():
+        parsed["NAME"] = str(Path(name).resolve())
+    parsed["OPTIONS"] = {
+        "timeout": 10,
+        "transaction_mode": "IMMEDIATE",
+        "init_command": SQLITE_PRAGMAS,
+        **parsed.get("OPTIONS", {}),
+    }
+    return {**parsed, "CONN_MAX_AGE": None}

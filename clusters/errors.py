@@ -1,0 +1,9 @@
+"""What can go wrong between a caller and a cluster."""
+
+
+class ClusterNotBound(RuntimeError):
+    """A cluster's data was asked for while no cluster was bound; there is no default to fall back to."""
+
+
+class UnknownCluster(LookupError):
+    """No cluster with this id is configured."""

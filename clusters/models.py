@@ -1,0 +1,112 @@
+"""What each cluster's own database knows about the cluster: its nodes and its persisted settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from django.db import models
+from django.db.models.functions import Now
+from uuid_utils.compat import uuid7
+
+from clusters.binding import current_cluster
+from clusters.policy import ClusterPolicy, effective
+
+
+class NodeStatus(models.TextChoices):
+    LIVE = "live"
+    DRAINING = "draining"  # takes nothing new, finishes what it holds
+    CLOSED = "closed"  # ended by itself
+    DEAD = "dead"  # its lease ran out; for ever
+
+
+ALIVE = (NodeStatus.LIVE, NodeStatus.DRAINING)
+
+
+class NodeQuerySet(models.QuerySet["Node"]):
+    def alive(self) -> NodeQuerySet:
+        """Nodes that may hold work: neither closed nor dead."""
+        return self.filter(status__in=ALIVE)
+
+    def overdue(self) -> NodeQuerySet:
+        """Nodes whose lease is over by the database's clock, though nobody has said so yet."""
+        return self.alive().filter(lease_until__lt=Now())
+
+    def order_drain(self) -> int:
+        """Ask nodes to take nothing new; they learn of it with their next heartbeat."""
+        return self.alive().filter(drain_requested_at=None).update(drain_requested_at=Now())
+
+
+class Node(models.Model):
+    """One start of one worker process. The id is random: a restarted host is a new node."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    host = models.CharField(max_length=255)
+    pid = models.PositiveIntegerField()
+    version = models.CharField(max_length=40)
+    status = models.CharField(max_length=10, choices=NodeStatus, default=NodeStatus.LIVE)
+    queues = models.JSONField(null=True)  # null: every queue
+    kinds = models.JSONField(default=list)
+    types = models.JSONField(default=list)
+    concurrency = models.PositiveSmallIntegerField()
+    running_jobs = models.PositiveIntegerField(default=0)
+    cpu_percent = models.FloatField(null=True)
+    memory_bytes = models.BigIntegerField(null=True)
+    clock_skew_seconds = models.FloatField(null=True)
+    started_at = models.DateTimeField(db_default=Now())
+    heartbeat_at = models.DateTimeField(db_default=Now())
+    lease_until = models.DateTimeField()
+    drain_requested_at = models.DateTimeField(null=True)
+    closed_at = models.DateTimeField(null=True)
+
+    objects: ClassVar[models.Manager[Node]] = NodeQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        db_table = "node"
+        constraints = [
+            models.CheckConstraint(
+                name="node_status_known", condition=models.Q(status__in=NodeStatus.values)
+            ),
+            models.CheckConstraint(
+                name="node_closed_at_tells_the_end",
+                condition=models.Q(status__in=ALIVE, closed_at=None)
+                | (~models.Q(status__in=ALIVE) & models.Q(closed_at__isnull=False)),
+            ),
+        ]
+        indexes = [
+            # rescue: nodes whose lease is over
+            models.Index(
+                name="node_lease", fields=["lease_until"], condition=models.Q(status__in=ALIVE)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.pid}"
+
+
+class ClusterSettingQuerySet(models.QuerySet["ClusterSetting"]):
+    def policy(self) -> ClusterPolicy:
+        """The effective settings: explicit here, else persisted, else the default."""
+        persisted = dict(self.values_list("name", "value"))
+        return effective(persisted, current_cluster().explicit_settings)
+
+    def persist(self, values: Mapping[str, Any], *, by: str) -> None:
+        """Write the given settings and leave all others as they are."""
+        for name, value in values.items():
+            if not self.filter(name=name, value=value).exists():
+                self.update_or_create(name=name, defaults={"value": value, "updated_by": by})
+
+
+class ClusterSetting(models.Model):
+    name = models.CharField(max_length=60, primary_key=True)
+    value = models.JSONField()
+    updated_at = models.DateTimeField(auto_now=True)
+    updated_by = models.CharField(max_length=200)
+
+    objects: ClassVar[models.Manager[ClusterSetting]] = ClusterSettingQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        db_table = "cluster_setting"
+
+    def __str__(self) -> str:
+        return f"{self.name} = {self.value}"

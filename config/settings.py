@@ -1,0 +1,232 @@
+"""All settings. Each of ours is an environment variable ``YARDMASTER_…`` with a default; see README."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from pathlib import Path
+from typing import Any
+
+import structlog
+from django.core.exceptions import ImproperlyConfigured
+
+from clusters.databases import database_settings
+from clusters.registry import read_clusters
+from clusters.routers import CONTROL, ClusterRouter, ControlRouter
+from config.env import Environment
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VERSION = "0.1.0"
+
+env = Environment()
+
+# -- Where things are ------------------------------------------------------------------------------
+# Files this installation owns: embedded databases, keys made by `manage.py up`.
+HOME = Path(env.text("YARDMASTER_HOME", str(BASE_DIR / "var"))).resolve()
+# Path below which the native API answers.
+BASE_PATH = "/" + env.text("YARDMASTER_BASE_PATH", "/jm-api").strip("/")
+# Behind a pooler in transaction mode: no start-up options, prepared statements or cursors.
+DB_POOLED = env.boolean("YARDMASTER_DB_POOLED", False)
+# Clusters: `id=url,id=url`, and a TOML file with per-cluster settings.
+CLUSTERS = read_clusters(
+    env.text("YARDMASTER_CLUSTERS"), env.text("YARDMASTER_CONFIG"), env.problems
+)
+if not CLUSTERS and not env.problems:
+    CLUSTERS = read_clusters(f"main=sqlite:///{HOME}/main.sqlite3", "", env.problems)
+
+DATABASES: dict[str, Any] = {
+    CONTROL: database_settings(
+        "YARDMASTER_DATABASE_URL",
+        env.text("YARDMASTER_DATABASE_URL", f"sqlite:///{HOME}/control.sqlite3"),
+        is_pooled=DB_POOLED,
+        problems=env.problems,
+    ),
+    **{
+        cluster.alias: database_settings(
+            f"cluster {cluster.id!r}",
+            cluster.database_url,
+            is_pooled=DB_POOLED,
+            problems=env.problems,
+        )
+        for cluster in CLUSTERS.values()
+    },
+}
+DATABASE_ROUTERS = [*(ClusterRouter(cluster_id) for cluster_id in CLUSTERS), ControlRouter()]
+
+# -- Security --------------------------------------------------------------------------------------
+DEBUG = env.boolean("YARDMASTER_DEBUG", False)
+_key_file = HOME / "secret-key"
+_secret_key = env.text("YARDMASTER_SECRET_KEY")
+if not _secret_key and _key_file.exists():
+    _secret_key = _key_file.read_text().strip()
+# Without a kept key sessions and cursors die with the process; `serve` refuses to start like that.
+SECRET_KEY_IS_EPHEMERAL = not _secret_key
+SECRET_KEY = _secret_key or secrets.token_urlsafe(48)
+ALLOWED_HOSTS = env.words("YARDMASTER_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+# True where a proxy or gunicorn itself ends TLS: secure cookies and HSTS.
+USE_TLS = env.boolean("YARDMASTER_TLS", False)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = USE_TLS
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SECURE_HSTS_SECONDS = 31_536_000 if USE_TLS else 0
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "no-referrer"
+X_FRAME_OPTIONS = "DENY"
+LOGIN_URL = "/admin/login/"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+# Largest request body, in bytes; the bulk enqueue has its own limit.
+MAX_BODY_BYTES = env.integer("YARDMASTER_MAX_BODY", 524_288, minimum=1024, maximum=64 << 20)
+MAX_BULK_BODY_BYTES = 16 << 20
+DATA_UPLOAD_MAX_MEMORY_SIZE = None  # our own parser counts the bytes; see jobs/api/parsers.py
+# Header that carries an API key.
+API_KEY_HEADER = env.text("YARDMASTER_API_KEY_HEADER", "x-api-key")
+
+# -- Work ------------------------------------------------------------------------------------------
+# Modules that register handlers with @job, imported by worker nodes only.
+HANDLERS = env.words("YARDMASTER_HANDLERS")
+# Kinds of work this host's nodes run; `shell` is off unless named here or by `worker --enable-shell`.
+WORKER_KINDS = env.words("YARDMASTER_WORKER_KINDS", "python,http")
+# Addresses `http` jobs may reach although they are not public: `host:port`, `10.0.0.0/8`, `10.0.0.0/8:8000`.
+HTTP_ALLOW = env.words("YARDMASTER_HTTP_ALLOW")
+# Ports `http` jobs may reach on public addresses.
+HTTP_PORTS = env.words("YARDMASTER_HTTP_PORTS", "80,443")
+# Operating-system user of `shell` jobs when the node runs as root.
+SHELL_USER = env.text("YARDMASTER_SHELL_USER", "nobody")
+# Wake idle nodes with PostgreSQL's NOTIFY; polling stays the truth.
+NOTIFY = env.boolean("YARDMASTER_NOTIFY", True)
+
+# -- Django ----------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "clusters",
+    "authn",
+    "jobs",
+]
+MIDDLEWARE = [
+    "config.middleware.RequestIdMiddleware",
+    "config.middleware.SecurityHeadersMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    # Lazy: below the API nobody asks for a session, so no cookie is ever read there.
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+ROOT_URLCONF = "config.urls"
+APPEND_SLASH = False
+WSGI_APPLICATION = "config.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LANGUAGE_CODE = "en-us"
+USE_I18N = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+STATIC_URL = "/static/"
+STATIC_ROOT = HOME / "static"
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = False
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["authn.authentication.ApiKeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["authn.permissions.RolePermission"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["jobs.api.parsers.StrictJSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "config.problems.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+    "UNICODE_JSON": True,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Yardmaster",
+    "DESCRIPTION": "Background jobs on many clusters: enqueue, watch, cancel, retry.",
+    "VERSION": VERSION,
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {"persistAuthorization": False, "displayRequestDuration": True},
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SCHEMA_PATH_PREFIX": BASE_PATH,
+    "ENUM_NAME_OVERRIDES": {},
+    "APPEND_COMPONENTS": {
+        "securitySchemes": {
+            "ApiKey": {"type": "apiKey", "in": "header", "name": API_KEY_HEADER},
+            "Bearer": {"type": "http", "scheme": "bearer", "description": "An API key as a token."},
+        }
+    },
+    "SECURITY": [{"ApiKey": []}, {"Bearer": []}],
+}
+
+# -- Logs: one JSON object a line, control characters escaped; readable lines on a terminal --------
+LOG_LEVEL = env.choice("YARDMASTER_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
+_shared_processors: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "lines": {
+            "()": structlog.stdlib.ProcessorFormatter,
+            "foreign_pre_chain": _shared_processors,
+            "processors": [
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                structlog.dev.ConsoleRenderer(colors=True)
+                if sys.stderr.isatty()
+                else structlog.processors.JSONRenderer(),
+            ],
+        }
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines"}},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    "loggers": {
+        # Refusals are answers, not events; the reply already says why.
+        "django.request": {"level": "ERROR"},
+        "django.security": {"level": "ERROR"},
+    },
+}
+structlog.configure(
+    processors=[
+        *_shared_processors,
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    cache_logger_on_first_use=True,
+)
+
+if not API_KEY_HEADER.replace("-", "").isalnum():
+    env.problems.append("YARDMASTER_API_KEY_HEADER: not a header name")
+if env.problems:
+    raise ImproperlyConfigured(
+        "Yardmaster cannot start, its configuration is wrong:\n"
+        + "\n".join(f"  - {problem}" for problem in env.problems)
+    )

@@ -1,0 +1,81 @@
+"""What can go wrong with jobs, in our own words. Surfaces translate; nothing here knows HTTP."""
+
+from __future__ import annotations
+
+
+class JobError(Exception):
+    """A request about jobs that cannot be met. ``code`` is stable, ``field`` names what is wrong."""
+
+    code = "job_error"
+
+    def __init__(self, message: str = "", *, field: str | None = None) -> None:
+        super().__init__(message or (self.__doc__ or "").strip())
+        self.field = field
+        # Which of several jobs in one call is meant.
+        self.index: int | None = None
+
+
+class JobNotFound(JobError):
+    """There is no such job."""
+
+    code = "not_found"
+
+
+class QueueNotFound(JobError):
+    """There is no such queue."""
+
+    code = "not_found"
+
+
+class NodeNotFound(JobError):
+    """There is no such node."""
+
+    code = "not_found"
+
+
+class InvalidTransition(JobError):
+    """The job's state does not allow this."""
+
+    code = "invalid_transition"
+
+
+class InvalidJob(JobError):
+    """The job cannot be accepted as it is."""
+
+    code = "invalid"
+
+
+class UnknownQueue(InvalidJob):
+    """The queue does not exist; create it first."""
+
+    code = "unknown_queue"
+
+
+class PayloadTooLarge(InvalidJob):
+    """The payload is larger than the cluster allows."""
+
+    code = "payload_too_large"
+
+
+class KindNotGranted(JobError):
+    """Jobs of this kind need a grant of their own."""
+
+    code = "kind_not_granted"
+
+
+class DuplicateJob(JobError):
+    """A job with this id exists and differs from this one."""
+
+    code = "duplicate_job"
+
+
+class DuplicateQueue(JobError):
+    """A queue with this name exists."""
+
+    code = "duplicate_queue"
+
+
+class Conflict(JobError):
+    """Somebody else changed this, or is doing so now."""
+
+    code = "conflict"

@@ -1,0 +1,116 @@
+"""The kinds of work, one module each.
+
+A kind says in which pool of a node its jobs run and checks a payload when a job is enqueued. It runs
+one attempt and returns an ``Outcome``; it writes no state, knows no database and decides nothing about
+retries. To add a kind: write the module, name it in ``KINDS``, add its tests.
+
+Pools: ``process`` jobs run one at a time in a child each; ``io`` jobs share one asyncio child, where
+``run(assignment, output)`` is a coroutine that is cancelled to stop it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol
+
+from jobs.errors import InvalidJob
+
+PROCESS, IO = "process", "io"
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One attempt as a child sees it. ``seq`` numbers the jobs a child was given."""
+
+    seq: int
+    id: str
+    fence: int
+    kind: str
+    type: str
+    queue: str
+    attempt: int
+    max_attempts: int
+    timeout_seconds: float
+    grace_seconds: float
+    payload: Any
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a called program or system may use to refuse a stale or second call."""
+        return {
+            "JOB_ID": self.id,
+            "JOB_FENCE": str(self.fence),
+            "JOB_ATTEMPT": str(self.attempt),
+            "IDEMPOTENCY_KEY": self.id,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended, as the executor saw it.
+
+    ``result`` is a JSON value kept with the job. ``is_permanent`` means that another attempt cannot
+    help; ``effect_unknown`` that the work may or may not have happened.
+    """
+
+    ok: bool
+    result: Any = None
+    error: str | None = None
+    error_type: str | None = None
+    is_permanent: bool = False
+    retry_after_seconds: float | None = None
+    effect_unknown: bool = False
+
+
+class Output(Protocol):
+    """Where an attempt's output goes; bounded and cleaned before it is sent anywhere."""
+
+    def write(self, stream: str, text: str, level: str | None = None) -> None:
+        """Add text to ``stdout``, ``stderr`` or ``log``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    name: str
+    pool: str
+    # Raises InvalidJob, naming the field, when no node could ever run this payload.
+    validate: Callable[[Any], None]
+    # Runs programs or reaches places that a role alone does not entitle to.
+    needs_grant: bool = False
+
+    @property
+    def executor(self) -> Any:
+        """The module that runs this kind; imported late, where it runs."""
+        return import_module(f"jobs.executors.{self.name}")
+
+
+def _http(payload: Any) -> None:
+    from jobs.executors.http_request import validate
+
+    validate(payload)
+
+
+def _shell(payload: Any) -> None:
+    from jobs.executors.shell_command import validate
+
+    validate(payload)
+
+
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind("python", PROCESS, lambda payload: None),
+        Kind("http", IO, _http),
+        Kind("shell", IO, _shell, needs_grant=True),
+    )
+}
+
+
+def get_kind(name: str) -> Kind:
+    try:
+        return KINDS[name]
+    except KeyError:
+        known = ", ".join(sorted(KINDS))
+        raise InvalidJob(f"unknown kind {name[:40]!r}; known are {known}", field="kind") from None

@@ -1,0 +1,85 @@
+"""The states of a job and the moves between them.
+
+            (dependencies)                 (due)                   (claim)
+ enqueue -> blocked ------> scheduled --------------> ready ------------------> running -> succeeded
+                 |              ^                       ^                         | | |
+                 |              | retry later           | children done           | | +--> failed
+                 v              +-----------------------+------------- waiting <--+ +----> cancelled
+              skipped/failed (rule)                                  (steps)
+
+`blocked` waits for other jobs, `scheduled` is not due yet, `ready` may be claimed, `running` is held
+by one node under one fence, `waiting` is a job whose steps run. The other four are final. A person
+may bring `failed`, `cancelled` and `skipped` jobs back to `ready`; nothing else leaves a final state.
+"""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class State(models.TextChoices):
+    BLOCKED = "blocked"
+    SCHEDULED = "scheduled"
+    READY = "ready"
+    RUNNING = "running"
+    WAITING = "waiting"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+
+FINAL = (State.SUCCEEDED, State.FAILED, State.CANCELLED, State.SKIPPED)
+# Not started, so a cancel needs nobody's consent.
+UNSTARTED = (State.BLOCKED, State.SCHEDULED, State.READY)
+RETRYABLE_FROM = (State.FAILED, State.CANCELLED, State.SKIPPED)
+
+MOVES: dict[State, tuple[State, ...]] = {
+    State.BLOCKED: (State.SCHEDULED, State.READY, State.SKIPPED, State.FAILED, State.CANCELLED),
+    State.SCHEDULED: (State.READY, State.CANCELLED, State.FAILED),
+    State.READY: (State.RUNNING, State.CANCELLED, State.FAILED),
+    State.RUNNING: (
+        State.SUCCEEDED,
+        State.FAILED,
+        State.CANCELLED,
+        State.SCHEDULED,  # retry later, lost
+        State.READY,  # handed back unstarted, released by a drain
+        State.WAITING,
+    ),
+    State.WAITING: (State.READY, State.SUCCEEDED, State.FAILED, State.CANCELLED),
+    State.SUCCEEDED: (),
+    State.FAILED: (State.READY,),
+    State.CANCELLED: (State.READY,),
+    State.SKIPPED: (State.READY,),
+}
+
+
+class Reason(models.TextChoices):
+    """Why a job failed."""
+
+    ERROR = "error"  # the work failed, for good or on its last attempt
+    TIMEOUT = "timeout"  # it ran out of time and is dead, no attempt left
+    LOST = "lost"  # the node or child that ran it is gone
+    EXPIRED = "expired"  # not started in time
+    DEPENDENCY = "dependency"  # a job it waited for failed
+    POISONED = "poisoned"  # it took its process down too often
+    BAD_DEFINITION = "bad_definition"  # it can never run
+
+
+class Outcome(models.TextChoices):
+    """How one attempt ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    RELEASED = "released"  # stopped by its node, which asks for another attempt
+
+
+class OnLost(models.TextChoices):
+    """What follows when the node or the child that ran a job is gone."""
+
+    RETRY = "retry"
+    FAIL = "fail"
+    HOLD = "hold"  # fail, and wait for a person
