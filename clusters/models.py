@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -110,3 +111,23 @@ class ClusterSetting(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} = {self.value}"
+
+
+# How long a process may go on with settings that somebody has changed meanwhile, in seconds.
+POLICY_MAX_AGE = 5.0
+_policies: dict[str, tuple[float, ClusterPolicy]] = {}
+
+
+def current_policy() -> ClusterPolicy:
+    """The effective settings of the bound cluster, at most ``POLICY_MAX_AGE`` old."""
+    cluster_id = current_cluster().id
+    read_at, policy = _policies.get(cluster_id, (0.0, None))
+    if policy is None or time.monotonic() - read_at > POLICY_MAX_AGE:
+        policy = ClusterSetting.objects.all().policy()  # type: ignore[attr-defined]
+        _policies[cluster_id] = (time.monotonic(), policy)
+    return policy
+
+
+def forget_policies() -> None:
+    """Read the settings anew at the next question."""
+    _policies.clear()

@@ -1,0 +1,43 @@
+"""Wake-ups for idle nodes. A hint may be lost, doubled or late: polling is the truth.
+
+NOTIFY takes a database-wide lock when its transaction commits, so it is sent after the enqueue's own
+commit and at most fifty times a second per process and queue. What is left unsaid in between is found
+by the poll that follows a node's wake-up.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from django.conf import settings
+from django.db import DatabaseError, connections, transaction
+
+from jobs.engine.clock import countdown
+
+logger = logging.getLogger(__name__)
+
+CHANNEL = "yardmaster_ready"
+QUIET_SECONDS = 0.02
+_last_sent: dict[tuple[str, str], float] = {}
+
+
+def hint_ready(alias: str, queues: set[str]) -> None:
+    """After the running transaction commits, tell nodes that these queues have ready jobs."""
+    if connections[alias].vendor == "postgresql" and settings.NOTIFY:
+        transaction.on_commit(lambda: _notify(alias, queues), using=alias)
+
+
+def _notify(alias: str, queues: set[str]) -> None:
+    now = countdown()
+    due = [q for q in queues if now - _last_sent.get((alias, q), -1.0) >= QUIET_SECONDS]
+    if not due:
+        return
+    if len(_last_sent) > 10_000:
+        _last_sent.clear()
+    _last_sent.update({(alias, queue): now for queue in due})
+    try:
+        with connections[alias].cursor() as cursor:
+            cursor.execute("SELECT pg_notify(%s, q) FROM unnest(%s::text[]) AS q", [CHANNEL, due])
+    except DatabaseError:
+        # The jobs are committed and will be found; the caller must not be told otherwise.
+        logger.warning("a wake-up could not be sent", exc_info=True)

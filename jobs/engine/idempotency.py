@@ -1,0 +1,76 @@
+"""Answer a repeated request with the first reply, and let its effect happen once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.db import OperationalError, transaction
+from django.db.models.functions import Now
+
+from jobs.errors import Conflict, InvalidJob
+from jobs.models import IdempotencyKey, Job
+
+KEPT_FOR = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    body: Any
+    is_repeat: bool = False
+
+
+class KeyReused(InvalidJob):
+    """This Idempotency-Key was used for a different request."""
+
+    code = "idempotency_key_reused"
+
+
+def once(
+    principal: str, key: str, request_hash: str, effect: Callable[[], tuple[int, Any]]
+) -> Reply:
+    """Run ``effect`` and keep its reply; for a repeat of the same request return the kept one.
+
+    Row, effect and reply are one transaction. A second request that arrives while the first still
+    runs waits on the unique key, and is a conflict when that takes longer than the lock limit.
+    """
+    using = Job.objects.all().db_for_write  # type: ignore[attr-defined]
+    keys = IdempotencyKey.objects.using(using)
+    try:
+        with transaction.atomic(using=using):
+            keys.filter(
+                principal=principal, key=key, created_at__lt=Now() - KEPT_FOR
+            ).delete()
+            row = IdempotencyKey(principal=principal, key=key, request_hash=request_hash)
+            inserted = keys.bulk_create([row], ignore_conflicts=True)
+            kept = keys.select_for_update().get(principal=principal, key=key)
+            if kept.status is not None:
+                return _repeat(kept, request_hash)
+            assert inserted
+            status, body = effect()
+            keys.filter(pk=kept.pk).update(status=status, reply=body)
+            return Reply(status, body)
+    except OperationalError as error:
+        if getattr(error.__cause__, "sqlstate", None) == "55P03" or "locked" in str(error):
+            raise Conflict(
+                "the first request with this Idempotency-Key is still running; try again",
+                field="Idempotency-Key",
+            ) from error
+        raise
+
+
+def _repeat(kept: IdempotencyKey, request_hash: str) -> Reply:
+    if kept.request_hash != request_hash:
+        raise KeyReused(field="Idempotency-Key")
+    return Reply(kept.status or 200, kept.reply, is_repeat=True)
+
+
+def prune(using: str, limit: int = 2000) -> int:
+    """Forget replies that nobody may ask for any more."""
+    keys = IdempotencyKey.objects.using(using)
+    old = keys.filter(created_at__lt=Now() - KEPT_FOR).order_by("id").values_list("pk", flat=True)
+    deleted, _ = keys.filter(pk__in=list(old[:limit])).delete()
+    return deleted
