@@ -20,9 +20,7 @@ class Role(models.TextChoices):
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def valid(self) -> ApiKeyQuerySet:
         """Keys that are neither revoked nor expired."""
-        return self.filter(
-            Q(expires_at=None) | Q(expires_at__gt=Now()), revoked_at=None
-        )
+        return self.filter(Q(expires_at=None) | Q(expires_at__gt=Now()), revoked_at=None)
 
     def revoke(self) -> int:
         """Refuse these keys from now on."""

@@ -5,18 +5,18 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from django.core.checks import CheckMessage, Warning, register
+from django.core import checks
 
 SQLITE_FLOOR = (3, 51, 3)
 
 
-@register
-def sqlite_version(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+@checks.register
+def sqlite_version(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
     """Warn of an SQLite library that can corrupt a database when its write-ahead log is reset."""
     if sqlite3.sqlite_version_info >= SQLITE_FLOOR:
         return []
     return [
-        Warning(
+        checks.Warning(
             f"SQLite {sqlite3.sqlite_version} can corrupt a database when its log is reset.",
             hint="Install the pinned pysqlite3 wheel, or use PostgreSQL.",
             id="clusters.W001",

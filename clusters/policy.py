@@ -12,9 +12,7 @@ from typing import Any
 
 
 def _setting(default: float, minimum: float, maximum: float, about: str) -> Any:
-    return field(
-        default=default, metadata={"minimum": minimum, "maximum": maximum, "about": about}
-    )
+    return field(default=default, metadata={"minimum": minimum, "maximum": maximum, "about": about})
 
 
 @dataclass(frozen=True)
@@ -33,9 +31,7 @@ class ClusterPolicy:
         30, 1, 3600, "a node that has not been heard of for this long is dead"
     )
     heartbeat_seconds: float = _setting(5, 0.1, 900, "how often a node says that it lives")
-    cancel_grace_seconds: float = _setting(
-        5, 0, 600, "between asking work to stop and killing it"
-    )
+    cancel_grace_seconds: float = _setting(5, 0, 600, "between asking work to stop and killing it")
     drain_grace_seconds: float = _setting(
         25, 0, 86400, "how long a stopping node lets its work go on"
     )

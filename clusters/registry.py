@@ -57,9 +57,7 @@ def read_clusters(listing: str, toml_path: str, problems: list[str]) -> dict[str
     return clusters
 
 
-def _add(
-    clusters: dict[str, Cluster], cluster: Cluster, source: str, problems: list[str]
-) -> None:
+def _add(clusters: dict[str, Cluster], cluster: Cluster, source: str, problems: list[str]) -> None:
     if not CLUSTER_ID.match(cluster.id):
         problems.append(
             f"{source}: cluster id {cluster.id[:40]!r} must be 1 to 25 lower-case letters, digits "

@@ -1,4 +1,4 @@
-"""Pick the database of each model: one router per cluster's master database, one for the control database.
+"""Pick the database of each model: one router per cluster's database, one for the control database.
 
 A cluster model is answered by the router of the bound cluster only. When none is bound the question
 reaches the control router, which refuses: a cluster's rows never come from a default.

@@ -89,7 +89,7 @@ API_KEY_HEADER = env.text("YARDMASTER_API_KEY_HEADER", "x-api-key")
 HANDLERS = env.words("YARDMASTER_HANDLERS")
 # Kinds of work this host's nodes run; `shell` is off unless named here or by `worker --enable-shell`.
 WORKER_KINDS = env.words("YARDMASTER_WORKER_KINDS", "python,http")
-# Addresses `http` jobs may reach although they are not public: `host:port`, `10.0.0.0/8`, `10.0.0.0/8:8000`.
+# Addresses `http` jobs may reach although they are not public: `host:port`, `10.0.0.0/8:8000`, …
 HTTP_ALLOW = env.words("YARDMASTER_HTTP_ALLOW")
 # Ports `http` jobs may reach on public addresses.
 HTTP_PORTS = env.words("YARDMASTER_HTTP_PORTS", "80,443")

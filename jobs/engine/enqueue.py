@@ -134,9 +134,7 @@ def _build(new: NewJob, policy: ClusterPolicy, now: datetime, by: str) -> Job:
     max_attempts = policy.default_max_attempts if new.max_attempts is None else new.max_attempts
     if not 1 <= max_attempts <= MAX_ATTEMPTS:
         raise InvalidJob(f"max_attempts must be between 1 and {MAX_ATTEMPTS}", field="max_attempts")
-    timeout = (
-        policy.default_timeout_seconds if new.timeout_seconds is None else new.timeout_seconds
-    )
+    timeout = policy.default_timeout_seconds if new.timeout_seconds is None else new.timeout_seconds
     if not 0 < timeout <= MAX_TIMEOUT_SECONDS:
         raise InvalidJob(
             f"timeout_seconds must be above 0 and at most {MAX_TIMEOUT_SECONDS}",
@@ -207,9 +205,7 @@ def _tags(tags: Iterable[str]) -> list[str]:
         raise InvalidJob(f"at most {MAX_TAGS} tags", field="tags")
     for tag in unique:
         if not 1 <= len(tag) <= MAX_TAG_LENGTH or not tag.isprintable():
-            raise InvalidJob(
-                f"a tag has 1 to {MAX_TAG_LENGTH} printable characters", field="tags"
-            )
+            raise InvalidJob(f"a tag has 1 to {MAX_TAG_LENGTH} printable characters", field="tags")
     return unique
 
 
@@ -294,9 +290,10 @@ def _insert(using: str, jobs: Sequence[Job]) -> None:
         Job.objects.using(using).bulk_create(jobs)
         return
     # COPY is ten times faster than multi-row inserts once there are many rows.
-    with Cursor(connection.connection) as cursor, cursor.copy(
-        f"COPY job ({', '.join(COLUMNS)}) FROM STDIN"
-    ) as copy:
+    with (
+        Cursor(connection.connection) as cursor,
+        cursor.copy(f"COPY job ({', '.join(COLUMNS)}) FROM STDIN") as copy,
+    ):
         for job in jobs:
             copy.write_row([_copied(job, column) for column in COLUMNS])
 

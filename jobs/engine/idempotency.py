@@ -41,9 +41,7 @@ def once(
     keys = IdempotencyKey.objects.using(using)
     try:
         with transaction.atomic(using=using):
-            keys.filter(
-                principal=principal, key=key, created_at__lt=Now() - KEPT_FOR
-            ).delete()
+            keys.filter(principal=principal, key=key, created_at__lt=Now() - KEPT_FOR).delete()
             row = IdempotencyKey(principal=principal, key=key, request_hash=request_hash)
             inserted = keys.bulk_create([row], ignore_conflicts=True)
             kept = keys.select_for_update().get(principal=principal, key=key)

@@ -25,7 +25,9 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def tagged(self, tag: str) -> JobQuerySet:
         """Jobs that carry a tag."""
-        return self.filter(Q(models.Exists(JobTag.objects.filter(job=models.OuterRef("pk"), tag=tag))))
+        return self.filter(
+            Q(models.Exists(JobTag.objects.filter(job=models.OuterRef("pk"), tag=tag)))
+        )
 
     def cancel(self) -> int:
         """Cancel what has not started, and ask running work to stop. Returns how many were touched."""
@@ -62,7 +64,9 @@ class JobQuerySet(models.QuerySet["Job"]):
 
         using = self.db_for_write
         with transaction.atomic(using=using):
-            ids = list(self.filter(state__in=FINAL).select_for_update().values_list("pk", flat=True))
+            ids = list(
+                self.filter(state__in=FINAL).select_for_update().values_list("pk", flat=True)
+            )
             for model in (Attempt, LogLine, JobTag):
                 model.objects.using(using).filter(job_id__in=ids)._raw_delete(using)  # type: ignore[attr-defined]
             return Job.objects.using(using).filter(pk__in=ids)._raw_delete(using)  # type: ignore[attr-defined,no-any-return]
@@ -112,9 +116,7 @@ class Job(models.Model):
     class Meta:
         db_table = "job"
         constraints = [
-            models.CheckConstraint(
-                name="job_state_known", condition=Q(state__in=State.values)
-            ),
+            models.CheckConstraint(name="job_state_known", condition=Q(state__in=State.values)),
             models.CheckConstraint(
                 name="job_finished_at_tells_the_end",
                 condition=Q(state__in=FINAL, finished_at__isnull=False)

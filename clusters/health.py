@@ -1,0 +1,76 @@
+"""Which databases answer. Asked in threads of their own, so that a dead one delays nobody."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Collection
+
+from django.db import connections
+
+logger = logging.getLogger(__name__)
+
+
+class Watch:
+    """Ask databases whether they live: each at most once at a time, and not again while it is fresh."""
+
+    def __init__(self, max_age_seconds: float = 2.0) -> None:
+        self.max_age_seconds = max_age_seconds
+        self._known: dict[str, tuple[float, bool]] = {}
+        self._asked: set[str] = set()
+        self._changed = threading.Condition()
+
+    def ask(self, aliases: Collection[str], wait_seconds: float) -> dict[str, bool | None]:
+        """Whether each database is up, as last known; None where no answer came in time yet."""
+        with self._changed:
+            for alias in aliases:
+                if alias not in self._asked and not self._is_fresh(alias):
+                    self._asked.add(alias)
+                    threading.Thread(target=self._probe, args=(alias,), daemon=True).start()
+            self._changed.wait_for(lambda: self._asked.isdisjoint(aliases), wait_seconds)
+            return {
+                alias: self._known[alias][1] if alias in self._known else None for alias in aliases
+            }
+
+    def overdue(self, aliases: Collection[str]) -> set[str]:
+        """Databases that were asked and have not answered yet."""
+        with self._changed:
+            return self._asked & set(aliases)
+
+    def forget(self) -> None:
+        with self._changed:
+            self._known.clear()
+
+    def _is_fresh(self, alias: str) -> bool:
+        return (
+            alias in self._known and time.monotonic() - self._known[alias][0] < self.max_age_seconds
+        )
+
+    def _probe(self, alias: str) -> None:
+        is_up = _answers(alias)
+        with self._changed:
+            self._known[alias] = (time.monotonic(), is_up)
+            self._asked.discard(alias)
+            self._changed.notify_all()
+
+
+def _answers(alias: str) -> bool:
+    # Connections are kept per thread: this one is new here and must be closed here.
+    connection = connections[alias]
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+            cursor.fetchone()
+    except Exception as error:  # whatever it is, the database does not serve
+        logger.warning("database %s does not answer: %s", alias, type(error).__name__)
+        return False
+    finally:
+        try:
+            connection.close()
+        except Exception:
+            logger.debug("closing %s failed", alias, exc_info=True)
+    return True
+
+
+watch = Watch()

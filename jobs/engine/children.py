@@ -1,0 +1,415 @@
+"""The node's side of its children: who holds what, how much more they can take, when they must stop."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+import signal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from clusters.policy import ClusterPolicy
+from jobs.engine.claim import Claimed
+from jobs.engine.clock import countdown
+from jobs.engine.complete import Report
+from jobs.engine.frames import BrokenPeer, Channel, encode, pack
+from jobs.engine.marks import BEGUN, NOTHING, REPORTED, SUCCEEDED
+from jobs.engine.template import Forked, Template
+from jobs.executors import IO, KINDS, PROCESS
+from jobs.states import Outcome
+
+logger = logging.getLogger(__name__)
+
+# A child is never given more than this much expected work, nor this many jobs.
+IN_HAND_SECONDS = 0.2
+IN_HAND_JOBS = 500
+# What a child has not begun after this long goes back to the others.
+RECALL_SECONDS = 1.0
+# After a cancel request a handler that does not look at it is interrupted after this long.
+NUDGE_SECONDS = 1.0
+# An io child ends its jobs by itself within the grace; this much later it is taken to be stuck.
+IO_STUCK_SECONDS = 10.0
+
+_OUTCOMES = {"ok": Outcome.SUCCEEDED, "error": Outcome.FAILED, "cancelled": Outcome.CANCELLED}
+
+
+@dataclass(slots=True)
+class Held:
+    """A job in a child's hands. Times are of ``clock.countdown``."""
+
+    job: Claimed
+    seq: int
+    expected_seconds: float
+    given_at: float
+    # Why it was asked to stop, and when.
+    asked: Outcome | None = None
+    asked_at: float = 0.0
+    is_nudged: bool = False
+
+
+@dataclass(slots=True)
+class News:
+    """What children have said since the last look."""
+
+    reports: list[tuple[Held, Report]] = field(default_factory=list)
+    returned: list[Held] = field(default_factory=list)
+    logs: list[tuple[Held, float, str, str | None, str]] = field(default_factory=list)
+    progress: dict[tuple[str, int], tuple[float, str]] = field(default_factory=dict)
+
+
+class Estimates:
+    """How long jobs of each type take, from recent runs; quick to grow, slow to shrink."""
+
+    def __init__(self) -> None:
+        self._by_type: dict[tuple[str, str], float] = {}
+        # Over all types in the proportion in which they come.
+        self.mix: float | None = None
+
+    def of(self, job: Claimed) -> float:
+        """Expected seconds; a type that was never seen fills a child alone."""
+        return self._by_type.get((job.kind, job.type), IN_HAND_SECONDS)
+
+    def learn(self, job: Claimed, seconds: float) -> None:
+        key = (job.kind, job.type)
+        self._by_type[key] = _moved(self._by_type.get(key), seconds)
+        if KINDS[job.kind].pool == PROCESS:
+            self.mix = _moved(self.mix, seconds)
+        if len(self._by_type) > 10_000:
+            self._by_type.clear()
+
+
+def _moved(old: float | None, new: float) -> float:
+    if old is None:
+        return new
+    return old + (new - old) * (0.5 if new > old else 0.05)
+
+
+class Child:
+    """One forked process and the jobs it holds."""
+
+    def __init__(self, forked: Forked, pool: str) -> None:
+        self.pid = forked.pid
+        self.pool = pool
+        self.channel = Channel(forked.sock)
+        self.marks = forked.marks
+        self.held: dict[int, Held] = {}
+        self.load_seconds = 0.0
+        self.born_at = countdown()
+        self.is_dead = False
+        self._next_seq = 0
+        self._recalled_during = NOTHING
+
+    def give(self, jobs: Sequence[tuple[Claimed, float]], grace_seconds: float) -> None:
+        """Send jobs with their expected seconds, in one frame."""
+        now = countdown()
+        frames = []
+        for job, expected in jobs:
+            seq = self._next_seq
+            self._next_seq += 1
+            self.marks.forget(seq)
+            self.held[seq] = Held(job, seq, expected, now)
+            self.load_seconds += expected
+            frames.append(_assignment_frame(job, seq, grace_seconds))
+        self.channel.send(pack(b'{"run":[' + ",".join(frames).encode() + b"]}"))
+
+    def drop(self, seq: int) -> Held | None:
+        held = self.held.pop(seq, None)
+        if held is not None:
+            self.load_seconds = max(self.load_seconds - held.expected_seconds, 0.0)
+            if not self.held:
+                self.load_seconds = 0.0
+        return held
+
+    def running(self) -> list[tuple[Held, float]]:
+        """The jobs that have begun, with the time at which they did."""
+        if self.pool == IO:
+            return [(held, held.given_at) for held in self.held.values()]
+        seq, at = self.marks.current()
+        held = self.held.get(seq)
+        return [] if held is None else [(held, at)]
+
+    def ask(self, held: Held, why: Outcome) -> None:
+        """Ask a job to stop. One that has not begun is recalled instead."""
+        held.asked, held.asked_at = why, countdown()
+        self.channel.send(encode({"cancel": [held.seq]}))
+        if self.pool == PROCESS and held.seq != self.marks.current()[0]:
+            self.recall()
+
+    def recall(self) -> None:
+        self.channel.send(encode({"recall": True}))
+
+    def recall_overdue(self, now: float) -> None:
+        """Take back what waits behind a job that turned out to be long."""
+        seq, at = self.marks.current()
+        if seq in (NOTHING, self._recalled_during) or len(self.held) < 2:
+            return
+        if now - at > RECALL_SECONDS:
+            self._recalled_during = seq
+            self.recall()
+
+    def signal(self, number: signal.Signals) -> None:
+        try:
+            if number == signal.SIGKILL:
+                os.killpg(self.pid, number)
+            else:
+                os.kill(self.pid, number)
+        except ProcessLookupError:
+            pass
+
+    def read(self, news: News) -> None:
+        try:
+            messages, closed = self.channel.receive()
+        except (BrokenPeer, ValueError):
+            logger.exception("child %d sent what is no frame; ending it", self.pid)
+            self.signal(signal.SIGKILL)
+            messages, closed = [], True
+        for message in messages:
+            for line in message.get("logs", ()):
+                if (held := self.held.get(line[0])) is not None:
+                    news.logs.append((held, line[1], line[2], line[3], line[4]))
+            for seq, (percent, note) in message.get("progress", {}).items():
+                if (held := self.held.get(int(seq))) is not None:
+                    news.progress[held.job.id, held.job.fence] = (percent, note)
+            for row in message.get("results", ()):
+                if (held := self.drop(row[0])) is not None:
+                    news.reports.append((held, _report(held, row)))
+            for seq in message.get("recalled", ()):
+                if (held := self.drop(seq)) is not None:
+                    news.returned.append(held)
+        self.is_dead = self.is_dead or closed
+
+    def bury(self, news: News) -> None:
+        """Account for what a dead child held: ended, in its hands, or never begun."""
+        self.signal(signal.SIGKILL)  # what its handlers started and left behind
+        now = countdown()
+        for seq in list(self.held):
+            held = self.drop(seq)
+            assert held is not None
+            cell = self.marks.cell(seq)
+            if cell == SUCCEEDED:
+                report = Report(Outcome.SUCCEEDED, held.given_at, now)
+                news.reports.append((held, report))
+            elif cell in (BEGUN, REPORTED):
+                news.reports.append((held, _last_report(held, now)))
+            else:
+                news.returned.append(held)
+        self.channel.close()
+        self.marks.close()
+
+
+def _assignment_frame(job: Claimed, seq: int, grace_seconds: float) -> str:
+    """One job as JSON. Names hold no quotes, and the payload is JSON already: it is not read here."""
+    if job.payload_bytes is not None:
+        data = ',"bytes":"' + base64.b64encode(job.payload_bytes).decode() + '","payload":null'
+    else:
+        data = ',"payload":' + (job.payload or "null")
+    return (
+        f'{{"seq":{seq},"id":"{job.id}","fence":{job.fence},"kind":"{job.kind}",'
+        f'"type":"{job.type}","queue":"{job.queue}","attempt":{job.attempts},'
+        f'"max_attempts":{job.max_attempts},"timeout_seconds":{job.timeout_seconds},'
+        f'"grace_seconds":{grace_seconds}{data}}}'
+    )
+
+
+def _report(held: Held, row: list[Any]) -> Report:
+    """A child's account of an attempt; what we asked for names the kind of stop."""
+    outcome = _OUTCOMES[row[1]]
+    if outcome == Outcome.CANCELLED:
+        report = _stopped(held, row[2], row[3])
+    else:
+        report = Report(outcome, row[2], row[3])
+    if len(row) > 4:
+        report.result, report.error_type, report.error, report.trace = row[4:8]
+        report.is_permanent, report.retry_after_seconds, report.effect_unknown = row[8:11]
+    if held.asked == Outcome.TIMEOUT and outcome == Outcome.FAILED:
+        report.outcome = Outcome.TIMEOUT
+    return report
+
+
+def _stopped(held: Held, started_at: float, finished_at: float) -> Report:
+    if held.asked == Outcome.TIMEOUT:
+        return Report(
+            Outcome.TIMEOUT,
+            started_at,
+            finished_at,
+            error=f"did not end within {held.job.timeout_seconds:g} s",
+            error_type="Timeout",
+            effect_unknown=_may_have_effect(held.job),
+        )
+    if held.asked == Outcome.RELEASED:
+        return Report(Outcome.RELEASED, started_at, finished_at)
+    if held.asked == Outcome.CANCELLED:
+        return Report(
+            Outcome.CANCELLED, started_at, finished_at, effect_unknown=_may_have_effect(held.job)
+        )
+    # Nobody asked: the work stopped itself.
+    return Report(
+        Outcome.FAILED,
+        started_at,
+        finished_at,
+        error="the work cancelled itself",
+        error_type="Cancelled",
+    )
+
+
+def _may_have_effect(job: Claimed) -> bool:
+    """A request that was cut off may have worked on the other side, unless its method is safe."""
+    if job.kind != "http":
+        return False
+    payload = json.loads(job.payload or "null")
+    method = payload.get("method", "GET") if isinstance(payload, dict) else "GET"
+    return str(method).upper() not in ("GET", "HEAD", "OPTIONS")
+
+
+def _last_report(held: Held, now: float) -> Report:
+    if held.asked is not None:
+        return _stopped(held, held.given_at, now)
+    return Report(
+        Outcome.LOST,
+        held.given_at,
+        now,
+        error="its process died",
+        error_type="ProcessDied",
+        crashed=True,
+    )
+
+
+class Children:
+    """All children of a node: a fixed number of process children, and one for io."""
+
+    def __init__(self, template: Template, concurrency: int, io_slots: int) -> None:
+        self._template = template
+        self._wanted = {PROCESS: concurrency, IO: 1 if io_slots else 0}
+        self._io_slots = io_slots
+        self._born_dying = 0
+        self._next_birth_at = 0.0
+        self.all: list[Child] = []
+        self.estimates = Estimates()
+
+    def spawn_missing(self, policy: ClusterPolicy) -> list[Child]:
+        """Fork until every slot has its child; slower while children die without having worked."""
+        born: list[Child] = []
+        if countdown() < self._next_birth_at:
+            return born
+        for pool, wanted in self._wanted.items():
+            for _ in range(wanted - sum(child.pool == pool for child in self.all)):
+                forked = self._template.fork(pool, policy.max_result_bytes)
+                born.append(Child(forked, pool))
+        self.all += born
+        return born
+
+    def held(self) -> Iterable[Held]:
+        return (held for child in self.all for held in child.held.values())
+
+    def is_empty(self) -> bool:
+        return not any(child.held for child in self.all)
+
+    def free(self) -> dict[str, int]:
+        """How many more jobs each pool can take: what will begin within the next moments."""
+        mix = self.estimates.mix
+        process = io = 0
+        for child in self.all:
+            if child.pool == IO:
+                io += max(self._io_slots - len(child.held), 0)
+            elif not child.held:
+                process += 1 if mix is None else _fitting(IN_HAND_SECONDS, mix)
+            elif mix is not None and not self._is_behind(child):
+                fitting = int((IN_HAND_SECONDS - child.load_seconds) / max(mix, 1e-6))
+                process += min(max(fitting, 0), IN_HAND_JOBS - len(child.held))
+        return {PROCESS: min(process, 2 * IN_HAND_JOBS), IO: io}
+
+    def _is_behind(self, child: Child) -> bool:
+        """Its current job takes longer than was thought, so nothing more should wait behind it."""
+        seq, at = child.marks.current()
+        return seq != NOTHING and countdown() - at > IN_HAND_SECONDS
+
+    def give(self, jobs: Sequence[Claimed], grace_seconds: float) -> None:
+        """Spread jobs over the children, each to the one that will be free first."""
+        batches: dict[int, list[tuple[Claimed, float]]] = {}
+        loads = {
+            index: child.load_seconds
+            for index, child in enumerate(self.all)
+            if child.pool == PROCESS
+        }
+        io_index = next((i for i, child in enumerate(self.all) if child.pool == IO), None)
+        for job in jobs:
+            expected = self.estimates.of(job)
+            if KINDS[job.kind].pool == IO:
+                index = io_index
+            else:
+                index = min(loads, key=loads.__getitem__)
+                loads[index] += expected
+            assert index is not None
+            batches.setdefault(index, []).append((job, expected))
+        for index, batch in batches.items():
+            self.all[index].give(batch, grace_seconds)
+
+    def enforce(self, policy: ClusterPolicy) -> None:
+        """Stop what is out of time, harden what was asked and did not stop, recall what waits."""
+        now = countdown()
+        for child in self.all:
+            if not child.held:
+                continue
+            for held, begun_at in child.running():
+                if held.asked is None:
+                    if now - begun_at >= held.job.timeout_seconds:
+                        child.ask(held, Outcome.TIMEOUT)
+                else:
+                    self._harden(child, held, now - held.asked_at, policy.cancel_grace_seconds)
+            if child.pool == PROCESS:
+                child.recall_overdue(now)
+
+    def _harden(self, child: Child, held: Held, waited: float, grace: float) -> None:
+        if child.pool == IO:
+            if waited > grace + IO_STUCK_SECONDS:
+                logger.error("job %s did not stop; ending the io child", held.job.id)
+                child.signal(signal.SIGKILL)
+        elif waited >= grace:
+            child.signal(signal.SIGKILL)
+        elif waited >= min(NUDGE_SECONDS, grace / 2) and not held.is_nudged:
+            held.is_nudged = True
+            child.signal(signal.SIGTERM)
+
+    def ask(self, ids: set[str], why: Outcome) -> None:
+        """Ask these jobs to stop, wherever they are."""
+        for child in self.all:
+            for held in list(child.held.values()):
+                if held.job.id in ids and held.asked is None:
+                    child.ask(held, why)
+
+    def ask_all(self, why: Outcome) -> None:
+        self.ask({held.job.id for held in self.held()}, why)
+
+    def bury_dead(self, news: News) -> list[Child]:
+        """Account for children that ended; they are gone from ``all`` afterwards."""
+        exits = self._template.exits()
+        dead = []
+        for child in self.all:
+            if child.pid in exits and not child.is_dead:
+                child.read(news)  # what it said last is still in the pipe
+                child.is_dead = True
+            if child.is_dead:
+                dead.append(child)
+        for child in dead:
+            worked = bool(child.held) or countdown() - child.born_at > 1.0
+            self._born_dying = 0 if worked else self._born_dying + 1
+            if self._born_dying:
+                self._next_birth_at = countdown() + min(0.5 * 2**self._born_dying, 15.0)
+            child.bury(news)
+            self.all.remove(child)
+        return dead
+
+    def kill_all(self) -> None:
+        """End every child at once; nothing they hold is accounted for."""
+        for child in self.all:
+            child.signal(signal.SIGKILL)
+            child.channel.close()
+            child.marks.close()
+        self.all.clear()
+
+
+def _fitting(seconds: float, each: float) -> int:
+    return max(1, min(IN_HAND_JOBS, int(seconds / max(each, 1e-6))))

@@ -1,0 +1,416 @@
+"""The child: run attempts and report how they ended.
+
+A process child runs one job at a time in its main thread; a second thread reads the pipe, so that
+cancel requests and recalls arrive while a handler works. An io child runs many jobs in one event loop.
+Neither has a database connection or decides anything about a job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import queue
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+from typing import Any, TextIO, cast
+
+from jobs import registry
+from jobs.engine.clock import countdown
+from jobs.engine.frames import BrokenPeer, encode, read_frame
+from jobs.engine.marks import REPORTED, SUCCEEDED, Marks
+from jobs.engine.output import BoundedOutput, clean
+from jobs.executors import KINDS, Assignment, Outcome
+
+# Results of a moment are sent together; no result waits longer than this for company.
+FLUSH_SECONDS = 0.02
+MAX_ERROR = 4096
+MAX_TRACE = 16_384
+
+OK, ERROR, CANCELLED = "ok", "error", "cancelled"
+
+
+class Reporter:
+    """Collects what is to be said to the node and sends it in few frames."""
+
+    def __init__(self, sock: socket.socket, max_result_bytes: int) -> None:
+        self._sock = sock
+        self._lock = threading.Lock()
+        self._results: list[list[Any]] = []
+        self._logs: list[list[Any]] = []
+        self._progress: dict[int, list[Any]] = {}
+        self._max_result_bytes = max_result_bytes
+        # Set while something is held whose loss the shared marks could not make good.
+        self.is_urgent = False
+
+    def log(self, seq: int, stream: str, level: str | None, text: str) -> None:
+        self._logs.append([seq, countdown(), stream, level, text])
+
+    def progress(self, seq: int, percent: float, note: str) -> None:
+        self._progress[seq] = [percent, clean(note)[:200]]
+
+    def succeeded_with_nothing(self, seq: int, started: float, finished: float) -> None:
+        self._results.append([seq, OK, started, finished])
+
+    def ended(self, seq: int, started: float, outcome: Outcome, trace: str | None = None) -> None:
+        result, outcome = self._as_text(outcome)
+        self._results.append(
+            [
+                seq,
+                OK if outcome.ok else ERROR,
+                started,
+                countdown(),
+                result,
+                clean(outcome.error_type)[:200] if outcome.error_type else None,
+                clean(outcome.error)[:MAX_ERROR] if outcome.error else None,
+                clean(trace)[-MAX_TRACE:] if trace else None,
+                outcome.is_permanent,
+                outcome.retry_after_seconds,
+                outcome.effect_unknown,
+            ]
+        )
+        self.is_urgent = True
+
+    def cancelled(self, seq: int, started: float) -> None:
+        self._results.append([seq, CANCELLED, started, countdown()])
+        self.is_urgent = True
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self._results or self._logs or self._progress)
+
+    def flush(self, **extra: Any) -> None:
+        with self._lock:
+            results, self._results = self._results, []
+            logs, self._logs = self._logs, []
+            progress, self._progress = self._progress, {}
+            self.is_urgent = False
+            message: dict[str, Any] = dict(extra)
+            if results:
+                message["results"] = results
+            if logs:
+                message["logs"] = logs
+            if progress:
+                message["progress"] = progress
+            if message:
+                self._sock.sendall(encode(message))
+
+    def _as_text(self, outcome: Outcome) -> tuple[str | None, Outcome]:
+        """The result as JSON the database can store; a result that is none makes the job fail."""
+        if outcome.result is None:
+            return None, outcome
+        try:
+            text = json.dumps(outcome.result, allow_nan=False, ensure_ascii=False)
+            text.encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            return None, _refused(f"the result is not JSON: {error}")
+        if "\\u0000" in text:
+            return None, _refused("the result holds a NUL character")
+        if len(text) > self._max_result_bytes:
+            return None, _refused(
+                f"the result has {len(text)} bytes, the cluster allows {self._max_result_bytes}"
+            )
+        return text, outcome
+
+
+def _refused(why: str) -> Outcome:
+    return Outcome(False, error=why, error_type="InvalidResult", is_permanent=True)
+
+
+def assignment(frame: dict[str, Any]) -> Assignment:
+    raw = frame.pop("bytes", None)
+    if raw is not None:
+        frame["payload"] = base64.b64decode(raw)
+    return Assignment(**frame)
+
+
+# -- Process children ------------------------------------------------------------------------------
+
+
+class JobContext:
+    """The ``context`` of a handler; see ``registry.Context``."""
+
+    __slots__ = ("_child", "_seq", "attempt", "fence", "id", "max_attempts", "queue", "type")
+
+    def __init__(self, child: ProcessChild, job: Assignment) -> None:
+        self._child = child
+        self._seq = job.seq
+        self.id = job.id
+        self.type = job.type
+        self.queue = job.queue
+        self.attempt = job.attempt
+        self.max_attempts = job.max_attempts
+        self.fence = job.fence
+
+    @property
+    def cancelled(self) -> bool:
+        return self._seq in self._child.cancelled
+
+    def log(self, *parts: object, level: str = "info") -> None:
+        self._child.output.write("log", " ".join(map(str, parts)), str(level)[:8])
+
+    def progress(self, percent: float, note: str = "") -> None:
+        bounded = min(max(float(percent), 0.0), 100.0)
+        self._child.reporter.progress(self._seq, bounded, str(note))
+
+
+class CapturedStream:
+    """Stands in for ``sys.stdout`` and ``sys.stderr``: what a handler prints is its job's output."""
+
+    encoding = "utf-8"
+    errors = "replace"
+
+    def __init__(self, child: ProcessChild, name: str, fallback: TextIO) -> None:
+        self._child = child
+        self._name = name
+        self._fallback = fallback
+
+    def write(self, text: str) -> int:
+        if self._child.current is None:
+            return self._fallback.write(text)
+        self._child.output.write(self._name, text)
+        return len(text)
+
+    def writelines(self, lines: list[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        if self._child.current is None:
+            self._fallback.flush()
+
+    def isatty(self) -> bool:
+        return False
+
+    def fileno(self) -> int:
+        return self._fallback.fileno()
+
+
+class ProcessChild:
+    def __init__(self, sock: socket.socket, marks: Marks, max_result_bytes: int) -> None:
+        self.sock = sock
+        self.marks = marks
+        self.reporter = Reporter(sock, max_result_bytes)
+        self.cancelled: set[int] = set()
+        self.current: Assignment | None = None
+        self._output: BoundedOutput | None = None
+        self._inbox: queue.SimpleQueue[Assignment] = queue.SimpleQueue()
+        self._is_idle = True
+        self._may_interrupt = False
+
+    @property
+    def output(self) -> BoundedOutput:
+        if self._output is None:
+            assert self.current is not None
+            seq = self.current.seq
+            self._output = BoundedOutput(
+                lambda stream, level, text: self.reporter.log(seq, stream, level, text)
+            )
+        return self._output
+
+    def run(self) -> None:
+        signal.signal(signal.SIGTERM, self._interrupt)
+        sys.stdout = cast(TextIO, CapturedStream(self, "stdout", sys.stdout))
+        sys.stderr = cast(TextIO, CapturedStream(self, "stderr", sys.stderr))
+        threading.Thread(target=self._read, name="pipe", daemon=True).start()
+        while True:
+            try:
+                job = self._inbox.get_nowait()
+            except queue.Empty:
+                self.reporter.flush()
+                self._is_idle = True
+                job = self._inbox.get()
+            if self.reporter.is_urgent:
+                # The next job may kill this process; what the last one said must be out before.
+                self.reporter.flush()
+            self._run(job)
+
+    def _run(self, job: Assignment) -> None:
+        self.current = job
+        started = countdown()
+        self.marks.begin(job.seq, started)
+        outcome: Outcome | None = None
+        trace: str | None = None
+        try:
+            registration = registry.find(job.type)
+            if registration is None:
+                raise registry.PermanentError(f"no handler is registered for {job.type!r}")
+            context = JobContext(self, job)
+            try:
+                self._may_interrupt = True
+                if registration.is_async:
+                    value = asyncio.run(registration.handler(context, job.payload))
+                else:
+                    value = registration.handler(context, job.payload)
+            finally:
+                self._may_interrupt = False
+            if value is None and self._output is None:
+                self.reporter.succeeded_with_nothing(job.seq, started, countdown())
+                self.marks.end(job.seq, SUCCEEDED)
+                self.current = None
+                return
+            outcome = Outcome(True, value)
+        except registry.JobCancelled:
+            outcome = None
+        except registry.PermanentError as error:
+            outcome, trace = _failure(error, is_permanent=True), _trace(error)
+        except BaseException as error:  # the runner of attempts is the one place that takes all
+            outcome, trace = _failure(error), _trace(error)
+        self._finish(job, started, outcome, trace)
+
+    def _finish(
+        self, job: Assignment, started: float, outcome: Outcome | None, trace: str | None
+    ) -> None:
+        if self._output is not None:
+            self._output.close()
+            self._output = None
+        if outcome is None:
+            self.reporter.cancelled(job.seq, started)
+        else:
+            self.reporter.ended(job.seq, started, outcome, trace)
+        self.cancelled.discard(job.seq)
+        self.marks.end(job.seq, REPORTED)
+        self.current = None
+
+    def _interrupt(self, number: int, frame: object) -> None:
+        """SIGTERM: the node has asked before, and the handler did not look."""
+        job = self.current
+        if self._may_interrupt and job is not None and job.seq in self.cancelled:
+            self._may_interrupt = False
+            raise registry.JobCancelled
+
+    def _read(self) -> None:
+        """The second thread: take frames from the node, and send what has waited long enough."""
+        try:
+            while True:
+                wait = None if self._is_idle and self.reporter.is_empty else FLUSH_SECONDS
+                if select.select([self.sock], [], [], wait)[0]:
+                    self._handle(read_frame(self.sock))
+                else:
+                    self.reporter.flush()
+        except (BrokenPeer, OSError):
+            # The node is gone; whoever rescues its jobs must not find them still running.
+            os._exit(0)
+
+    def _handle(self, message: dict[str, Any]) -> None:
+        if jobs := message.get("run"):
+            self._is_idle = False
+            for frame in jobs:
+                self._inbox.put(assignment(frame))
+        self.cancelled.update(message.get("cancel", ()))
+        if message.get("recall"):
+            self._recall()
+
+    def _recall(self) -> None:
+        """Give back what has not been begun. Taking from the queue is atomic, so nothing is in both."""
+        recalled = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                recalled.append(self._inbox.get_nowait().seq)
+        self.reporter.flush(recalled=recalled)
+
+
+def _failure(error: BaseException, is_permanent: bool = False) -> Outcome:
+    try:
+        text = str(error)
+    except Exception:
+        text = "(its text cannot be shown)"
+    return Outcome(
+        False, error=text or repr(error), error_type=type(error).__name__, is_permanent=is_permanent
+    )
+
+
+def _trace(error: BaseException) -> str:
+    # From the handler inwards: the frames above it are ours and say nothing.
+    inner = error.__traceback__.tb_next if error.__traceback__ else None
+    try:
+        return "".join(traceback.format_exception(type(error), error, inner))
+    except Exception:
+        return type(error).__name__
+
+
+# -- Io children -----------------------------------------------------------------------------------
+
+
+class IoChild:
+    def __init__(self, sock: socket.socket, marks: Marks, max_result_bytes: int) -> None:
+        self.sock = sock
+        self.marks = marks
+        self.reporter = Reporter(sock, max_result_bytes)
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self._flush_is_due = False
+
+    def run(self) -> None:
+        asyncio.run(self._main())
+
+    async def _main(self) -> None:
+        loop = asyncio.get_running_loop()
+        node_is_gone = asyncio.Event()
+        loop.add_signal_handler(signal.SIGTERM, node_is_gone.set)
+
+        def readable() -> None:
+            try:
+                self._handle(read_frame(self.sock))
+            except (BrokenPeer, OSError):
+                loop.remove_reader(self.sock)
+                node_is_gone.set()
+
+        loop.add_reader(self.sock, readable)
+        await node_is_gone.wait()
+        # The node died: end what runs, children and sockets included, before its lease is over.
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        os._exit(0)
+
+    def _handle(self, message: dict[str, Any]) -> None:
+        for frame in message.get("run", ()):
+            job = assignment(frame)
+            self._running[job.seq] = asyncio.create_task(self._run(job))
+        for seq in message.get("cancel", ()):
+            if seq in self._running:
+                self._running[seq].cancel()
+
+    async def _run(self, job: Assignment) -> None:
+        started = countdown()
+        self.marks.begin(job.seq, started)
+        output = BoundedOutput(lambda stream, level, text: self._log(job.seq, stream, level, text))
+        outcome: Outcome | None = None
+        trace: str | None = None
+        try:
+            outcome = await KINDS[job.kind].executor.run(job, output)
+        except asyncio.CancelledError:
+            outcome = None
+        except Exception as error:
+            outcome, trace = _failure(error), _trace(error)
+        output.close()
+        self._running.pop(job.seq, None)
+        if outcome is None:
+            self.reporter.cancelled(job.seq, started)
+        else:
+            self.reporter.ended(job.seq, started, outcome, trace)
+        self.marks.end(job.seq, REPORTED)
+        self._flush_soon(0)
+
+    def _log(self, seq: int, stream: str, level: str | None, text: str) -> None:
+        self.reporter.log(seq, stream, level, text)
+        self._flush_soon(FLUSH_SECONDS * 5)
+
+    def _flush_soon(self, seconds: float) -> None:
+        if seconds and self._flush_is_due:
+            return
+        self._flush_is_due = True
+        asyncio.get_running_loop().call_later(seconds, self._flush)
+
+    def _flush(self) -> None:
+        self._flush_is_due = False
+        # The node going away is noticed by the reader, which ends this process.
+        with contextlib.suppress(OSError):
+            self.reporter.flush()

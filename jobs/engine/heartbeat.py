@@ -1,0 +1,141 @@
+"""The heartbeat: one small update per node, on a thread and connection of its own.
+
+A busy pool or a long statement in the node's loop must not look like death. The answer to a beat tells
+whether the node still counts and whether somebody wants it to drain.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import psutil
+from django.db import DatabaseError, InterfaceError, connections
+from django.db.models.functions import Now
+
+from clusters.binding import cluster_bound
+from clusters.models import ALIVE, Node, NodeStatus
+from clusters.policy import ClusterPolicy
+from jobs.engine.clock import countdown
+
+logger = logging.getLogger(__name__)
+
+SKEW_ALARM_SECONDS = 2.0
+
+
+class Heartbeat(threading.Thread):
+    """Beats until ``stop``; calls ``wake`` when the node has something to hear."""
+
+    def __init__(
+        self,
+        cluster_id: str,
+        node_id: str,
+        policy: ClusterPolicy,
+        count_running: Callable[[], int],
+        wake: Callable[[], None],
+    ) -> None:
+        super().__init__(name="heartbeat", daemon=True)
+        self._cluster_id = cluster_id
+        self._node_id = node_id
+        self._policy = policy
+        self._count_running = count_running
+        self._wake = wake
+        self._stopping = threading.Event()
+        self._usage = Usage()
+        self._skew: float | None = None
+        # When the last beat that was answered had been sent.
+        self.last_good_at = countdown()
+        self.is_dead = False
+        self.drain_is_ordered = False
+
+    def lease_is_in_doubt(self) -> bool:
+        """Two thirds of the lease without an answer: time left to stop all work before it ends."""
+        silent = countdown() - self.last_good_at
+        return self.is_dead or silent > self._policy.lease_seconds * 2 / 3
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.join(timeout=self._policy.lease_seconds / 10)
+
+    def run(self) -> None:
+        with cluster_bound(self._cluster_id) as cluster:
+            while not self._stopping.wait(self._pause()):
+                try:
+                    self._beat(cluster.alias)
+                except (DatabaseError, InterfaceError) as error:
+                    logger.warning("a heartbeat failed: %s", error)
+                    with contextlib.suppress(Exception):
+                        connections[cluster.alias].close()
+            connections[cluster.alias].close()
+
+    def _pause(self) -> float:
+        return self._policy.heartbeat_seconds * random.uniform(0.8, 1.2)  # noqa: S311
+
+    def _beat(self, alias: str) -> None:
+        sent = countdown()
+        cpu, memory = self._usage.read()
+        nodes = Node.objects.using(alias).filter(pk=self._node_id)
+        living = nodes.filter(status__in=ALIVE).update(
+            heartbeat_at=Now(),
+            lease_until=Now() + timedelta(seconds=self._policy.lease_seconds),
+            running_jobs=self._count_running(),
+            cpu_percent=cpu,
+            memory_bytes=memory,
+            clock_skew_seconds=self._skew,
+        )
+        if not living:
+            self.is_dead = True
+            self._wake()
+            return
+        self.last_good_at = sent
+        beat_at, drain_at, status = nodes.values_list(
+            "heartbeat_at", "drain_requested_at", "status"
+        ).get()
+        self._measure_skew(beat_at, countdown() - sent)
+        if drain_at is not None and not self.drain_is_ordered:
+            self.drain_is_ordered = True
+            if status == NodeStatus.LIVE:
+                nodes.filter(status=NodeStatus.LIVE).update(status=NodeStatus.DRAINING)
+            self._wake()
+
+    def _measure_skew(self, beat_at: datetime, round_trip: float) -> None:
+        """How far this host's clock is from the database's; shown and warned of, never acted upon."""
+        behind = (datetime.now(UTC) - beat_at).total_seconds() - round_trip / 2
+        skew = round(behind, 3)
+        if abs(skew) > SKEW_ALARM_SECONDS and abs(self._skew or 0) <= SKEW_ALARM_SECONDS:
+            logger.warning("this host's clock is %.1f s off the database's", skew)
+        self._skew = skew
+
+
+class Usage:
+    """CPU and memory of a node with all its processes."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._last: tuple[float, float] | None = None
+
+    def read(self) -> tuple[float | None, int | None]:
+        """Percent of one core since the last reading, and bytes of memory, shared pages once."""
+        cpu = memory = 0.0
+        for process in [self._process, *self._process.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error, OSError):
+                times = process.cpu_times()
+                cpu += times.user + times.system
+                memory += _memory(process)
+        now = countdown()
+        last, self._last = self._last, (now, cpu)
+        if last is None or now <= last[0]:
+            return None, int(memory)
+        return round(max(cpu - last[1], 0.0) / (now - last[0]) * 100, 1), int(memory)
+
+
+def _memory(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_full_info().pss)
+    except (psutil.AccessDenied, AttributeError):
+        info = process.memory_info()
+        return int(info.rss - getattr(info, "shared", 0))

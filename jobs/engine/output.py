@@ -1,0 +1,79 @@
+"""The output of one attempt, cleaned and bounded before it leaves the child."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable
+
+HEAD_BYTES = 64 << 10
+TAIL_BYTES = 192 << 10
+LINE_BYTES = 16 << 10
+# What PostgreSQL cannot store, and what makes terminals do things.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+
+Emit = Callable[[str, "str | None", str], None]
+
+
+def clean(text: str) -> str:
+    """Escape control characters and lone surrogates; tabs and line ends stay."""
+    return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found.group()):02x}", text)
+
+
+class BoundedOutput:
+    """Lines of an attempt: the first 64 KiB go out at once, of the rest the last 192 KiB at the end."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self._partial: dict[str, str] = {}
+        self._head_left = HEAD_BYTES
+        self._tail: deque[tuple[str, str | None, str]] = deque()
+        self._tail_bytes = 0
+        self._dropped_lines = 0
+        self._dropped_bytes = 0
+
+    def write(self, stream: str, text: str, level: str | None = None) -> None:
+        """Add text. ``log`` text is whole lines; the other streams may arrive in any pieces."""
+        if stream != "log":
+            text = self._partial.pop(stream, "") + text
+            text, newline, rest = text.rpartition("\n")
+            if rest:
+                while len(rest) > LINE_BYTES:
+                    self._line(stream, level, rest[:LINE_BYTES])
+                    rest = rest[LINE_BYTES:]
+                self._partial[stream] = rest
+            if not newline:
+                return
+        for line in text.split("\n"):
+            for start in range(0, max(len(line), 1), LINE_BYTES):
+                self._line(stream, level, line[start : start + LINE_BYTES])
+
+    def close(self) -> None:
+        """Send what is kept back, with a line that counts what was left out."""
+        for stream, rest in self._partial.items():
+            self._line(stream, None, rest)
+        self._partial.clear()
+        if self._dropped_lines:
+            self._emit(
+                "log",
+                "warning",
+                f"[{self._dropped_lines} lines, {self._dropped_bytes} bytes left out here]",
+            )
+        for line in self._tail:
+            self._emit(*line)
+        self._tail.clear()
+
+    def _line(self, stream: str, level: str | None, text: str) -> None:
+        text = clean(text.removesuffix("\r"))
+        size = len(text) + 1
+        if self._head_left > 0:
+            self._head_left -= size
+            self._emit(stream, level, text)
+            return
+        self._tail.append((stream, level, text))
+        self._tail_bytes += size
+        while self._tail_bytes > TAIL_BYTES:
+            dropped = len(self._tail.popleft()[2]) + 1
+            self._tail_bytes -= dropped
+            self._dropped_lines += 1
+            self._dropped_bytes += dropped

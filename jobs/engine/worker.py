@@ -1,0 +1,517 @@
+"""The node: the loop that ties claiming, running, completing and upkeep together.
+
+It holds leases and talks to the database; user code runs in its children only. Nothing here decides
+about a job. A database error never ends the loop: it backs off, keeps what children report, and offers
+it until the guard answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import selectors
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connections
+from django.db.models.functions import Now
+from uuid_utils.compat import uuid7
+
+from clusters.binding import current_cluster
+from clusters.models import ALIVE, ClusterSetting, Node, NodeStatus, current_policy
+from clusters.policy import ClusterPolicy
+from jobs.engine import idempotency
+from jobs.engine.children import Child, Children, News
+from jobs.engine.claim import Appetite
+from jobs.engine.clock import countdown
+from jobs.engine.complete import Completion, decide, hand_back
+from jobs.engine.heartbeat import Heartbeat
+from jobs.engine.hints import CHANNEL
+from jobs.engine.journal import Line, write_lines, write_progress
+from jobs.engine.processes import forbid_inspection
+from jobs.engine.rescue import rescue_lost
+from jobs.engine.template import Template
+from jobs.engine.ticks import promote_due
+from jobs.engine.turn import disown, take_turn
+from jobs.executors import IO, KINDS
+from jobs.models import Job
+from jobs.states import Outcome, State
+
+logger = logging.getLogger(__name__)
+
+# Polling is the truth; it starts quick after work was found and slows down while there is none.
+POLL_FASTEST = 0.05
+POLL_SLOWEST = {"postgresql": 2.0, "sqlite": 0.1}
+# While work runs the loop looks at deadlines this often.
+ENFORCE_SECONDS = 0.05
+CANCEL_POLL_SECONDS = 1.0
+JOURNAL_SECONDS = 0.5
+# More completions than this are not gathered: a turn is due.
+BATCH_LIMIT = 1000
+# At the end of a drain, the time between asking and killing.
+CUT_GRACE_SECONDS = 1.5
+
+
+@dataclass(slots=True)
+class Duty:
+    """Something to be done again and again, out of step with other nodes."""
+
+    every_seconds: float
+    work: Callable[[], object]
+    next_at: float = 0.0
+
+    def is_due(self, now: float) -> bool:
+        return now >= self.next_at
+
+    def run(self) -> None:
+        self.next_at = countdown() + self.every_seconds * random.uniform(0.8, 1.2)  # noqa: S311
+        self.work()
+
+
+class Worker:
+    """One node of the bound cluster, from its start to its end."""
+
+    def __init__(
+        self,
+        cluster_id: str,
+        *,
+        queues: list[str] | None,
+        kinds: list[str],
+        concurrency: int,
+        io_slots: int,
+    ) -> None:
+        self.cluster_id = cluster_id
+        self.alias = current_cluster().alias
+        self.queues = queues
+        self.kinds = kinds
+        self.concurrency = concurrency
+        needs_io = any(KINDS[kind].pool == IO for kind in kinds)
+        self.io_slots = io_slots if needs_io else 0
+        self.node_id = ""
+        self._pending: list[Completion] = []
+        self._lines: list[Line] = []
+        self._progress: dict[tuple[str, int], tuple[float, str]] = {}
+        self._hinted = True
+        self._poll_seconds = POLL_FASTEST
+        self._next_poll_at = 0.0
+        self._trouble: str | None = None
+        self._trouble_count = 0
+        self._retry_at = 0.0
+        self._listening: object | None = None
+        self._listening_on: int | None = None
+        self._readable: list[Child] = []
+        self._drain_started_at: float | None = None
+        self._is_cut_short = False
+        self._signals = 0
+
+    # -- Life ------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Work until told to stop; returns the exit status."""
+        forbid_inspection()
+        # First of all: the template must be forked before there is a thread or a connection.
+        self._template = Template()
+        self._selector = selectors.DefaultSelector()
+        self._wake_reader, self._wake_writer = socket.socketpair()
+        self._wake_reader.setblocking(False)
+        self._wake_writer.setblocking(False)
+        self._selector.register(self._wake_reader, selectors.EVENT_READ, "wake")
+        self._selector.register(self._template.sock, selectors.EVENT_READ, "template")
+        signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop_requested)
+        self._children = Children(self._template, self.concurrency, self.io_slots)
+        self.policy = ClusterPolicy()
+        try:
+            self._register()
+            self._plan_duties()
+            while not self._is_finished():
+                self._wait()
+                self._look_at_children()
+                self._drain_if_told()
+                if self._heartbeat.lease_is_in_doubt():
+                    self._start_over()
+                self._at_database()
+        finally:
+            self._close()
+        return 0
+
+    def _stop_requested(self, number: int, frame: object) -> None:
+        self._signals += 1
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # full of wake-ups that nobody has read yet
+            self._wake_writer.send(b"\0")
+
+    def _register(self) -> None:
+        """Become a node: a new random id and a lease, however long the database takes to answer."""
+        self.node_id = str(uuid7())
+        while True:
+            try:
+                cluster = current_cluster()
+                ClusterSetting.objects.all().persist(  # type: ignore[attr-defined]
+                    cluster.explicit_settings, by=f"node:{socket.gethostname()}"
+                )
+                self.policy = current_policy()
+                Node.objects.create(
+                    id=self.node_id,
+                    host=socket.gethostname()[:255],
+                    pid=os.getpid(),
+                    version=settings.VERSION,
+                    queues=self.queues,
+                    kinds=self.kinds,
+                    types=self._template.types,
+                    concurrency=self.concurrency,
+                    lease_until=Now() + timedelta(seconds=self.policy.lease_seconds),
+                )
+                break
+            except (DatabaseError, InterfaceError) as error:
+                self._in_trouble(error)
+                while countdown() < self._retry_at and self._signals == 0:
+                    self._selector.select(max(self._retry_at - countdown(), 0))
+                if self._signals:
+                    raise SystemExit(1) from error
+        self._out_of_trouble()
+        self._heartbeat = Heartbeat(
+            self.cluster_id,
+            self.node_id,
+            self.policy,
+            lambda: sum(len(child.held) for child in self._children.all),
+            self._wake,
+        )
+        self._heartbeat.start()
+        self._spawn_missing()
+        logger.info(
+            "node %s is up: cluster %s, %d process slots, %d io slots, %d types",
+            self.node_id,
+            self.cluster_id,
+            self.concurrency,
+            self.io_slots,
+            len(self._template.types),
+        )
+
+    def _plan_duties(self) -> None:
+        self._duties = [
+            Duty(0.5, lambda: promote_due(self.alias)),
+            Duty(
+                min(5.0, self.policy.lease_seconds / 6),
+                lambda: rescue_lost(self.alias, self.policy),
+            ),
+            Duty(CANCEL_POLL_SECONDS, self._pass_on_cancel_requests),
+            Duty(JOURNAL_SECONDS, self._write_journal),
+            Duty(5.0, self._refresh_policy),
+            Duty(600.0, lambda: idempotency.prune(self.alias)),
+        ]
+
+    def _start_over(self) -> None:
+        """Self-fence: stop all work before others may start it, and come back as a new node."""
+        logger.error("node %s lost its lease; stopping its work", self.node_id)
+        self._heartbeat.stop()
+        self._children.kill_all()
+        self._lines.clear()
+        self._progress.clear()
+        for key in list(self._selector.get_map().values()):
+            if not isinstance(key.data, str):
+                self._selector.unregister(key.fileobj)
+        self._register()
+
+    def _close(self) -> None:
+        if hasattr(self, "_heartbeat"):
+            self._heartbeat.stop()
+        self._children.kill_all()
+        self._template.close()
+        if self.node_id and self._trouble is None:
+            try:
+                Node.objects.filter(pk=self.node_id, status__in=ALIVE).update(
+                    status=NodeStatus.CLOSED, closed_at=Now(), running_jobs=0
+                )
+            except (DatabaseError, InterfaceError):
+                logger.warning("the node could not be closed; its lease will run out")
+        connections[self.alias].close()
+        logger.info("node %s has ended", self.node_id)
+
+    # -- Waiting ---------------------------------------------------------------------------------
+
+    def _wait(self) -> None:
+        """Sleep until a child, a hint, a signal or a due time; take in what came."""
+        self._watch_database()
+        ready = self._selector.select(self._sleep_seconds())
+        self._readable.clear()
+        for key, events in ready:
+            if key.data == "wake":
+                self._wake_reader.recv(4096)
+            elif key.data == "database":
+                self._take_hints()
+            elif key.data != "template":
+                if events & selectors.EVENT_WRITE:
+                    key.data.channel.flush()
+                    self._watch_child(key.data)
+                if events & selectors.EVENT_READ:
+                    self._readable.append(key.data)
+
+    def _sleep_seconds(self) -> float:
+        now = countdown()
+        if self._trouble is not None:
+            until = self._retry_at
+        else:
+            until = min(duty.next_at for duty in self._duties)
+            if self._pending or self._lines or self._progress:
+                until = min(until, now + ENFORCE_SECONDS)
+            if not self._is_draining and self._has_room():
+                until = now if self._hinted else min(until, self._next_poll_at)
+        if not self._children.is_empty():
+            until = min(until, now + ENFORCE_SECONDS)
+        return max(until - now, 0.0)
+
+    def _watch_database(self) -> None:
+        """Listen for hints on the connection in use; a new connection listens anew."""
+        connection = connections[self.alias]
+        if connection.vendor != "postgresql" or not settings.NOTIFY or settings.DB_POOLED:
+            return
+        raw = connection.connection
+        if raw is None or raw is self._listening:
+            return
+        self._stop_listening()
+        try:
+            raw.prepare_threshold = 0
+            # Keeps those that arrive while a statement runs; without it the node sleeps over them.
+            raw.add_notify_handler(lambda note: self._hint(note.payload))
+            raw.execute(f"LISTEN {CHANNEL}")
+        except Exception as error:
+            self._in_trouble(error)
+            return
+        self._listening = raw
+        # A descriptor of our own: the driver may close its one before we hear of it.
+        self._listening_on = os.dup(raw.fileno())
+        self._selector.register(self._listening_on, selectors.EVENT_READ, "database")
+        self._hinted = True
+
+    def _stop_listening(self) -> None:
+        if self._listening_on is not None:
+            self._selector.unregister(self._listening_on)
+            os.close(self._listening_on)
+        self._listening = self._listening_on = None
+
+    def _hint(self, queue: str) -> None:
+        if self.queues is None or queue in self.queues:
+            self._hinted = True
+
+    def _take_hints(self) -> None:
+        raw = connections[self.alias].connection
+        try:
+            if raw is None or raw is not self._listening:
+                raise InterfaceError("the connection was replaced")
+            raw.pgconn.consume_input()
+            while (note := raw.pgconn.notifies()) is not None:
+                self._hint(note.extra.decode())
+        except Exception as error:
+            self._in_trouble(error)
+
+    # -- Children --------------------------------------------------------------------------------
+
+    def _spawn_missing(self) -> None:
+        for child in self._children.spawn_missing(self.policy):
+            self._selector.register(child.channel, selectors.EVENT_READ, child)
+
+    def _watch_child(self, child: Child) -> None:
+        channel = child.channel
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if channel.has_backlog else 0)
+        self._selector.modify(channel, events, child)
+
+    def _look_at_children(self) -> None:
+        news = News()
+        for child in self._readable:
+            child.read(news)
+        for child in self._children.all:
+            if child.is_dead:
+                self._selector.unregister(child.channel)
+        for child in self._children.bury_dead(news):
+            logger.warning("child %d (%s) has ended; starting another", child.pid, child.pool)
+        self._spawn_missing()
+        self._take_in(news)
+        self._children.enforce(self._enforced_policy())
+
+    def _enforced_policy(self) -> ClusterPolicy:
+        if not self._is_cut_short:
+            return self.policy
+        grace = min(self.policy.cancel_grace_seconds, CUT_GRACE_SECONDS)
+        return replace(self.policy, cancel_grace_seconds=grace)
+
+    def _take_in(self, news: News) -> None:
+        for held, report in news.reports:
+            self._pending.append(decide(held.job, self.node_id, report, self.policy))
+            if report.outcome in (Outcome.SUCCEEDED, Outcome.FAILED):
+                seconds = max(report.finished_at - report.started_at, 0.0)
+                self._children.estimates.learn(held.job, seconds)
+        self._pending += [hand_back(held.job, self.node_id) for held in news.returned]
+        self._lines += [
+            Line(held.job.id, held.job.fence, at, stream, level, text)
+            for held, at, stream, level, text in news.logs
+        ]
+        self._progress.update(news.progress)
+
+    # -- Draining --------------------------------------------------------------------------------
+
+    @property
+    def _is_draining(self) -> bool:
+        return self._drain_started_at is not None or self._heartbeat.drain_is_ordered
+
+    def _drain_if_told(self) -> None:
+        if self._signals and self._drain_started_at is None:
+            self._drain_started_at = countdown()
+            logger.info("node %s is draining", self.node_id)
+            self._say_draining()
+            for child in self._children.all:
+                child.recall()
+        if self._drain_started_at is None or self._is_cut_short:
+            return
+        waited = countdown() - self._drain_started_at
+        if self._signals > 1 or waited >= self.policy.drain_grace_seconds:
+            self._is_cut_short = True
+            self._children.ask_all(Outcome.RELEASED)
+
+    def _say_draining(self) -> None:
+        try:
+            Node.objects.filter(pk=self.node_id, status=NodeStatus.LIVE).update(
+                status=NodeStatus.DRAINING
+            )
+        except (DatabaseError, InterfaceError) as error:
+            self._in_trouble(error)
+
+    def _is_finished(self) -> bool:
+        if self._drain_started_at is None or not self._children.is_empty():
+            return False
+        if not (self._pending or self._lines):
+            return True
+        # Results that the database does not take are worth waiting for, but not for ever.
+        patience = self.policy.drain_grace_seconds + self.policy.lease_seconds
+        return countdown() - self._drain_started_at > patience
+
+    # -- The database ----------------------------------------------------------------------------
+
+    def _at_database(self) -> None:
+        """Everything that needs the database; after an error nothing more until it is time again."""
+        now = countdown()
+        if self._trouble is not None and now < self._retry_at:
+            return
+        try:
+            if self._trouble is not None:
+                self._come_back()
+            self._turn_if_due(now)
+            for duty in self._duties:
+                if duty.is_due(now):
+                    duty.run()
+        except Exception as error:
+            # Whatever it is, the loop must live: the jobs in hand are its responsibility.
+            self._in_trouble(error)
+
+    def _wants_work(self, now: float) -> bool:
+        return (self._hinted or now >= self._next_poll_at) and self._has_room()
+
+    def _has_room(self) -> bool:
+        return any(self._children.free().values())
+
+    def _turn_if_due(self, now: float) -> None:
+        wants_work = not self._is_draining and self._wants_work(now)
+        if not self._pending and not wants_work:
+            return
+        appetite = self._appetite() if not self._is_draining else None
+        if self._lines and self._pending:
+            self._write_journal()
+        batch = self._pending[:BATCH_LIMIT]
+        self._hinted = False
+        turn = take_turn(connections[self.alias], batch, appetite)
+        del self._pending[: len(batch)]
+        for late in turn.superseded:
+            logger.warning(
+                "job %s: the report under fence %d came too late and changed nothing",
+                late.id,
+                late.fence,
+            )
+        if turn.claimed:
+            self._children.give(turn.claimed, self.policy.cancel_grace_seconds)
+            for child in self._children.all:
+                if child.channel.has_backlog:
+                    self._watch_child(child)
+        if appetite is not None:
+            self._plan_next_poll(len(turn.claimed), sum(appetite.free.values()))
+
+    def _appetite(self) -> Appetite:
+        return Appetite(
+            node=self.node_id,
+            free=self._children.free(),
+            pools={kind: KINDS[kind].pool for kind in self.kinds},
+            types=self._template.types,
+            queues=self.queues,
+        )
+
+    def _plan_next_poll(self, claimed: int, wanted: int) -> None:
+        slowest = POLL_SLOWEST[connections[self.alias].vendor]
+        if not settings.NOTIFY or settings.DB_POOLED:
+            slowest = min(slowest, 0.25)
+        if claimed:
+            self._poll_seconds = POLL_FASTEST
+            # There was more than one claim takes, so there is probably more now.
+            self._hinted = self._hinted or claimed * 2 >= wanted
+        else:
+            self._poll_seconds = min(self._poll_seconds * 1.5, slowest)
+        jitter = random.uniform(0.8, 1.2)  # noqa: S311
+        self._next_poll_at = countdown() + self._poll_seconds * jitter
+
+    def _write_journal(self) -> None:
+        connection = connections[self.alias]
+        if self._lines:
+            write_lines(connection, self.node_id, self._lines)
+            self._lines.clear()
+        if self._progress:
+            write_progress(connection, self.node_id, self._progress)
+            self._progress.clear()
+
+    def _pass_on_cancel_requests(self) -> None:
+        if self._children.is_empty():
+            return
+        asked = Job.objects.filter(
+            node_id=self.node_id, state=State.RUNNING, cancel_requested_at__isnull=False
+        ).values_list("pk", flat=True)
+        self._children.ask({str(pk) for pk in asked}, Outcome.CANCELLED)
+
+    def _refresh_policy(self) -> None:
+        self.policy = current_policy()
+
+    # -- Trouble ---------------------------------------------------------------------------------
+
+    def _in_trouble(self, error: BaseException) -> None:
+        """Back off; one line per change of condition, however long it lasts."""
+        condition = type(error).__name__
+        if self._trouble != condition:
+            logger.error("the database of %s fails: %s", self.cluster_id, error, exc_info=error)
+            self._trouble = condition
+        self._trouble_count += 1
+        wait = min(0.5 * 2 ** min(self._trouble_count - 1, 10), 15.0)
+        self._retry_at = countdown() + wait * random.uniform(0.8, 1.2)  # noqa: S311
+        try:
+            connections[self.alias].close()
+        except Exception:
+            connections[self.alias].connection = None
+        self._stop_listening()
+
+    def _come_back(self) -> None:
+        """After trouble: hand back what was claimed by a statement whose answer never came."""
+        held = {(h.job.id, h.job.fence) for h in self._children.held()}
+        held |= {(row.id, row.fence) for row in self._pending}
+        if unknown := disown(connections[self.alias], self.node_id, held):
+            logger.warning("%d jobs of an unanswered claim were handed back", unknown)
+        self._out_of_trouble()
+
+    def _out_of_trouble(self) -> None:
+        if self._trouble is not None:
+            logger.info("the database of %s answers again", self.cluster_id)
+        self._trouble = None
+        self._trouble_count = 0
+        self._hinted = True

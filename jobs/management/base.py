@@ -1,0 +1,41 @@
+"""What the commands about jobs, queues and nodes share."""
+
+from __future__ import annotations
+
+from clusters.management.base import (
+    CONFLICT,
+    FAILED,
+    NOT_FOUND,
+    USAGE,
+    CommandFailed,
+    OperatorCommand,
+)
+from jobs.errors import InvalidJob, JobError
+
+EXIT_CODES = {
+    "not_found": NOT_FOUND,
+    "invalid_transition": CONFLICT,
+    "duplicate_job": CONFLICT,
+    "duplicate_queue": CONFLICT,
+    "conflict": CONFLICT,
+}
+
+
+class JobsCommand(OperatorCommand):
+    """An operator command that knows the errors of jobs."""
+
+    def failure(self, error: Exception) -> CommandFailed | None:
+        if isinstance(error, JobError):
+            return job_failure(error)
+        return super().failure(error)
+
+
+def job_failure(error: JobError) -> CommandFailed:
+    """How an error about jobs ends a command."""
+    fallback = USAGE if isinstance(error, InvalidJob) else FAILED
+    return CommandFailed(
+        str(error),
+        exit_code=EXIT_CODES.get(error.code, fallback),
+        code=error.code,
+        field=error.field,
+    )

@@ -1,0 +1,416 @@
+"""Look at the jobs of a cluster and act on them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.db import connections
+from django.db.models import Q
+
+from clusters.management.base import (
+    FAILED,
+    CommandFailed,
+    UsageError,
+    duration,
+    moment,
+    operator,
+    printable,
+)
+from jobs.api.serializers import attempt_to_json, job_to_json, log_line_to_json
+from jobs.engine.clock import database_now
+from jobs.engine.enqueue import NewJob, enqueue
+from jobs.errors import JobError, JobNotFound
+from jobs.executors import KINDS
+from jobs.management.base import JobsCommand, job_failure
+from jobs.models import Attempt, Job, LogLine
+from jobs.models.job import JobQuerySet
+from jobs.states import FINAL, RETRYABLE_FROM, UNSTARTED, OnLost, State
+
+MAX_LISTED = 10_000
+# Many jobs are changed in portions, each short enough to hold up nobody.
+PORTION = 500
+SAMPLE = 5
+
+
+class Action(NamedTuple):
+    """One verb for a job, for many, and the jobs it can be used on at all."""
+
+    done: str
+    one: Callable[[Job], None]
+    many: Callable[[JobQuerySet], int]
+    eligible: Q
+
+
+CANCEL = Action(
+    "cancelled or asked to stop",
+    Job.cancel,
+    JobQuerySet.cancel,
+    Q(state__in=UNSTARTED) | Q(state=State.RUNNING, cancel_requested_at=None),
+)
+RETRY = Action("ready again", Job.retry, JobQuerySet.retry, Q(state__in=RETRYABLE_FROM))
+RUN_NOW = Action("ready", Job.run_now, JobQuerySet.run_now, Q(state=State.SCHEDULED))
+DELETE = Action("deleted", Job.delete_final, JobQuerySet.delete_final, Q(state__in=FINAL))
+
+
+class Command(JobsCommand):
+    help = "Look at the jobs of a cluster and act on them."
+
+    def add_verbs(self) -> None:
+        self._add_list()
+        self._add_enqueue()
+        for name, run, about in (
+            ("show", self.show_job, "one job with all that is known of it"),
+            ("attempts", self.attempts, "the finished tries of a job"),
+        ):
+            self.verb(name, run, about).add_argument("id", type=job_id)
+        logs = self.verb("logs", self.logs, "what a job printed and logged")
+        logs.add_argument("id", type=job_id)
+        logs.add_argument("--limit", type=count, default=200, help="the last lines (default 200)")
+        logs.add_argument("-f", "--follow", action="store_true", help="until the job ends")
+        self._add_action("cancel", CANCEL, "cancel jobs; running ones are asked to stop")
+        self._add_action("retry", RETRY, "make failed, cancelled and skipped jobs ready again")
+        self._add_action("run-now", RUN_NOW, "make scheduled jobs ready without waiting")
+        self._add_action("delete", DELETE, "delete finished jobs with attempts and logs")
+
+    # -- list, show -------------------------------------------------------------------------------
+
+    def _add_list(self) -> None:
+        parser = self.verb("list", self.list, "the newest jobs")
+        add_filters(parser)
+        parser.add_argument("--limit", type=count, default=50, help="how many (default 50)")
+
+    def list(self, asked: Namespace) -> None:
+        newest = matching(asked).order_by("-created_at", "-id")
+        jobs = [*newest.defer("payload_bytes")[: asked.limit + 1]]
+        has_more, jobs = len(jobs) > asked.limit, jobs[: asked.limit]
+        self.show(
+            {"items": [job_to_json(job) for job in jobs], "next": None, "previous": None},
+            lambda: self.print_table(
+                ("id", "state", "type", "queue", "attempts", "created", "error"),
+                (
+                    (
+                        str(job.pk),
+                        job.state,
+                        job.type,
+                        job.queue,
+                        f"{job.attempts}/{job.max_attempts}",
+                        job.created_at,
+                        first_line(job.error),
+                    )
+                    for job in jobs
+                ),
+            ),
+        )
+        if has_more:
+            self.say(f"There are more; --limit {min(asked.limit * 10, MAX_LISTED)} shows them.")
+
+    def show_job(self, asked: Namespace) -> None:
+        self._show(find(asked.id))
+
+    def _show(self, job: Job) -> None:
+        document = job_to_json(job)
+        self.show(document, lambda: self.print_record(document))
+
+    def attempts(self, asked: Namespace) -> None:
+        job = find(asked.id)
+        attempts = [*Attempt.objects.all().of_job(job.pk)]  # type: ignore[attr-defined]
+        self.show(
+            {"items": [attempt_to_json(attempt) for attempt in attempts]},
+            lambda: self.print_table(
+                ("number", "outcome", "started", "seconds", "node", "error"),
+                (
+                    (
+                        attempt.number,
+                        attempt.outcome,
+                        attempt.started_at,
+                        round((attempt.finished_at - attempt.started_at).total_seconds(), 3),
+                        str(attempt.node_id),
+                        first_line(attempt.error),
+                    )
+                    for attempt in attempts
+                ),
+            ),
+        )
+
+    # -- logs -------------------------------------------------------------------------------------
+
+    def logs(self, asked: Namespace) -> None:
+        job = find(asked.id)
+        newest = LogLine.objects.filter(job_id=job.pk).order_by("-id")[: asked.limit]
+        lines = [*reversed(newest)]
+        if self.is_json and not asked.follow:
+            self.print_json({"items": [log_line_to_json(line) for line in lines]})
+            return
+        self._print_lines(lines)
+        while asked.follow and job.state not in FINAL:
+            time.sleep(0.5)
+            # The state is read before the lines: what a job wrote before its end is not missed.
+            job = find(job.pk)
+            last = lines[-1].pk if lines else 0
+            lines = [*LogLine.objects.all().of_job(job.pk).filter(pk__gt=last)] or lines  # type: ignore[attr-defined]
+            self._print_lines([line for line in lines if line.pk > last])
+
+    def _print_lines(self, lines: list[LogLine]) -> None:
+        for line in lines:
+            if self.is_json:  # while following, one object a line
+                self.stdout.write(json.dumps(log_line_to_json(line), ensure_ascii=False))
+            else:
+                logged_at = f"{line.logged_at:%Y-%m-%d %H:%M:%S}"
+                source = line.level or line.stream
+                self.stdout.write(f"{logged_at} {source:<7} {printable(line.message)}")
+        self.stdout.flush()
+
+    # -- enqueue ----------------------------------------------------------------------------------
+
+    def _add_enqueue(self) -> None:
+        parser = self.verb("enqueue", self.enqueue, "accept a new job")
+        parser.add_argument("type", nargs="?", default="", help="handler name, or a label")
+        payload = parser.add_mutually_exclusive_group()
+        payload.add_argument("--payload", metavar="JSON", help="a JSON value; - reads stdin")
+        payload.add_argument("--payload-file", type=Path, metavar="PATH", help="a file of JSON")
+        payload.add_argument("--bytes-file", type=Path, metavar="PATH", help="a file of raw bytes")
+        parser.add_argument("--kind", choices=sorted(KINDS), default="python")
+        parser.add_argument("--queue", default="default")
+        parser.add_argument("--priority", type=int, default=0, help="-100 runs first, 100 last")
+        due = parser.add_mutually_exclusive_group()
+        due.add_argument("--delay", type=duration, metavar="30s", help="run no earlier than in")
+        due.add_argument("--run-at", type=moment, metavar="TIME", help="run no earlier than")
+        parser.add_argument("--max-attempts", type=int, metavar="N")
+        parser.add_argument("--timeout", type=duration, metavar="5m", help="of each attempt")
+        parser.add_argument("--tag", action="append", default=[], help="may be given again")
+        parser.add_argument("--on-lost", choices=OnLost.values, default=OnLost.RETRY.value)
+        parser.add_argument("--id", type=job_id, help="your own UUID: a repeat is the same job")
+        parser.add_argument("--wait", action="store_true", help="until it ends; 1 if not succeeded")
+
+    def enqueue(self, asked: Namespace) -> None:
+        new = NewJob(
+            type=asked.type,
+            payload=read_payload(asked),
+            payload_bytes=read_file(asked.bytes_file, "bytes-file") if asked.bytes_file else None,
+            kind=asked.kind,
+            queue=asked.queue,
+            priority=asked.priority,
+            run_at=asked.run_at,
+            delay_seconds=asked.delay,
+            max_attempts=asked.max_attempts,
+            timeout_seconds=asked.timeout,
+            tags=asked.tag,
+            on_lost=asked.on_lost,
+            id=asked.id,
+        )
+        enqueued = enqueue(new, by=operator())
+        job = enqueued.job
+        if not enqueued.created:
+            self.say("This job was accepted before.")
+        if asked.wait:
+            job = self._wait(job)
+            self._show(job)
+            if job.state != State.SUCCEEDED:
+                sys.exit(FAILED)
+        else:
+            self.show(job_to_json(job), lambda: self.stdout.write(str(job.pk)))
+            self.say(f"{job.state} in queue {job.queue}")
+
+    def _wait(self, job: Job) -> Job:
+        """The job once it has ended. Ctrl-C ends the waiting, not the job."""
+        pause = 0.05
+        with self._progress() as draw:
+            while job.state not in FINAL:
+                draw(job)
+                time.sleep(pause)
+                pause = min(pause * 1.5, 1.0)
+                job = find(job.pk)
+        return job
+
+    @contextmanager
+    def _progress(self) -> Iterator[Callable[[Job], None]]:
+        console = self.progress_console()
+        if not console.is_terminal:
+            yield lambda job: None
+            return
+        with console.status("") as status:
+            yield lambda job: status.update(progress_line(job))
+
+    # -- cancel, retry, run-now, delete -----------------------------------------------------------
+
+    def _add_action(self, name: str, action: Action, about: str) -> None:
+        parser = self.verb(name, lambda asked: self._act(asked, name, action), about)
+        parser.add_argument("ids", nargs="*", type=job_id, metavar="id")
+        add_filters(parser)
+        parser.add_argument("--all", action="store_true", help="all that can be, without a filter")
+        parser.add_argument("--dry-run", action="store_true", help="count and sample only")
+        parser.add_argument("--yes", action="store_true", help="do not ask")
+
+    def _act(self, asked: Namespace, name: str, action: Action) -> None:
+        if asked.ids and (asked.all or is_filtered(asked)):
+            raise UsageError("give ids or a filter, not both")
+        if not asked.ids and not asked.all and not is_filtered(asked):
+            raise UsageError("which jobs? Give ids, a filter such as --state, or --all", field="id")
+        if asked.ids and not asked.dry_run:
+            self._act_on_each(asked, name, action)
+        else:
+            self._act_on_many(asked, name, action)
+
+    def _act_on_each(self, asked: Namespace, name: str, action: Action) -> None:
+        if action is DELETE:
+            self.confirm(f"Delete {len(asked.ids)} job(s)?", is_confirmed=asked.yes)
+        if len(asked.ids) == 1:
+            job = find(asked.ids[0])
+            action.one(job)
+            document = {"deleted": 1} if action is DELETE else job_to_json(job)
+            self.show(document, lambda: self.stdout.write(f"{job.pk} {outcome(job, action)}"))
+            return
+        items: list[dict[str, Any]] = []
+        for pk in asked.ids:
+            try:
+                job = find(pk)
+                action.one(job)
+                items.append({"id": str(pk), "ok": True, "state": outcome(job, action)})
+            except JobError as error:
+                problem = job_failure(error).problem()
+                items.append({"id": str(pk), "ok": False, "problem": problem})
+        self.show(
+            {"items": items},
+            lambda: self.print_table(
+                ("id", "result"),
+                ((i["id"], i["state"] if i["ok"] else i["problem"]["detail"]) for i in items),
+            ),
+        )
+        failed = sum(not item["ok"] for item in items)
+        if failed:
+            raise CommandFailed(f"{failed} of {len(items)} could not be done", code="partial")
+
+    def _act_on_many(self, asked: Namespace, name: str, action: Action) -> None:
+        jobs = matching(asked, ids=asked.ids).filter(action.eligible)
+        if asked.all and action is RETRY:
+            # Held jobs wait for a person's decision about each of them.
+            jobs = jobs.filter(is_held=False)
+        total = jobs.count()
+        if asked.dry_run or not total:
+            sample = [str(pk) for pk in jobs.values_list("pk", flat=True)[:SAMPLE]]
+            self.show(
+                {"matched": total, "changed": 0, "sample": sample},
+                lambda: self.stdout.write("\n".join([f"{total} jobs match", *sample])),
+            )
+            return
+        self.confirm(f"{name}: {total} job(s)?", is_confirmed=asked.yes)
+        changed = 0
+        for portion in portions(jobs):
+            changed += action.many(portion)
+        self.show(
+            {"matched": total, "changed": changed},
+            lambda: self.stdout.write(f"{changed} {action.done}"),
+        )
+
+
+# -- Arguments -------------------------------------------------------------------------------------
+
+
+def job_id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text[:60]!r} is no job id") from None
+
+
+def count(text: str) -> int:
+    if text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= MAX_LISTED:
+        return int(text)
+    raise ArgumentTypeError(f"{text[:20]!r} is no number from 1 to {MAX_LISTED}")
+
+
+def add_filters(parser: ArgumentParser) -> None:
+    parser.add_argument("--state", action="append", choices=State.values, metavar="STATE")
+    parser.add_argument("--queue")
+    parser.add_argument("--type")
+    parser.add_argument("--kind", choices=sorted(KINDS))
+    parser.add_argument("--tag")
+    parser.add_argument("--since", type=duration, metavar="2h", help="created within")
+
+
+def is_filtered(asked: Namespace) -> bool:
+    return any((asked.state, asked.queue, asked.type, asked.kind, asked.tag, asked.since))
+
+
+def matching(asked: Namespace, ids: list[UUID] | None = None) -> JobQuerySet:
+    """The jobs that all given words of the filter are true of."""
+    jobs: JobQuerySet = Job.objects.all()  # type: ignore[assignment]
+    if ids:
+        jobs = jobs.filter(pk__in=ids)
+    if asked.state:
+        jobs = jobs.filter(state__in=asked.state)
+    for name in ("queue", "type", "kind"):
+        if value := getattr(asked, name):
+            jobs = jobs.filter(**{name: value})
+    if asked.tag:
+        jobs = jobs.tagged(asked.tag)
+    if asked.since:
+        now = database_now(connections[jobs.db_for_write])
+        jobs = jobs.filter(created_at__gte=now - timedelta(seconds=asked.since))
+    return jobs
+
+
+def read_payload(asked: Namespace) -> Any:
+    if asked.payload_file:
+        text = read_file(asked.payload_file, "payload-file").decode(errors="replace")
+    elif asked.payload == "-":
+        text = sys.stdin.read()
+    elif asked.payload is None:
+        return None
+    else:
+        text = asked.payload
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"the payload is not JSON: {error}", field="payload") from None
+
+
+def read_file(path: Path, option: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"--{option}: {error}", field=option) from None
+
+
+# -- Jobs ------------------------------------------------------------------------------------------
+
+
+def find(pk: UUID) -> Job:
+    try:
+        return Job.objects.get(pk=pk)
+    except Job.DoesNotExist:
+        raise JobNotFound(f"there is no job {pk}") from None
+
+
+def portions(jobs: JobQuerySet) -> Iterator[JobQuerySet]:
+    """The jobs in portions by id; each is looked at once, whatever becomes of it."""
+    after = UUID(int=0)
+    while ids := [*jobs.filter(pk__gt=after).order_by("pk").values_list("pk", flat=True)[:PORTION]]:
+        yield jobs.filter(pk__in=ids)
+        after = ids[-1]
+
+
+def outcome(job: Job, action: Action) -> str:
+    if action is DELETE:
+        return action.done
+    return "asked to stop" if action is CANCEL and job.state == State.RUNNING else str(job.state)
+
+
+def first_line(text: str | None) -> str | None:
+    return text.splitlines()[0][:80] if text else None
+
+
+def progress_line(job: Job) -> str:
+    line = f"{job.state}, attempt {job.attempts} of {job.max_attempts}"
+    if job.state == State.RUNNING and job.progress_percent is not None:
+        line += f", {job.progress_percent:.0f} % {printable(job.progress_note or '')}"
+    return line.replace("[", r"\[")

@@ -1,0 +1,80 @@
+"""Start a node: a process that claims and runs the jobs of one cluster."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from clusters.binding import cluster_bound
+from clusters.errors import UnknownCluster
+from jobs.executors import KINDS
+
+
+class Command(BaseCommand):
+    help = (
+        "Start a node: it claims and runs the jobs of one cluster and does the cluster's upkeep. "
+        "SIGTERM or Ctrl-C lets running work end within the grace, a second one cuts it short."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--cluster", help="whose jobs to run; may be left out where one cluster is configured"
+        )
+        parser.add_argument("--queues", help="comma-separated names; every queue if left out")
+        parser.add_argument(
+            "--concurrency", type=int, default=2, help="python jobs at a time (default 2)"
+        )
+        parser.add_argument(
+            "--io-concurrency",
+            type=int,
+            default=20,
+            help="http and shell jobs at a time (default 20)",
+        )
+        parser.add_argument(
+            "--enable-shell", action="store_true", help="run jobs of kind shell on this host"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        from jobs.engine.template import HandlersUnusable
+        from jobs.engine.worker import Worker
+
+        cluster_id = options["cluster"] or self._only_cluster()
+        queues = [name for name in (options["queues"] or "").split(",") if name] or None
+        kinds = set(settings.WORKER_KINDS) | ({"shell"} if options["enable_shell"] else set())
+        if unknown := kinds - KINDS.keys():
+            raise CommandError(f"unknown kinds: {', '.join(sorted(unknown))}", returncode=2)
+        for name in ("concurrency", "io_concurrency"):
+            if not 0 <= options[name] <= 1000:
+                raise CommandError(f"--{name.replace('_', '-')} must be 0 to 1000", returncode=2)
+        try:
+            with cluster_bound(cluster_id):
+                worker = Worker(
+                    cluster_id,
+                    queues=queues,
+                    kinds=sorted(kinds),
+                    concurrency=options["concurrency"],
+                    io_slots=options["io_concurrency"],
+                )
+                status = worker.run()
+        except UnknownCluster:
+            known = ", ".join(settings.CLUSTERS)
+            raise CommandError(
+                f"there is no cluster {cluster_id!r}; configured are: {known}", returncode=2
+            ) from None
+        except HandlersUnusable as error:
+            raise CommandError(f"the handlers cannot be imported:\n{error}") from None
+        sys.exit(status)
+
+    def _only_cluster(self) -> str:
+        import os
+
+        if chosen := os.environ.get("YARDMASTER_CLUSTER"):
+            return chosen
+        if len(settings.CLUSTERS) == 1:
+            return str(next(iter(settings.CLUSTERS)))
+        known = ", ".join(settings.CLUSTERS)
+        raise CommandError(f"which cluster? --cluster with one of: {known}", returncode=2)

@@ -1,0 +1,114 @@
+"""Register handlers: the functions that jobs of kind ``python`` run.
+
+    from jobs.registry import job
+
+    @job("report:build")
+    def build_report(context, payload):
+        context.log("building for", payload["month"])
+        return {"pages": 12}
+
+A handler is a plain or an async function of two arguments. What it returns, a JSON value, is kept with
+the job. Worker nodes find handlers in the modules named by ``YARDMASTER_HANDLERS`` and in
+``handlers.py`` of every installed app. Delivery is at least once: write handlers so that a second run
+does no harm.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,199}\Z")
+
+
+class Context(Protocol):
+    """What a handler is told of its job, and what it may say while it runs."""
+
+    id: str
+    type: str
+    queue: str
+    attempt: int
+    max_attempts: int
+    fence: int
+
+    @property
+    def cancelled(self) -> bool:
+        """True once somebody wants this run to stop; look at it between the steps of long work."""
+
+    def log(self, *parts: object, level: str = "info") -> None:
+        """Add a line to the job's log."""
+
+    def progress(self, percent: float, note: str = "") -> None:
+        """Show how far the work is: 0 to 100, and a short note."""
+
+
+Handler = Callable[[Any, Any], Any]
+
+
+class PermanentError(Exception):
+    """Raise this when another attempt cannot help."""
+
+
+class JobCancelled(BaseException):
+    """The work was stopped on request.
+
+    Raise it where ``context.cancelled`` is seen. A handler that does not look is interrupted by it;
+    let it pass, after cleaning up.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    name: str
+    handler: Handler
+    is_async: bool
+
+
+_registry: dict[str, Registration] = {}
+
+
+def job(name: str) -> Callable[[Handler], Handler]:
+    """Register the decorated function as the handler of jobs whose type is ``name``."""
+
+    def register(handler: Handler) -> Handler:
+        if not NAME.match(name):
+            raise ValueError(
+                f"{name!r} is no job type: 1 to 200 letters, digits and _ . : / -, "
+                "the first a letter or digit"
+            )
+        known = _registry.get(name)
+        where = f"{handler.__module__}.{handler.__qualname__}"
+        if known is not None and known.handler is not handler:
+            other = f"{known.handler.__module__}.{known.handler.__qualname__}"
+            if other != where:
+                raise ValueError(f"job type {name!r} is registered twice: {other} and {where}")
+        try:
+            inspect.signature(handler).bind(None, None)
+        except TypeError:
+            raise TypeError(f"{where} must accept two arguments: context and payload") from None
+        _registry[name] = Registration(name, handler, inspect.iscoroutinefunction(handler))
+        return handler
+
+    return register
+
+
+def find(name: str) -> Registration | None:
+    return _registry.get(name)
+
+
+def types() -> list[str]:
+    """The registered job types, sorted."""
+    return sorted(_registry)
+
+
+def discover(modules: list[str]) -> None:
+    """Import ``handlers.py`` of every installed app, and the named modules."""
+    from django.utils.module_loading import autodiscover_modules
+
+    autodiscover_modules("handlers")
+    for module in modules:
+        import_module(module)
