@@ -55,7 +55,9 @@ class Claimed:
 # `lane` is one queue and kind that may be claimed from, `share` how many of the best jobs lie in each,
 # `pick` the locked rows. Counting first and locking exactly that many keeps a claim of n from locking
 # n rows in every queue. The materialized CTEs keep the planner from running a pick twice, and with it
-# from claiming more than was asked for; ARRAY() makes the update go by primary key whatever it guesses.
+# from claiming more than was asked for. The update must go by primary key even where statistics are
+# stale and claim that no job is ready: ARRAY() hides the number of ids, and `state || ''` hides the
+# guard from the partial index, which would be read from end to end.
 POSTGRES_CTES = """
 lane AS MATERIALIZED (
   SELECT q.name AS queue, k.kind, k.pool, k.free
@@ -83,7 +85,7 @@ lane AS MATERIALIZED (
   UPDATE job SET state = 'running', fence = fence + 1, attempts = attempts + 1,
          node_id = %(node)s, started_at = clock_timestamp(),
          progress_percent = NULL, progress_note = NULL
-   WHERE id = ANY(ARRAY(SELECT id FROM pick)) AND state = 'ready'
+   WHERE id = ANY(ARRAY(SELECT id FROM pick)) AND state || '' = 'ready'
   RETURNING id, fence, kind, type, queue, attempts, max_attempts, crashes, on_lost,
             timeout_seconds, payload, payload_bytes, priority, run_at
 )

@@ -1,0 +1,102 @@
+"""Handlers for tests that run real nodes; named in YARDMASTER_HANDLERS."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from jobs.registry import Context, PermanentError, job
+
+
+@job("test:ledger")
+def ledger(context: Context, payload: Any) -> None:
+    """Append what happens to a file that outlives every process."""
+    line = f"{context.id} {context.fence} {os.getpid()}\n"
+    with Path(payload["path"]).open("a") as file:
+        file.write("S " + line)
+        file.flush()
+        time.sleep(payload.get("seconds", 0))
+        file.write("E " + line)
+
+
+@job("test:exit")
+def exit_at_once(context: Context, payload: Any) -> None:
+    os._exit(payload.get("status", 3))
+
+
+@job("test:crash-once")
+def crash_once(context: Context, payload: Any) -> str:
+    if context.attempt == 1:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return "survived"
+
+
+@job("test:spin")
+def spin(context: Context, payload: Any) -> None:
+    """Work without ever looking at the clock or at cancel requests."""
+    end = time.monotonic() + payload.get("seconds", 60)
+    while time.monotonic() < end:
+        pass
+
+
+@job("test:stubborn")
+def stubborn(context: Context, payload: Any) -> None:
+    """Swallow every attempt to interrupt it."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        try:
+            time.sleep(1)
+        except BaseException:
+            continue
+
+
+@job("test:with-child")
+def with_child(context: Context, payload: Any) -> None:
+    """Start a program and never end it."""
+    child = subprocess.Popen(["sleep", "300"])
+    Path(payload["path"]).write_text(str(child.pid))
+    time.sleep(60)
+
+
+@job("test:async")
+async def asynchronous(context: Context, payload: Any) -> str:
+    await asyncio.sleep(0.01)
+    print("from a coroutine")
+    return "done"
+
+
+@job("test:print")
+def printing(context: Context, payload: Any) -> None:
+    print("to stdout \x00 with a NUL")
+    print("to stderr", file=sys.stderr)
+    context.log("to the log", level="warning")
+    for _ in range(payload.get("lines", 0)):
+        print("x" * 100)
+
+
+@job("test:result")
+def result(context: Context, payload: Any) -> Any:
+    return {
+        "nan": float("nan"),
+        "object": object(),
+        "nul": "\x00",
+        "surrogate": "\ud800",
+        "large": "x" * 200_000,
+        "fine": {"a": [1, None, "ü"]},
+    }[payload["which"]]
+
+
+@job("test:permanent")
+def permanent(context: Context, payload: Any) -> None:
+    raise PermanentError("no attempt can help")
+
+
+@job("test:sleep")
+def sleeping(context: Context, payload: Any) -> None:
+    time.sleep(payload["seconds"])
