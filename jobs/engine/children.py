@@ -100,7 +100,7 @@ class Child:
         self.born_at = countdown()
         self.is_dead = False
         self._next_seq = 0
-        self._recalled_during = NOTHING
+        self._recalled_at = 0.0
 
     def give(self, jobs: Sequence[tuple[Claimed, float]], grace_seconds: float) -> None:
         """Send jobs with their expected seconds, in one frame."""
@@ -143,12 +143,16 @@ class Child:
 
     def recall_overdue(self, now: float) -> None:
         """Take back what waits behind a job that turned out to be long."""
-        seq, at = self.marks.current()
-        if seq in (NOTHING, self._recalled_during) or len(self.held) < 2:
+        if len(self.held) < 2 or self.behind_seconds(now) <= RECALL_SECONDS:
             return
-        if now - at > RECALL_SECONDS:
-            self._recalled_during = seq
+        if now - self._recalled_at > RECALL_SECONDS:
+            self._recalled_at = now
             self.recall()
+
+    def behind_seconds(self, now: float) -> float:
+        """How long the current job has kept all others waiting."""
+        seq, at = self.marks.current()
+        return 0.0 if seq == NOTHING else now - at
 
     def signal(self, number: signal.Signals) -> None:
         try:
@@ -309,28 +313,25 @@ class Children:
 
     def free(self) -> dict[str, int]:
         """How many more jobs each pool can take: what will begin within the next moments."""
-        mix = self.estimates.mix
+        mix, now = self.estimates.mix, countdown()
         process = io = 0
         for child in self.all:
             if child.pool == IO:
                 io += max(self._io_slots - len(child.held), 0)
             elif not child.held:
                 process += 1 if mix is None else _fitting(IN_HAND_SECONDS, mix)
-            elif mix is not None and not self._is_behind(child):
+            elif mix is not None and child.behind_seconds(now) <= IN_HAND_SECONDS:
                 fitting = int((IN_HAND_SECONDS - child.load_seconds) / max(mix, 1e-6))
                 process += min(max(fitting, 0), IN_HAND_JOBS - len(child.held))
         return {PROCESS: min(process, 2 * IN_HAND_JOBS), IO: io}
 
-    def _is_behind(self, child: Child) -> bool:
-        """Its current job takes longer than was thought, so nothing more should wait behind it."""
-        seq, at = child.marks.current()
-        return seq != NOTHING and countdown() - at > IN_HAND_SECONDS
-
     def give(self, jobs: Sequence[Claimed], grace_seconds: float) -> None:
         """Spread jobs over the children, each to the one that will be free first."""
         batches: dict[int, list[tuple[Claimed, float]]] = {}
+        now = countdown()
+        # A current job that is over its time has nothing left to expect: what it took so far counts.
         loads = {
-            index: child.load_seconds
+            index: child.load_seconds + child.behind_seconds(now)
             for index, child in enumerate(self.all)
             if child.pool == PROCESS
         }

@@ -250,7 +250,7 @@ class ProcessChild:
                     value = registration.handler(context, job.payload)
             finally:
                 self._may_interrupt = False
-            if value is None and self._output is None:
+            if value is None and self._output is None and job.seq not in self.cancelled:
                 self.reporter.succeeded_with_nothing(job.seq, started, countdown())
                 self.marks.end(job.seq, SUCCEEDED)
                 self.current = None
@@ -274,9 +274,13 @@ class ProcessChild:
             self.reporter.cancelled(job.seq, started)
         else:
             self.reporter.ended(job.seq, started, outcome, trace)
-        self.cancelled.discard(job.seq)
         self.marks.end(job.seq, REPORTED)
         self.current = None
+        if job.seq in self.cancelled:
+            # What was stopped may have left threads and programs behind; they end with this process
+            # group, and the node starts a fresh one.
+            self.reporter.flush()
+            os.killpg(0, signal.SIGKILL)
 
     def _interrupt(self, number: int, frame: object) -> None:
         """SIGTERM: the node has asked before, and the handler did not look."""

@@ -157,10 +157,14 @@ def test_the_pick_goes_by_the_index_made_for_it(alpha, is_postgresql):
     alias = "cluster-alpha"
     if not is_postgresql:
         # The statement names the index itself, and fails where it cannot be used.
-        plan = connections[alias].cursor().execute(
-            "EXPLAIN QUERY PLAN SELECT priority, run_at, id FROM job INDEXED BY job_ready"
-            " WHERE state = 'ready' AND queue = 'default' AND kind = 'http'"
-            " ORDER BY priority, run_at, id LIMIT 5"
+        plan = (
+            connections[alias]
+            .cursor()
+            .execute(
+                "EXPLAIN QUERY PLAN SELECT priority, run_at, id FROM job INDEXED BY job_ready"
+                " WHERE state = 'ready' AND queue = 'default' AND kind = 'http'"
+                " ORDER BY priority, run_at, id LIMIT 5"
+            )
         )
         text = str(plan.fetchall())
         assert "job_ready" in text and "TEMP B-TREE" not in text
