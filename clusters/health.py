@@ -25,9 +25,7 @@ class Watch:
         """Whether each database is up, as last known; None where no answer came in time yet."""
         with self._changed:
             for alias in aliases:
-                if alias not in self._asked and not self._is_fresh(alias):
-                    self._asked.add(alias)
-                    threading.Thread(target=self._probe, args=(alias,), daemon=True).start()
+                self._start_probe(alias)
             self._changed.wait_for(lambda: self._asked.isdisjoint(aliases), wait_seconds)
             return {
                 alias: self._known[alias][1] if alias in self._known else None for alias in aliases
@@ -38,9 +36,29 @@ class Watch:
         with self._changed:
             return self._asked & set(aliases)
 
+    def report_down(self, alias: str) -> None:
+        """Somebody could not reach this database; find out when it is back."""
+        with self._changed:
+            self._known[alias] = (float("-inf"), False)
+            self._start_probe(alias)
+
+    def is_down(self, alias: str) -> bool:
+        """Whether to refuse work for this database at once, and not wait for it to time out again."""
+        known = self._known.get(alias)
+        if known is None or known[1]:
+            return False
+        with self._changed:
+            self._start_probe(alias)
+        return True
+
     def forget(self) -> None:
         with self._changed:
             self._known.clear()
+
+    def _start_probe(self, alias: str) -> None:
+        if alias not in self._asked and not self._is_fresh(alias):
+            self._asked.add(alias)
+            threading.Thread(target=self._probe, args=(alias,), daemon=True).start()
 
     def _is_fresh(self, alias: str) -> bool:
         return (

@@ -60,7 +60,7 @@ class Node(models.Model):
     drain_requested_at = models.DateTimeField(null=True)
     closed_at = models.DateTimeField(null=True)
 
-    objects: ClassVar[models.Manager[Node]] = NodeQuerySet.as_manager()  # type: ignore[assignment]
+    objects: ClassVar[models.Manager[Node]] = NodeQuerySet.as_manager()
 
     class Meta:
         db_table = "node"
@@ -104,7 +104,7 @@ class ClusterSetting(models.Model):
     updated_at = models.DateTimeField(auto_now=True)
     updated_by = models.CharField(max_length=200)
 
-    objects: ClassVar[models.Manager[ClusterSetting]] = ClusterSettingQuerySet.as_manager()  # type: ignore[assignment]
+    objects: ClassVar[models.Manager[ClusterSetting]] = ClusterSettingQuerySet.as_manager()
 
     class Meta:
         db_table = "cluster_setting"
@@ -123,7 +123,7 @@ def current_policy() -> ClusterPolicy:
     cluster_id = current_cluster().id
     read_at, policy = _policies.get(cluster_id, (0.0, None))
     if policy is None or time.monotonic() - read_at > POLICY_MAX_AGE:
-        policy = ClusterSetting.objects.all().policy()  # type: ignore[attr-defined]
+        policy = ClusterSetting.objects.all().policy()
         _policies[cluster_id] = (time.monotonic(), policy)
     return policy
 

@@ -35,7 +35,7 @@ class ClusterRouter:
 
     def allow_relation(self, one: Any, other: Any, **hints: Any) -> bool | None:
         if one._state.db == self.alias or other._state.db == self.alias:
-            return one._state.db == other._state.db
+            return bool(one._state.db == other._state.db)
         return None
 
     def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jobs.registry import Context, PermanentError, job
+from jobs.registry import Context, JobCancelled, PermanentError, job
 
 
 @job("test:ledger")
@@ -39,7 +39,8 @@ def crash_once(context: Context, payload: Any) -> str:
 
 @job("test:spin")
 def spin(context: Context, payload: Any) -> None:
-    """Work without ever looking at the clock or at cancel requests."""
+    """Work without ever looking at cancel requests."""
+    context.log("begun")
     end = time.monotonic() + payload.get("seconds", 60)
     while time.monotonic() < end:
         pass
@@ -48,6 +49,7 @@ def spin(context: Context, payload: Any) -> None:
 @job("test:stubborn")
 def stubborn(context: Context, payload: Any) -> None:
     """Swallow every attempt to interrupt it."""
+    context.log("begun")
     end = time.monotonic() + 60
     while time.monotonic() < end:
         try:
@@ -95,6 +97,15 @@ def result(context: Context, payload: Any) -> Any:
 @job("test:permanent")
 def permanent(context: Context, payload: Any) -> None:
     raise PermanentError("no attempt can help")
+
+
+@job("test:cooperative")
+def cooperative(context: Context, payload: Any) -> None:
+    """Look at cancel requests between the steps of long work."""
+    context.log("begun")
+    while not context.cancelled:
+        time.sleep(0.01)
+    raise JobCancelled
 
 
 @job("test:sleep")

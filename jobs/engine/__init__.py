@@ -9,6 +9,7 @@
     worker.py       the node: the loop that ties these together; no rules of its own
 
 Beside them: ``backoff.py`` (retry timing), ``clock.py`` (the database's time), ``idempotency.py``
-(replies kept for a second ask), ``hints.py`` (wake-ups), ``frames.py``, ``children.py`` and
-``template.py`` (processes and the pipes between them), ``heartbeat.py`` (the lease).
+(replies kept for a second ask), ``turn.py`` (completing and claiming as one statement), ``journal.py``
+(log lines and progress), ``heartbeat.py`` (the lease), and the processes of a node: ``template.py``
+forks them, ``children.py`` is the node's side, ``frames.py`` and ``marks.py`` what runs between.
 """

@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from clusters.policy import ClusterPolicy
@@ -32,6 +33,8 @@ RECALL_SECONDS = 1.0
 NUDGE_SECONDS = 1.0
 # An io child ends its jobs by itself within the grace; this much later it is taken to be stuck.
 IO_STUCK_SECONDS = 10.0
+
+_quoted = lru_cache(4096)(json.dumps)
 
 _OUTCOMES = {"ok": Outcome.SUCCEEDED, "error": Outcome.FAILED, "cancelled": Outcome.CANCELLED}
 
@@ -205,14 +208,14 @@ class Child:
 
 
 def _assignment_frame(job: Claimed, seq: int, grace_seconds: float) -> str:
-    """One job as JSON. Names hold no quotes, and the payload is JSON already: it is not read here."""
+    """One job as JSON; the payload is JSON already and is not read here."""
     if job.payload_bytes is not None:
         data = ',"bytes":"' + base64.b64encode(job.payload_bytes).decode() + '","payload":null'
     else:
         data = ',"payload":' + (job.payload or "null")
     return (
         f'{{"seq":{seq},"id":"{job.id}","fence":{job.fence},"kind":"{job.kind}",'
-        f'"type":"{job.type}","queue":"{job.queue}","attempt":{job.attempts},'
+        f'"type":{_quoted(job.type)},"queue":{_quoted(job.queue)},"attempt":{job.attempts},'
         f'"max_attempts":{job.max_attempts},"timeout_seconds":{job.timeout_seconds},'
         f'"grace_seconds":{grace_seconds}{data}}}'
     )

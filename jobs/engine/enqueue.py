@@ -21,9 +21,9 @@ from uuid_utils.compat import uuid7
 from clusters.models import current_policy
 from clusters.policy import ClusterPolicy
 from jobs.engine.clock import database_now
-from jobs.engine.hints import hint_ready
 from jobs.errors import DuplicateJob, InvalidJob, JobError, PayloadTooLarge, UnknownQueue
 from jobs.executors import get_kind
+from jobs.hints import hint_ready
 from jobs.models import Job, JobTag, Queue
 from jobs.models.job import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from jobs.states import OnLost, State
@@ -87,7 +87,7 @@ def enqueue_many(news: Sequence[NewJob], *, by: str) -> list[Enqueued]:
 
 
 def _enqueue_many(news: Sequence[NewJob], by: str) -> list[Enqueued]:
-    using = Job.objects.all().db_for_write  # type: ignore[attr-defined]
+    using = Job.objects.all().db
     with transaction.atomic(using=using):
         policy = current_policy()
         _check_queues(news)
@@ -102,7 +102,7 @@ def _enqueue_many(news: Sequence[NewJob], by: str) -> list[Enqueued]:
         known = _already_there(news, jobs)
         fresh = [job for job in jobs if job.pk not in known]
         _insert(using, fresh)
-        JobTag.objects.using(using).bulk_create(JobTag.objects.all().of(fresh))  # type: ignore[attr-defined]
+        JobTag.objects.using(using).bulk_create(JobTag.objects.all().of(fresh))
         ready = {job.queue for job in fresh if job.state == State.READY}
         if ready:
             hint_ready(using, ready)

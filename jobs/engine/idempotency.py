@@ -37,7 +37,7 @@ def once(
     Row, effect and reply are one transaction. A second request that arrives while the first still
     runs waits on the unique key, and is a conflict when that takes longer than the lock limit.
     """
-    using = Job.objects.all().db_for_write  # type: ignore[attr-defined]
+    using = Job.objects.all().db
     keys = IdempotencyKey.objects.using(using)
     try:
         with transaction.atomic(using=using):

@@ -29,8 +29,8 @@ PAGE = 100
 def rescue_lost(using: str, policy: ClusterPolicy) -> int:
     """Mark overdue nodes dead and end the attempts they held; returns how many jobs were rescued."""
     nodes = Node.objects.using(using)
-    if nodes.overdue().exists():  # type: ignore[attr-defined]
-        nodes.overdue().update(status=NodeStatus.DEAD, closed_at=Now())  # type: ignore[attr-defined]
+    if nodes.overdue().exists():
+        nodes.overdue().update(status=NodeStatus.DEAD, closed_at=Now())
     rescued = 0
     gone = nodes.filter(status__in=(NodeStatus.DEAD, NodeStatus.CLOSED), job__state=State.RUNNING)
     for node in gone.distinct():

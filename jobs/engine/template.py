@@ -128,11 +128,11 @@ def _serve_forks(control: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     children: dict[int, str] = {}
     while True:
-        readable, _, _ = select.select([control, reader], [], [])
+        readable, _, _ = select.select([control.fileno(), reader], [], [])
         if reader in readable:
             os.read(reader, 4096)
             _reap(control, children)
-        if control in readable:
+        if control.fileno() in readable:
             request, descriptors, _, _ = socket.recv_fds(control, 256, 2)
             if not request:
                 break
@@ -186,8 +186,8 @@ def _fork_child(
         forbid_inspection()
         sock = socket.socket(fileno=descriptors[0])
         marks = Marks(descriptors[1])
-        child = {PROCESS: ProcessChild, IO: IoChild}[pool](sock, marks, max_result_bytes)
-        child.run()
+        kind_of_child = IoChild if pool == IO else ProcessChild
+        kind_of_child(sock, marks, max_result_bytes).run()
         status = 0
     except BaseException:
         traceback.print_exc(file=sys.__stderr__)

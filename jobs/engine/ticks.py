@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import connections, transaction
 from django.db.models.functions import Now
 
-from jobs.engine.hints import hint_ready
+from jobs.hints import hint_ready
 from jobs.models import Job
 from jobs.states import State
 

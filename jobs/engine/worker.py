@@ -17,6 +17,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connections
@@ -32,7 +33,6 @@ from jobs.engine.claim import Appetite
 from jobs.engine.clock import countdown
 from jobs.engine.complete import Completion, decide, hand_back
 from jobs.engine.heartbeat import Heartbeat
-from jobs.engine.hints import CHANNEL
 from jobs.engine.journal import Line, write_lines, write_progress
 from jobs.engine.processes import forbid_inspection
 from jobs.engine.rescue import rescue_lost
@@ -40,6 +40,7 @@ from jobs.engine.template import Template
 from jobs.engine.ticks import promote_due
 from jobs.engine.turn import disown, take_turn
 from jobs.executors import IO, KINDS
+from jobs.hints import ANY_QUEUE, CHANNEL
 from jobs.models import Job
 from jobs.states import Outcome, State
 
@@ -103,7 +104,7 @@ class Worker:
         self._trouble: str | None = None
         self._trouble_count = 0
         self._retry_at = 0.0
-        self._listening: object | None = None
+        self._listening: Any = None
         self._listening_on: int | None = None
         self._readable: list[Child] = []
         self._drain_started_at: float | None = None
@@ -155,7 +156,7 @@ class Worker:
         while True:
             try:
                 cluster = current_cluster()
-                ClusterSetting.objects.all().persist(  # type: ignore[attr-defined]
+                ClusterSetting.objects.all().persist(
                     cluster.explicit_settings, by=f"node:{socket.gethostname()}"
                 )
                 self.policy = current_policy()
@@ -299,7 +300,7 @@ class Worker:
         self._listening = self._listening_on = None
 
     def _hint(self, queue: str) -> None:
-        if self.queues is None or queue in self.queues:
+        if self.queues is None or queue in (ANY_QUEUE, *self.queues):
             self._hinted = True
 
     def _take_hints(self) -> None:

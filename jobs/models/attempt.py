@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import ClassVar
+from uuid import UUID
 
 from django.db import models
 
@@ -10,7 +11,7 @@ from jobs.states import Outcome
 
 
 class AttemptQuerySet(models.QuerySet["Attempt"]):
-    def of_job(self, job_id: object) -> AttemptQuerySet:
+    def of_job(self, job_id: UUID | str) -> AttemptQuerySet:
         """The attempts of one job, oldest first."""
         return self.filter(job_id=job_id).order_by("fence")
 
@@ -35,7 +36,7 @@ class Attempt(models.Model):
     started_at = models.DateTimeField()
     finished_at = models.DateTimeField()
 
-    objects: ClassVar[models.Manager[Attempt]] = AttemptQuerySet.as_manager()  # type: ignore[assignment]
+    objects: ClassVar[models.Manager[Attempt]] = AttemptQuerySet.as_manager()
 
     class Meta:
         db_table = "attempt"

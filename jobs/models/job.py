@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
-from django.db import models, router, transaction
+from django.db import models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Greatest, Now
 from uuid_utils.compat import uuid7
 
 from jobs.errors import InvalidTransition
+from jobs.hints import ANY_QUEUE, hint_ready
 from jobs.states import FINAL, RETRYABLE_FROM, UNSTARTED, OnLost, Reason, State
 
 LOWEST_PRIORITY, HIGHEST_PRIORITY = 100, -100
@@ -31,7 +32,7 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def cancel(self) -> int:
         """Cancel what has not started, and ask running work to stop. Returns how many were touched."""
-        with transaction.atomic(using=self.db_for_write):
+        with transaction.atomic(using=self.db):
             stopped = self.filter(state__in=UNSTARTED).update(
                 state=State.CANCELLED, finished_at=Now(), cancel_requested_at=Now()
             )
@@ -42,7 +43,7 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def retry(self) -> int:
         """Make failed, cancelled and skipped jobs ready again, now, with at least one attempt left."""
-        return self.filter(state__in=RETRYABLE_FROM).update(
+        retried = self.filter(state__in=RETRYABLE_FROM).update(
             state=State.READY,
             reason=None,
             is_held=False,
@@ -52,28 +53,32 @@ class JobQuerySet(models.QuerySet["Job"]):
             cancel_requested_at=None,
             max_attempts=Greatest(F("max_attempts"), F("attempts") + 1),
         )
+        return self._hinted(retried)
 
     def run_now(self) -> int:
         """Make scheduled jobs ready without waiting for their time."""
-        return self.filter(state=State.SCHEDULED).update(state=State.READY, run_at=Now())
+        return self._hinted(
+            self.filter(state=State.SCHEDULED).update(state=State.READY, run_at=Now())
+        )
+
+    def _hinted(self, made_ready: int) -> int:
+        if made_ready:
+            hint_ready(self.db, {ANY_QUEUE})
+        return made_ready
 
     def delete_final(self) -> int:
         """Delete finished jobs with their attempts, logs and tags."""
         from jobs.models.attempt import Attempt
         from jobs.models.log import LogLine
 
-        using = self.db_for_write
+        using = self.db
         with transaction.atomic(using=using):
             ids = list(
                 self.filter(state__in=FINAL).select_for_update().values_list("pk", flat=True)
             )
             for model in (Attempt, LogLine, JobTag):
-                model.objects.using(using).filter(job_id__in=ids)._raw_delete(using)  # type: ignore[attr-defined]
-            return Job.objects.using(using).filter(pk__in=ids)._raw_delete(using)  # type: ignore[attr-defined,no-any-return]
-
-    @property
-    def db_for_write(self) -> str:
-        return self._db or router.db_for_write(self.model)
+                model.objects.using(using).filter(job_id__in=ids)._raw_delete(using)
+            return Job.objects.using(using).filter(pk__in=ids)._raw_delete(using)
 
 
 class Job(models.Model):
@@ -111,7 +116,7 @@ class Job(models.Model):
     finished_at = models.DateTimeField(null=True)
     cancel_requested_at = models.DateTimeField(null=True)
 
-    objects: ClassVar[models.Manager[Job]] = JobQuerySet.as_manager()  # type: ignore[assignment]
+    objects: ClassVar[models.Manager[Job]] = JobQuerySet.as_manager()
 
     class Meta:
         db_table = "job"
@@ -170,7 +175,7 @@ class Job(models.Model):
         return f"{self.type} {self.pk}"
 
     def _only_me(self) -> JobQuerySet:
-        return Job.objects.using(self._state.db).filter(pk=self.pk)  # type: ignore[return-value]
+        return Job.objects.using(self._state.db).filter(pk=self.pk)
 
     def _move(self, verb: str, rows: int) -> None:
         """Zero rows means that somebody else was faster, or that the state never allowed it."""
@@ -215,7 +220,7 @@ class JobTag(models.Model):
     tag = models.CharField(max_length=60)
     job = models.ForeignKey(Job, on_delete=models.DO_NOTHING, db_constraint=False)
 
-    objects: ClassVar[models.Manager[JobTag]] = JobTagQuerySet.as_manager()  # type: ignore[assignment]
+    objects: ClassVar[models.Manager[JobTag]] = JobTagQuerySet.as_manager()
 
     class Meta:
         db_table = "job_tag"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import ClassVar
+from uuid import UUID
 
 from django.db import models
 from django.db.models.functions import Now
@@ -15,7 +16,7 @@ class Stream(models.TextChoices):
 
 
 class LogLineQuerySet(models.QuerySet["LogLine"]):
-    def of_job(self, job_id: object) -> LogLineQuerySet:
+    def of_job(self, job_id: UUID | str) -> LogLineQuerySet:
         """The lines of one job in the order they were written."""
         return self.filter(job_id=job_id).order_by("id")
 
@@ -31,7 +32,7 @@ class LogLine(models.Model):
     message = models.TextField()
     logged_at = models.DateTimeField(db_default=Now())
 
-    objects: ClassVar[models.Manager[LogLine]] = LogLineQuerySet.as_manager()  # type: ignore[assignment]
+    objects: ClassVar[models.Manager[LogLine]] = LogLineQuerySet.as_manager()
 
     class Meta:
         db_table = "job_log"

@@ -10,6 +10,8 @@ from django.db.models import F
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
+from jobs.hints import ANY_QUEUE, hint_ready
+
 QUEUE_NAME = RegexValidator(
     r"\A[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}\Z",
     "1 to 100 letters, digits and _ . : - and the first a letter or a digit",
@@ -29,13 +31,16 @@ class QueueQuerySet(models.QuerySet["Queue"]):
 
     def resume(self) -> int:
         """Let nodes claim from these queues again."""
-        return self.filter(is_paused=True).update(
+        resumed = self.filter(is_paused=True).update(
             is_paused=False,
             paused_by=None,
             pause_reason=None,
             paused_at=None,
             version=F("version") + 1,
         )
+        if resumed:
+            hint_ready(self.db, {ANY_QUEUE})
+        return resumed
 
     def change(self, version: int | None, **values: object) -> int:
         """Edit columns, if the row is still at ``version`` (None: whatever it is at)."""
@@ -55,7 +60,7 @@ class Queue(models.Model):
     # Counts the edits; the ETag of the row.
     version = models.PositiveIntegerField(default=1)
 
-    objects: ClassVar[models.Manager[Queue]] = QueueQuerySet.as_manager()  # type: ignore[assignment]
+    objects: ClassVar[models.Manager[Queue]] = QueueQuerySet.as_manager()
 
     class Meta:
         db_table = "queue"

@@ -8,15 +8,16 @@ by the poll that follows a node's wake-up.
 from __future__ import annotations
 
 import logging
+import time
 
 from django.conf import settings
 from django.db import DatabaseError, connections, transaction
 
-from jobs.engine.clock import countdown
-
 logger = logging.getLogger(__name__)
 
 CHANNEL = "yardmaster_ready"
+# In place of a queue's name: some queue.
+ANY_QUEUE = ""
 QUIET_SECONDS = 0.02
 _last_sent: dict[tuple[str, str], float] = {}
 
@@ -28,7 +29,7 @@ def hint_ready(alias: str, queues: set[str]) -> None:
 
 
 def _notify(alias: str, queues: set[str]) -> None:
-    now = countdown()
+    now = time.monotonic()
     due = [q for q in queues if now - _last_sent.get((alias, q), -1.0) >= QUIET_SECONDS]
     if not due:
         return

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from clusters.policy import ClusterPolicy
+from jobs.engine import children
+from jobs.engine.children import Child, Children, Estimates, News
+from jobs.engine.claim import Claimed
+from jobs.engine.clock import countdown
+from jobs.engine.frames import MAX_FRAME, BrokenPeer, Channel, encode, read_frame
+from jobs.engine.marks import Marks, shared_file
+from jobs.engine.template import Forked
+from jobs.executors import PROCESS
+from jobs.states import Outcome
+
+POLICY = ClusterPolicy()
+
+
+def claimed(number: int, type_name: str = "demo:noop") -> Claimed:
+    job_id = f"00000000-0000-0000-0000-{number:012d}"
+    return Claimed(job_id, 1, "python", type_name, "default", 1, 3, 0, "retry", 30.0, "{}", None)
+
+
+class FakeTemplate:
+    """Hands out pipes whose other end the test holds: what a child does is said by the test."""
+
+    def __init__(self) -> None:
+        self.peers: list[tuple[socket.socket, Marks]] = []
+
+    def fork(self, pool: str, max_result_bytes: int) -> Forked:
+        ours, theirs = socket.socketpair()
+        descriptor = shared_file()
+        self.peers.append((theirs, Marks(os.dup(descriptor))))
+        # No process of ours has this number, so a signal to it goes nowhere.
+        return Forked(2**22 + len(self.peers), ours, Marks(descriptor))
+
+    def exits(self) -> dict[int, int]:
+        return {}
+
+
+@pytest.fixture
+def template():
+    template = FakeTemplate()
+    yield template
+    for sock, marks in template.peers:
+        sock.close()
+        marks.close()
+
+
+@pytest.fixture
+def two(template):
+    crew = Children(template, 2, 0)  # type: ignore[arg-type]
+    crew.spawn_missing(POLICY)
+    yield crew
+    for child in crew.all:
+        child.channel.close()
+        child.marks.close()
+
+
+def test_a_node_that_knows_nothing_takes_one_job_a_child(two):
+    assert two.free()[PROCESS] == 2
+    two.give([claimed(1)], 5.0)
+    assert two.free()[PROCESS] == 1
+
+
+def test_short_jobs_are_taken_by_what_begins_within_a_moment(two):
+    two.estimates.learn(claimed(1), 0.01)
+    assert two.free()[PROCESS] == 2 * 20
+    two.estimates.learn(claimed(1), 0.000001)
+    assert two.free()[PROCESS] <= 2 * children.IN_HAND_JOBS
+
+
+def test_one_long_run_makes_a_node_careful_at_once():
+    estimates = Estimates()
+    for _ in range(100):
+        estimates.learn(claimed(1), 0.001)
+    estimates.learn(claimed(1, "slow"), 10.0)
+    assert estimates.mix is not None and estimates.mix > 1.0
+
+
+def test_nothing_is_put_behind_a_child_that_is_behind(two, template):
+    two.estimates.learn(claimed(1), 0.001)
+    two.give([claimed(1)], 5.0)
+    template.peers[0][1].begin(0, countdown() - 3.0)
+    assert two.free()[PROCESS] == 200
+    two.give([claimed(n) for n in range(2, 12)], 5.0)
+    assert [len(child.held) for child in two.all] == [1, 10]
+
+
+def test_what_waits_too_long_is_recalled(two, template):
+    two.estimates.learn(claimed(1), 0.001)
+    first = two.all[0]
+    first.give([(claimed(n), 0.001) for n in range(5)], 5.0)
+    peer, marks = template.peers[0]
+    marks.begin(0, countdown() - 2.0)
+    two.enforce(POLICY)
+    assert "run" in read_frame(peer)
+    assert read_frame(peer) == {"recall": True}
+    peer.sendall(encode({"recalled": [1, 2, 3, 4]}))
+    news = News()
+    first.read(news)
+    assert [held.seq for held in news.returned] == [1, 2, 3, 4]
+    assert list(first.held) == [0]
+
+
+def test_a_dead_childs_jobs_are_told_apart_by_their_marks(two, template):
+    child: Child = two.all[0]
+    child.give([(claimed(n), 0.001) for n in range(4)], 5.0)
+    peer, marks = template.peers[0]
+    marks.begin(0, countdown())
+    marks.end(0, children.SUCCEEDED)
+    marks.begin(1, countdown())
+    peer.close()
+    news = News()
+    child.read(news)
+    assert child.is_dead
+    child.is_dead = False
+    child.bury(news)
+    outcomes = {held.seq: report for held, report in news.reports}
+    assert outcomes[0].outcome == Outcome.SUCCEEDED
+    assert outcomes[1].outcome == Outcome.LOST and outcomes[1].crashed
+    assert [held.seq for held in news.returned] == [2, 3]
+    two.all.remove(child)
+
+
+def test_a_child_that_does_not_read_never_blocks_its_node():
+    ours, theirs = socket.socketpair()
+    channel = Channel(ours)
+    channel.send(encode({"run": ["x" * 5_000_000]}))
+    assert channel.has_backlog
+    received = bytearray()
+    while channel.has_backlog:
+        received += theirs.recv(1 << 20)
+        channel.flush()
+    channel.close()
+    theirs.close()
+
+
+def test_a_frame_without_bounds_is_refused():
+    ours, theirs = socket.socketpair()
+    theirs.sendall((MAX_FRAME + 1).to_bytes(4, "big"))
+    with pytest.raises(BrokenPeer):
+        Channel(ours).receive()
+    ours.close()
+    theirs.close()

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from clusters.models import Node, NodeStatus
+from clusters.policy import ClusterPolicy
+from jobs.engine.rescue import PAGE, rescue_lost
+from jobs.models import Attempt, Job
+from jobs.states import OnLost, State
+from tests.factories import make_job, make_node
+
+POLICY = ClusterPolicy()
+
+
+def overdue_node() -> Node:
+    return make_node(lease_until=timezone.now() - timedelta(seconds=1))
+
+
+def rescue() -> int:
+    return rescue_lost("cluster-alpha", POLICY)
+
+
+def test_a_node_whose_lease_is_over_is_dead_and_its_jobs_run_again(alpha):
+    node = overdue_node()
+    job = make_job(State.RUNNING, node=node)
+    assert rescue() == 1
+    job.refresh_from_db()
+    assert (job.state, job.crashes, job.attempts) == (State.SCHEDULED, 1, 1)
+    assert Node.objects.get(pk=node.pk).status == NodeStatus.DEAD
+    attempt = Attempt.objects.get(job_id=job.pk)
+    assert (attempt.outcome, attempt.fence, attempt.node_id) == ("lost", 1, node.pk)
+
+
+def test_a_node_with_a_lease_is_left_alone_however_long_its_job_runs(alpha):
+    job = make_job(State.RUNNING, node=make_node(), started_at=timezone.now() - timedelta(days=30))
+    assert rescue() == 0
+    assert Job.objects.get(pk=job.pk).state == State.RUNNING
+
+
+@pytest.mark.parametrize(("on_lost", "is_held"), [(OnLost.FAIL, False), (OnLost.HOLD, True)])
+def test_the_author_may_want_a_lost_job_to_fail(alpha, on_lost, is_held):
+    job = make_job(State.RUNNING, node=overdue_node(), on_lost=on_lost)
+    rescue()
+    job.refresh_from_db()
+    assert (job.state, job.reason, job.is_held) == (State.FAILED, "lost", is_held)
+
+
+def test_a_cancelled_job_of_a_dead_node_is_cancelled(alpha):
+    job = make_job(State.RUNNING, node=overdue_node(), cancel_requested_at=timezone.now())
+    rescue()
+    assert Job.objects.get(pk=job.pk).state == State.CANCELLED
+
+
+def test_more_jobs_than_one_page_are_all_rescued(alpha):
+    node = overdue_node()
+    for _ in range(PAGE + 5):
+        make_job(State.RUNNING, node=node)
+    assert rescue() == PAGE + 5
+
+
+def test_rescuing_twice_changes_nothing_more(alpha):
+    make_job(State.RUNNING, node=overdue_node())
+    assert (rescue(), rescue()) == (1, 0)
+    assert Attempt.objects.count() == 1
+
+
+def test_jobs_of_other_nodes_are_not_touched(alpha):
+    other = make_job(State.RUNNING, node=make_node())
+    make_job(State.RUNNING, node=overdue_node())
+    assert rescue() == 1
+    assert Job.objects.get(pk=other.pk).state == State.RUNNING
