@@ -387,16 +387,17 @@ class Children:
     def ask_all(self, why: Outcome) -> None:
         self.ask({held.job.id for held in self.held()}, why)
 
-    def bury_dead(self, news: News) -> list[Child]:
-        """Account for children that ended; they are gone from ``all`` afterwards."""
+    def find_dead(self, news: News) -> list[Child]:
+        """Children that ended, by what the template says or by their closed pipe."""
         exits = self._template.exits()
-        dead = []
         for child in self.all:
             if child.pid in exits and not child.is_dead:
                 child.read(news)  # what it said last is still in the pipe
                 child.is_dead = True
-            if child.is_dead:
-                dead.append(child)
+        return [child for child in self.all if child.is_dead]
+
+    def bury(self, dead: Iterable[Child], news: News) -> None:
+        """Account for what dead children held; they are gone from ``all`` afterwards."""
         for child in dead:
             worked = bool(child.held) or countdown() - child.born_at > 1.0
             self._born_dying = 0 if worked else self._born_dying + 1
@@ -404,7 +405,6 @@ class Children:
                 self._next_birth_at = countdown() + min(0.5 * 2**self._born_dying, 15.0)
             child.bury(news)
             self.all.remove(child)
-        return dead
 
     def kill_all(self) -> None:
         """End every child at once; nothing they hold is accounted for."""

@@ -329,11 +329,11 @@ class Worker:
         news = News()
         for child in self._readable:
             child.read(news)
-        for child in self._children.all:
-            if child.is_dead:
-                self._selector.unregister(child.channel)
-        for child in self._children.bury_dead(news):
+        dead = self._children.find_dead(news)
+        for child in dead:
             logger.warning("child %d (%s) has ended; starting another", child.pid, child.pool)
+            self._selector.unregister(child.channel)
+        self._children.bury(dead, news)
         self._spawn_missing()
         self._take_in(news)
         self._children.enforce(self._enforced_policy())
