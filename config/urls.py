@@ -1,1 +1,29 @@
-urlpatterns: list = []
+"""Where everything is mounted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib import admin
+from django.urls import include, path, re_path
+from django.views.generic import RedirectView
+
+from config.health import livez, readyz
+from jobs.api.urls import unknown
+
+BASE = settings.BASE_PATH.strip("/")
+
+urlpatterns: list[Any] = [
+    path("", RedirectView.as_view(url=f"{settings.BASE_PATH.rstrip('/')}/swagger"), name="home"),
+    re_path(r"^livez/?\Z", livez, name="livez"),
+    re_path(r"^readyz/?\Z", readyz, name="readyz"),
+    path("admin/", admin.site.urls),
+    re_path(rf"^{BASE}\Z", unknown, name="unknown-base"),
+    path(f"{BASE}/" if BASE else "", include("jobs.api.urls")),
+]
+
+handler400 = "config.problems.bad_request"
+handler403 = "config.problems.permission_denied"
+handler404 = "config.problems.page_not_found"
+handler500 = "config.problems.server_error"

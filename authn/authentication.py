@@ -1,0 +1,67 @@
+"""Find out who is calling. The first credential that is present decides; none falls through."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from authn.keys import find_principal
+from authn.models import ALL_CLUSTERS, Role
+from authn.principal import Principal
+
+
+class InvalidCredentials(AuthenticationFailed):
+    """One text for wrong, malformed, expired and revoked, so that nothing can be told apart."""
+
+    default_detail = "The credentials are not valid."
+    default_code = "invalid_credentials"
+
+
+class ApiKeyAuthentication(BaseAuthentication):
+    """An API key in the header named by the settings, or as a bearer token."""
+
+    def authenticate(self, request: Request) -> tuple[Principal, str] | None:
+        plain = _presented(request.META)
+        if plain is None:
+            return None
+        principal = find_principal(plain)
+        if principal is None:
+            raise InvalidCredentials
+        return principal, "api_key"
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+
+class AdminSessionAuthentication(BaseAuthentication):
+    """A signed-in superuser of the admin site; only for reading the documentation of the API."""
+
+    def authenticate(self, request: Request) -> tuple[Principal, str] | None:
+        user = getattr(request._request, "user", None)
+        if user is None or not (user.is_active and user.is_staff):
+            return None
+        roles = {ALL_CLUSTERS: Role.ADMIN} if user.is_superuser else {}
+        name = user.get_username()
+        return Principal(name=name, actor=f"user:{name}", roles=roles), "session"
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+
+def _presented(headers: dict[str, Any]) -> str | None:
+    """The text offered as a key, or None where no credential is present at all."""
+    own = headers.get(_OWN_HEADER)
+    if own is not None:
+        return str(own).strip()
+    authorization = headers.get("HTTP_AUTHORIZATION")
+    if authorization is None:
+        return None
+    scheme, _, token = str(authorization).strip().partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+_OWN_HEADER = "HTTP_" + settings.API_KEY_HEADER.upper().replace("-", "_")

@@ -1,0 +1,90 @@
+"""Who may do what: the one table of verbs and the least role each of them needs.
+
+A view names the verb of each of its actions in ``verbs``. An action without a verb, and a verb without
+an entry here, are denied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rest_framework.exceptions import NotAuthenticated, NotFound
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+
+from authn.models import Role
+from authn.principal import Principal
+from jobs.errors import KindNotGranted
+from jobs.executors import KINDS
+
+_RANK = {Role.VIEWER: 1, Role.OPERATOR: 2, Role.ADMIN: 3}
+
+LEAST_ROLE: Mapping[str, Role] = {
+    "clusters.read": Role.VIEWER,
+    "jobs.read": Role.VIEWER,
+    "jobs.enqueue": Role.OPERATOR,
+    "jobs.cancel": Role.OPERATOR,
+    "jobs.retry": Role.OPERATOR,
+    "jobs.run_now": Role.OPERATOR,
+    "jobs.delete": Role.ADMIN,
+    "queues.read": Role.VIEWER,
+    "queues.create": Role.ADMIN,
+    "queues.change": Role.ADMIN,
+    "queues.pause": Role.OPERATOR,
+    "queues.resume": Role.OPERATOR,
+    "nodes.read": Role.VIEWER,
+    "nodes.drain": Role.OPERATOR,
+}
+# What every caller with good credentials may ask, whatever his roles; the answer holds only what is his.
+ANY_CALLER = frozenset({"whoami.read", "documentation.read", "clusters.list"})
+
+
+def is_allowed(principal: Principal, verb: str, cluster_id: str) -> bool:
+    """Whether the caller's role on this cluster covers the verb."""
+    role, least = principal.role_on(cluster_id), LEAST_ROLE.get(verb)
+    return role is not None and least is not None and _RANK[Role(role)] >= _RANK[least]
+
+
+def check_kinds(principal: Principal, cluster_id: str, kinds: Iterable[str]) -> None:
+    """Refuse jobs of kinds that need a grant which the caller does not have; say which job."""
+    granted = principal.kinds_granted_on(cluster_id)
+    for index, name in enumerate(kinds):
+        kind = KINDS.get(name)
+        if kind is not None and kind.needs_grant and name not in granted:
+            error = KindNotGranted(f"jobs of kind {name!r} need a grant of their own", field="kind")
+            error.index = index
+            raise error
+
+
+class RolePermission(BasePermission):
+    """Authenticate, then find the cluster, then ask the table; in this order and no other."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        principal = request.user
+        if not isinstance(principal, Principal):
+            raise NotAuthenticated
+        cluster_id = view.kwargs.get("cluster_id")
+        if cluster_id is not None and not principal.may_see(cluster_id):
+            # What one may not see does not exist.
+            raise NotFound
+        if _is_unanswered(request, view):
+            return True
+        verb = _verb(request, view)
+        if verb is None:
+            return False
+        if cluster_id is None:
+            return verb in ANY_CALLER
+        return is_allowed(principal, verb, cluster_id)
+
+
+def _verb(request: Request, view: Any) -> str | None:
+    action = getattr(view, "action", None) or (request.method or "").lower()
+    verb: str | None = getattr(view, "verbs", {}).get(action)
+    return verb
+
+
+def _is_unanswered(request: Request, view: Any) -> bool:
+    """The view has no handler for this method: it goes on to its 405, where nothing can happen."""
+    method = (request.method or "").lower()
+    return method not in view.http_method_names or not hasattr(view, method)

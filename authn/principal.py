@@ -1,0 +1,39 @@
+"""Who is calling, as the rest of the program sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from django.conf import settings
+
+from authn.models import ALL_CLUSTERS
+from clusters.registry import Cluster
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A caller with a role per cluster id, or for ``*``; ``granted_kinds`` are keyed in the same way."""
+
+    name: str
+    actor: str
+    roles: Mapping[str, str]
+    granted_kinds: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def role_on(self, cluster_id: str) -> str | None:
+        """The role on a cluster; one given for that very cluster wins over one given for all."""
+        return self.roles.get(cluster_id) or self.roles.get(ALL_CLUSTERS)
+
+    def may_see(self, cluster_id: str) -> bool:
+        return cluster_id in settings.CLUSTERS and self.role_on(cluster_id) is not None
+
+    def kinds_granted_on(self, cluster_id: str) -> frozenset[str]:
+        """Kinds of work beyond the role, granted for this cluster or for all."""
+        everywhere = self.granted_kinds.get(ALL_CLUSTERS, frozenset())
+        return everywhere | self.granted_kinds.get(cluster_id, frozenset())
+
+    def clusters(self) -> list[Cluster]:
+        """The clusters this caller may see, by id."""
+        return [
+            cluster for _, cluster in sorted(settings.CLUSTERS.items()) if self.may_see(cluster.id)
+        ]

@@ -1,0 +1,143 @@
+"""Pages by keyset: each page begins where the one before ended, whatever came in between.
+
+No COUNT and no OFFSET: page 10,000 costs what page 1 does. A cursor is signed for one list of one
+cluster with one set of filters; anywhere else it is refused.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from django.core import signing
+from django.db.models import Q, QuerySet
+from rest_framework import serializers
+from rest_framework.request import Request
+
+from clusters.api.fields import QueryNumber, Text, refuse
+from clusters.binding import bound_cluster_id
+
+DEFAULT_LIMIT, MAX_LIMIT = 50, 200
+# Parameters that choose a page and not what is listed.
+_PAGE_PARAMETERS = frozenset({"cursor", "limit", "count"})
+
+
+class PageQuery(serializers.Serializer[Any]):
+    limit = QueryNumber(
+        min_value=1,
+        max_value=MAX_LIMIT,
+        required=False,
+        help_text=f"Items a page, {DEFAULT_LIMIT} unless told.",
+    )
+    cursor = Text(
+        max_length=1000, required=False, help_text="Where a page begins; from `next` or `previous`."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The columns a list is sorted by, the last one unique, and how to read them from a cursor."""
+
+    columns: tuple[str, ...]
+    readers: tuple[Callable[[str], Any], ...]
+    is_descending: bool = True
+
+
+NEWEST_FIRST = Order(("created_at", "id"), (datetime.fromisoformat, uuid.UUID))
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    rows: Sequence[Any]
+    next: str | None
+    previous: str | None
+
+    def to_json(self, to_json: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "items": [to_json(row) for row in self.rows],
+            "next": self.next,
+            "previous": self.previous,
+        }
+
+
+def read_page(
+    request: Request, rows: QuerySet[Any, Any], order: Order, query: Mapping[str, Any]
+) -> Page:
+    """One page of ``rows``, which hold the columns of the order as attributes."""
+    limit = query.get("limit", DEFAULT_LIMIT)
+    signer = signing.Signer(salt=_scope(request))
+    backwards, position = _open(signer, order, query.get("cursor"))
+    # One row more than asked for tells whether there is another page.
+    descends = order.is_descending != backwards
+    if position is not None:
+        rows = rows.filter(_beyond(order, position, descends))
+    sign = "-" if descends else ""
+    found = list(rows.order_by(*(sign + column for column in order.columns))[: limit + 1])
+    goes_on = len(found) > limit
+    found = found[:limit]
+    if backwards:
+        found.reverse()
+
+    def link(row: Any, is_back: bool) -> str:
+        values = [_written(getattr(row, column)) for column in order.columns]
+        return _url(request, signer.sign_object([int(is_back), *values]))
+
+    has_next = bool(found) and (backwards or goes_on)
+    has_previous = bool(found) and (goes_on if backwards else position is not None)
+    return Page(
+        found,
+        link(found[-1], False) if has_next else None,
+        link(found[0], True) if has_previous else None,
+    )
+
+
+def _beyond(order: Order, position: Sequence[Any], descends: bool) -> Q:
+    """Rows after a position. The first term alone is the index range; the rest settles ties."""
+    less = "lt" if descends else "gt"
+    first, *others = zip(order.columns, position, strict=True)
+    if not others:
+        return Q(**{f"{first[0]}__{less}": first[1]})
+    ((tie, value),) = others
+    return Q(**{f"{first[0]}__{less}e": first[1]}) & (
+        Q(**{f"{first[0]}__{less}": first[1]}) | Q(**{first[0]: first[1], f"{tie}__{less}": value})
+    )
+
+
+def _scope(request: Request) -> str:
+    filters = sorted(
+        (name, sorted(values))
+        for name, values in request.query_params.lists()
+        if name not in _PAGE_PARAMETERS
+    )
+    return f"yardmaster.page:{bound_cluster_id()}:{request.path.rstrip('/')}:{filters!r}"
+
+
+def _open(
+    signer: signing.Signer, order: Order, cursor: str | None
+) -> tuple[bool, list[Any] | None]:
+    if cursor is None:
+        return False, None
+    try:
+        is_back, *values = signer.unsign_object(cursor)
+        pairs = zip(order.readers, values, strict=True)
+        return bool(is_back), [reader(value) for reader, value in pairs]
+    except (signing.BadSignature, ValueError, TypeError):
+        refuse("cursor", "This cursor is not of this list with these filters.")
+
+
+def _written(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _url(request: Request, cursor: str) -> str:
+    parameters = [
+        (name, value)
+        for name, values in request.query_params.lists()
+        if name not in ("cursor", "count")
+        for value in values
+    ]
+    return f"{request.path}?{urlencode([*parameters, ('cursor', cursor)])}"

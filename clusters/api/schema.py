@@ -1,0 +1,68 @@
+"""Words for the OpenAPI document: problems, and what many operations share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
+from rest_framework import serializers
+
+from config.problems import CONTENT_TYPE
+
+_ABOUT = {
+    400: "The request is not valid; `errors` says where.",
+    401: "No credentials, or bad ones.",
+    403: "The role on this cluster, or a grant, does not cover this.",
+    404: "No such thing, or not visible to the caller.",
+    409: "Not possible in the present state.",
+    411: "A body needs a length.",
+    412: "Changed since it was read.",
+    413: "The body is too large.",
+    415: "The body is not `application/json`.",
+    422: "The Idempotency-Key belongs to another request.",
+    503: "The cluster's database does not answer, or not in time.",
+}
+
+
+class ProblemError(serializers.Serializer[Any]):
+    field = serializers.CharField(help_text="A path such as `jobs[3].payload.a[0]`.")
+    code = serializers.CharField()
+    message = serializers.CharField()
+
+
+class Problem(serializers.Serializer[Any]):
+    type = serializers.CharField()
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    code = serializers.CharField(help_text="Stable; the texts are not.")
+    detail = serializers.CharField()
+    request_id = serializers.CharField(allow_null=True)
+    errors = ProblemError(many=True)  # type: ignore[assignment]
+
+
+def answers(good: dict[int, Any], *statuses: int) -> dict[Any, Any]:
+    """Responses of an operation: the good ones, and the problems all or this one may have."""
+    problems = {
+        (status, CONTENT_TYPE): OpenApiResponse(Problem, description=_ABOUT[status])
+        for status in sorted({400, 401, 403, 404, 503, *statuses})
+    }
+    return {**good, **problems}
+
+
+BODY = (411, 413, 415)
+JOB_ID = OpenApiParameter("job_id", OpenApiTypes.UUID, OpenApiParameter.PATH)
+NODE_ID = OpenApiParameter("node_id", OpenApiTypes.UUID, OpenApiParameter.PATH)
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    OpenApiTypes.STR,
+    OpenApiParameter.HEADER,
+    description="1 to 255 printable characters. A repeat of the same request within 24 hours gets "
+    "the first reply, with `Idempotent-Replayed: true`, and has no second effect.",
+)
+IF_MATCH = OpenApiParameter(
+    "If-Match",
+    OpenApiTypes.STR,
+    OpenApiParameter.HEADER,
+    description="The ETag of the version that was read; 412 where it has changed since.",
+)

@@ -1,0 +1,64 @@
+"""The OpenAPI document of the native API and the page that shows it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from django.urls import include, path
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.utils import extend_schema
+from drf_spectacular.views import SpectacularSwaggerSplitView
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+
+from authn.authentication import AdminSessionAuthentication, ApiKeyAuthentication
+from clusters.api.base import FirstRenderer, NativeViewSet, reply
+
+
+class DocumentViewSet(NativeViewSet):
+    """The document, to callers with a key and to those signed in to the admin site."""
+
+    authentication_classes = [ApiKeyAuthentication, AdminSessionAuthentication]
+    verbs = {"retrieve": "documentation.read"}
+
+    @extend_schema(exclude=True)
+    def retrieve(self, request: Request) -> HttpResponse:
+        self.query()
+        visible = [
+            {"id": cluster.id, "title": cluster.title or cluster.id}
+            for cluster in self.principal.clusters()
+        ]
+        document = native_document()
+        info = {**document["info"], "x-jobmaster-clusters": visible}
+        return reply({**document, "info": info, "x-jobmaster-clusters": visible})
+
+
+class SwaggerView(SpectacularSwaggerSplitView):
+    """Swagger UI without inline scripts; every file of it comes from this server."""
+
+    authentication_classes = [AdminSessionAuthentication]
+    permission_classes = [AllowAny]  # who is not signed in is sent to the login
+    content_negotiation_class = FirstRenderer
+    http_method_names = ["get", "head"]
+    url_name = "native-document"
+    schema = None
+
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if request.auth is None:
+            return redirect_to_login(request.get_full_path(), settings.LOGIN_URL)
+        response: HttpResponseBase = super().get(request, *args, **kwargs)  # type: ignore[no-untyped-call]
+        return response
+
+
+@lru_cache(maxsize=1)
+def native_document() -> dict[str, Any]:
+    """The document of the native routes alone; made once a process, for it takes a while."""
+    native = [path(settings.BASE_PATH.strip("/") + "/", include("jobs.api.urls"))]
+    generator = SchemaGenerator(patterns=native)  # type: ignore[no-untyped-call]
+    document: dict[str, Any] = generator.get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
+    return document

@@ -1,0 +1,386 @@
+"""Jobs and queues in JSON: what is taken in, field by field, and what is given out.
+
+The input classes check requests and make the OpenAPI document. The output classes make the document
+only: rows become JSON in the flat functions beside them, and a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_serializer
+from rest_framework import serializers
+
+from clusters.api.fields import (
+    AnyValue,
+    Base64,
+    Choice,
+    Id,
+    Number,
+    QueryNumber,
+    Text,
+    Texts,
+    Time,
+    WholeNumber,
+    format_time,
+)
+from jobs.engine.enqueue import (
+    FARTHEST,
+    MAX_ATTEMPTS,
+    MAX_TAG_LENGTH,
+    MAX_TAGS,
+    MAX_TIMEOUT_SECONDS,
+    NewJob,
+)
+from jobs.executors import KINDS
+from jobs.models.job import HIGHEST_PRIORITY, LOWEST_PRIORITY
+from jobs.models.log import Stream
+from jobs.states import OnLost, Outcome, Reason, State
+
+MAX_BULK_JOBS = 10_000
+# A list shows the beginning of an error; the whole one is with the job.
+LISTED_ERROR_LENGTH = 4096
+
+# -- In --------------------------------------------------------------------------------------------
+
+
+@extend_schema_serializer(component_name="NewJob")
+class NewJobInput(serializers.Serializer[Any]):
+    """A job to be enqueued. What is left out is as the cluster's settings say."""
+
+    type = Text(
+        max_length=200,
+        required=False,
+        help_text="The handler's name; for kinds other than `python` a label.",
+    )
+    kind = Choice(choices=sorted(KINDS), required=False, default="python")
+    queue = Text(max_length=100, required=False, default="default")
+    payload = AnyValue(required=False, allow_null=True, help_text="Any JSON value.")
+    payload_base64 = Base64(
+        required=False, allow_null=True, help_text="Bytes instead of a JSON value."
+    )
+    priority = WholeNumber(
+        min_value=HIGHEST_PRIORITY,
+        max_value=LOWEST_PRIORITY,
+        required=False,
+        default=0,
+        help_text="The lower number runs first.",
+    )
+    run_at = Time(required=False, allow_null=True, help_text="Not before this moment.")
+    delay_seconds = Number(
+        min_value=0,
+        max_value=FARTHEST.total_seconds(),
+        required=False,
+        allow_null=True,
+        help_text="Not before so many seconds from now; instead of `run_at`.",
+    )
+    max_attempts = WholeNumber(min_value=1, max_value=MAX_ATTEMPTS, required=False, allow_null=True)
+    timeout_seconds = Number(
+        min_value=0, max_value=MAX_TIMEOUT_SECONDS, required=False, allow_null=True
+    )
+    tags = Texts(child=Text(max_length=MAX_TAG_LENGTH), max_length=MAX_TAGS, required=False)
+    on_lost = Choice(
+        choices=OnLost.values,
+        required=False,
+        default=OnLost.RETRY.value,
+        help_text="What follows when the node that ran the job is gone.",
+    )
+    id = Id(
+        required=False,
+        allow_null=True,
+        help_text="Chosen by the caller, it makes the request repeatable.",
+    )
+
+
+@extend_schema_serializer(component_name="NewJobs")
+class NewJobsInput(serializers.Serializer[Any]):
+    """Up to 10,000 jobs; all of them are accepted or none."""
+
+    jobs = NewJobInput(many=True)
+
+
+@extend_schema_serializer(component_name="NewQueue")
+class NewQueueInput(serializers.Serializer[Any]):
+    name = Text(max_length=100, help_text="Letters, digits and _ . : -")
+    description = Text(max_length=500, allow_blank=True, required=False, default="")
+
+
+@extend_schema_serializer(component_name="QueueChange")
+class QueueChangeInput(serializers.Serializer[Any]):
+    description = Text(max_length=500, allow_blank=True, required=False)
+
+
+@extend_schema_serializer(component_name="Pause")
+class PauseInput(serializers.Serializer[Any]):
+    reason = Text(max_length=500, allow_blank=True, required=False, default="")
+
+
+class LogQuery(serializers.Serializer[Any]):
+    after = QueryNumber(
+        min_value=0, required=False, help_text="Lines after the one with this `id`."
+    )
+    limit = QueryNumber(min_value=1, max_value=1000, required=False, help_text="200 unless told.")
+
+
+class AttemptQuery(serializers.Serializer[Any]):
+    after = QueryNumber(
+        min_value=0, required=False, help_text="Attempts after the one with this `fence`."
+    )
+    limit = QueryNumber(min_value=1, max_value=200, required=False, help_text="50 unless told.")
+
+
+def new_job(values: dict[str, Any]) -> NewJob:
+    """The question to the engine, from checked values."""
+    values = dict(values)
+    data = values.pop("payload_base64", None)
+    return NewJob(**values, payload_bytes=data)
+
+
+# -- Out -------------------------------------------------------------------------------------------
+
+
+class JobItem(serializers.Serializer[Any]):
+    """A job as lists show it."""
+
+    id = serializers.UUIDField()
+    kind = serializers.ChoiceField(choices=sorted(KINDS))
+    type = serializers.CharField()
+    queue = serializers.CharField()
+    state = serializers.ChoiceField(choices=State.values)
+    reason = serializers.ChoiceField(
+        choices=Reason.values, allow_null=True, help_text="Why it failed."
+    )
+    is_held = serializers.BooleanField(help_text="Failed, and kept for a person to decide.")
+    priority = serializers.IntegerField(min_value=HIGHEST_PRIORITY, max_value=LOWEST_PRIORITY)
+    tags = serializers.ListField(child=serializers.CharField())
+    enqueued_by = serializers.CharField()
+    on_lost = serializers.ChoiceField(choices=OnLost.values)
+    timeout_seconds = serializers.FloatField()
+    max_attempts = serializers.IntegerField()
+    attempts = serializers.IntegerField()
+    crashes = serializers.IntegerField(help_text="How often it took its process down.")
+    fence = serializers.IntegerField(help_text="Grows by one with each claim.")
+    node_id = serializers.UUIDField(allow_null=True)
+    progress_percent = serializers.FloatField(allow_null=True)
+    progress_note = serializers.CharField(allow_null=True)
+    error = serializers.CharField(
+        allow_null=True,
+        help_text=f"In lists the first {LISTED_ERROR_LENGTH} characters.",
+    )
+    run_at = serializers.DateTimeField()
+    created_at = serializers.DateTimeField()
+    started_at = serializers.DateTimeField(allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True)
+    cancel_requested_at = serializers.DateTimeField(allow_null=True)
+
+
+class JobDetail(JobItem):
+    """A job with its payload and its result, which lists leave out."""
+
+    payload = serializers.JSONField(allow_null=True)
+    payload_base64 = serializers.CharField(allow_null=True)
+    result = serializers.JSONField(allow_null=True)
+
+
+class EnqueuedJob(JobDetail):
+    created = serializers.BooleanField(help_text="False where this job had been enqueued before.")
+
+
+class EnqueuedItem(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    created = serializers.BooleanField()
+
+
+class EnqueuedJobs(serializers.Serializer[Any]):
+    items = EnqueuedItem(many=True)
+    count = serializers.IntegerField()
+
+
+class JobPage(serializers.Serializer[Any]):
+    items = JobItem(many=True)
+    next = serializers.CharField(allow_null=True, help_text="Relative address of older jobs.")
+    previous = serializers.CharField(allow_null=True, help_text="Relative address of newer jobs.")
+    count = serializers.IntegerField(required=False)
+    is_exact = serializers.BooleanField(required=False)
+
+
+class Count(serializers.Serializer[Any]):
+    count = serializers.IntegerField()
+    is_exact = serializers.BooleanField(help_text="False where counting stopped, or was a guess.")
+
+
+class AttemptItem(serializers.Serializer[Any]):
+    """One try of a job; the one that runs now has no outcome yet."""
+
+    number = serializers.IntegerField()
+    fence = serializers.IntegerField()
+    node_id = serializers.UUIDField(allow_null=True)
+    outcome = serializers.ChoiceField(choices=Outcome.values, allow_null=True)
+    error_type = serializers.CharField(allow_null=True)
+    error = serializers.CharField(allow_null=True)
+    effect_unknown = serializers.BooleanField(help_text="The work may or may not have happened.")
+    started_at = serializers.DateTimeField()
+    finished_at = serializers.DateTimeField(allow_null=True)
+
+
+class AttemptList(serializers.Serializer[Any]):
+    items = AttemptItem(many=True)
+    next = serializers.CharField(allow_null=True)
+
+
+class LogItem(serializers.Serializer[Any]):
+    id = serializers.IntegerField()
+    fence = serializers.IntegerField()
+    stream = serializers.ChoiceField(choices=Stream.values)
+    level = serializers.CharField(allow_null=True)
+    message = serializers.CharField()
+    logged_at = serializers.DateTimeField()
+
+
+class LogList(serializers.Serializer[Any]):
+    items = LogItem(many=True)
+    next = serializers.CharField(allow_null=True)
+
+
+class QueueItem(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    description = serializers.CharField()
+    is_paused = serializers.BooleanField()
+    paused_by = serializers.CharField(allow_null=True)
+    pause_reason = serializers.CharField(allow_null=True)
+    paused_at = serializers.DateTimeField(allow_null=True)
+    created_at = serializers.DateTimeField()
+    version = serializers.IntegerField(help_text="Counts the edits; the ETag.")
+
+
+class QueuePage(serializers.Serializer[Any]):
+    items = QueueItem(many=True)
+    next = serializers.CharField(allow_null=True)
+    previous = serializers.CharField(allow_null=True)
+
+
+JOB_COLUMNS = (
+    "id",
+    "kind",
+    "type",
+    "queue",
+    "state",
+    "reason",
+    "is_held",
+    "priority",
+    "tags",
+    "enqueued_by",
+    "on_lost",
+    "timeout_seconds",
+    "max_attempts",
+    "attempts",
+    "crashes",
+    "fence",
+    "node_id",
+    "progress_percent",
+    "progress_note",
+    "run_at",
+    "created_at",
+    "started_at",
+    "finished_at",
+    "cancel_requested_at",
+)
+
+
+def job_to_json(job: Any, error: str | None) -> dict[str, Any]:
+    """What lists show of a job; ``job`` is a model instance or a row with the same names."""
+    return {
+        "id": str(job.id),
+        "kind": job.kind,
+        "type": job.type,
+        "queue": job.queue,
+        "state": str(job.state),
+        "reason": job.reason,
+        "is_held": job.is_held,
+        "priority": job.priority,
+        "tags": job.tags,
+        "enqueued_by": job.enqueued_by,
+        "on_lost": str(job.on_lost),
+        "timeout_seconds": float(job.timeout_seconds),
+        "max_attempts": job.max_attempts,
+        "attempts": job.attempts,
+        "crashes": job.crashes,
+        "fence": job.fence,
+        "node_id": None if job.node_id is None else str(job.node_id),
+        "progress_percent": job.progress_percent,
+        "progress_note": job.progress_note,
+        "error": error,
+        "run_at": format_time(job.run_at),
+        "created_at": format_time(job.created_at),
+        "started_at": format_time(job.started_at),
+        "finished_at": format_time(job.finished_at),
+        "cancel_requested_at": format_time(job.cancel_requested_at),
+    }
+
+
+def job_row_to_json(row: Any) -> dict[str, Any]:
+    return job_to_json(row, row.listed_error)
+
+
+def job_detail_to_json(job: Any) -> dict[str, Any]:
+    data = job.payload_bytes
+    return {
+        **job_to_json(job, job.error),
+        "payload": job.payload,
+        "payload_base64": None if data is None else base64.b64encode(data).decode(),
+        "result": job.result,
+    }
+
+
+def attempt_to_json(attempt: Any) -> dict[str, Any]:
+    return {
+        "number": attempt.number,
+        "fence": attempt.fence,
+        "node_id": str(attempt.node_id),
+        "outcome": attempt.outcome,
+        "error_type": attempt.error_type,
+        "error": attempt.error,
+        "effect_unknown": attempt.effect_unknown,
+        "started_at": format_time(attempt.started_at),
+        "finished_at": format_time(attempt.finished_at),
+    }
+
+
+def running_attempt_to_json(job: Any) -> dict[str, Any]:
+    """The try that a node is at; it has no row of its own before it ends."""
+    return {
+        "number": job.attempts,
+        "fence": job.fence,
+        "node_id": None if job.node_id is None else str(job.node_id),
+        "outcome": None,
+        "error_type": None,
+        "error": None,
+        "effect_unknown": False,
+        "started_at": format_time(job.started_at),
+        "finished_at": None,
+    }
+
+
+def log_to_json(line: Any) -> dict[str, Any]:
+    return {
+        "id": line.id,
+        "fence": line.fence,
+        "stream": line.stream,
+        "level": line.level,
+        "message": line.message,
+        "logged_at": format_time(line.logged_at),
+    }
+
+
+def queue_to_json(queue: Any) -> dict[str, Any]:
+    return {
+        "name": queue.name,
+        "description": queue.description,
+        "is_paused": queue.is_paused,
+        "paused_by": queue.paused_by,
+        "pause_reason": queue.pause_reason,
+        "paused_at": format_time(queue.paused_at),
+        "created_at": format_time(queue.created_at),
+        "version": queue.version,
+    }

@@ -1,0 +1,80 @@
+"""The native API on one screen. Every address answers with and without a trailing slash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from django.conf import settings
+from django.urls import URLPattern, re_path
+from django.urls.resolvers import RoutePattern
+from rest_framework.exceptions import NotFound
+
+from authn.api.views import WhoamiViewSet
+from clusters.api.base import NativeView
+from clusters.api.views import ClusterViewSet, NodeViewSet
+from jobs.api.documentation import DocumentViewSet, SwaggerView
+from jobs.api.parsers import MAX_BULK_NODES
+from jobs.api.queues import QueueViewSet
+from jobs.api.views import JobViewSet
+
+
+class OptionalSlash(RoutePattern):
+    """A route that matches with a slash at its end as well; no redirect, no second route."""
+
+    def match(self, path: str) -> Any:
+        return super().match(path.removesuffix("/"))
+
+
+class UnknownView(NativeView):
+    """What has no route: 401 without credentials, and with them what any missing thing gets."""
+
+    http_method_names: list[str] = []
+    schema = None
+
+    def http_method_not_allowed(self, request: Any, *args: Any, **kwargs: Any) -> NoReturn:
+        raise NotFound
+
+
+def route(pattern: str, view: Callable[..., Any], name: str) -> URLPattern:
+    return URLPattern(OptionalSlash(pattern, name=name, is_endpoint=True), view, {}, name)
+
+
+unknown = UnknownView.as_view()
+bulk_limits = {"max_body_bytes": settings.MAX_BULK_BODY_BYTES, "max_nodes": MAX_BULK_NODES}
+
+job, queue, node = JobViewSet.as_view, QueueViewSet.as_view, NodeViewSet.as_view
+
+urlpatterns = [
+    route("openapi.json", DocumentViewSet.as_view({"get": "retrieve"}), "native-document"),
+    route("swagger", SwaggerView.as_view(), "swagger"),
+    route("whoami", WhoamiViewSet.as_view({"get": "retrieve"}), "whoami"),
+    route("clusters", ClusterViewSet.as_view({"get": "list"}), "clusters"),
+    route("clusters/count", ClusterViewSet.as_view({"get": "count"}), "clusters-count"),
+    route("clusters/<str:cluster_id>", ClusterViewSet.as_view({"get": "retrieve"}), "cluster"),
+    route("<str:cluster_id>/jobs", job({"get": "list", "post": "create"}), "jobs"),
+    route("<str:cluster_id>/jobs/count", job({"get": "count"}), "jobs-count"),
+    route("<str:cluster_id>/jobs/bulk", job({"post": "bulk"}, **bulk_limits), "jobs-bulk"),
+    route(
+        "<str:cluster_id>/jobs/<str:job_id>", job({"get": "retrieve", "delete": "destroy"}), "job"
+    ),
+    route("<str:cluster_id>/jobs/<str:job_id>/cancel", job({"post": "cancel"}), "job-cancel"),
+    route("<str:cluster_id>/jobs/<str:job_id>/retry", job({"post": "retry"}), "job-retry"),
+    route("<str:cluster_id>/jobs/<str:job_id>/run-now", job({"post": "run_now"}), "job-run-now"),
+    route("<str:cluster_id>/jobs/<str:job_id>/attempts", job({"get": "attempts"}), "job-attempts"),
+    route("<str:cluster_id>/jobs/<str:job_id>/logs", job({"get": "logs"}), "job-logs"),
+    route("<str:cluster_id>/queues", queue({"get": "list", "post": "create"}), "queues"),
+    route("<str:cluster_id>/queues/count", queue({"get": "count"}), "queues-count"),
+    route(
+        "<str:cluster_id>/queues/<str:name>",
+        queue({"get": "retrieve", "patch": "partial_update"}),
+        "queue",
+    ),
+    route("<str:cluster_id>/queues/<str:name>/pause", queue({"post": "pause"}), "queue-pause"),
+    route("<str:cluster_id>/queues/<str:name>/resume", queue({"post": "resume"}), "queue-resume"),
+    route("<str:cluster_id>/nodes", node({"get": "list"}), "nodes"),
+    route("<str:cluster_id>/nodes/count", node({"get": "count"}), "nodes-count"),
+    route("<str:cluster_id>/nodes/<str:node_id>", node({"get": "retrieve"}), "node"),
+    route("<str:cluster_id>/nodes/<str:node_id>/drain", node({"post": "drain"}), "node-drain"),
+    re_path("", unknown, name="unknown"),
+]

@@ -1,0 +1,314 @@
+"""Jobs of one cluster: list, get, enqueue, and the moves a person may make."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlencode
+
+from django.conf import settings
+from django.db.models.functions import Left
+from django.http import HttpResponse
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+
+from authn.permissions import check_kinds
+from clusters.api.base import NativeViewSet, reply
+from clusters.api.fields import check_object, parse_uuid, refuse
+from clusters.api.paging import NEWEST_FIRST, read_page
+from clusters.api.schema import BODY, IDEMPOTENCY_KEY, JOB_ID, answers
+from config.problems import MAX_ERRORS, FieldError, InvalidInput
+from jobs.api import serializers as wire
+from jobs.api.examples import ENQUEUE_EXAMPLES
+from jobs.api.filters import (
+    JobFilter,
+    JobListQuery,
+    estimated_count,
+    exact_count,
+    filtered,
+)
+from jobs.engine.enqueue import NewJob, enqueue, enqueue_many
+from jobs.engine.idempotency import once
+from jobs.errors import JobError, JobNotFound
+from jobs.models import Attempt, Job, LogLine
+from jobs.models.job import JobQuerySet
+from jobs.states import State
+
+IDEMPOTENCY_KEY_TEXT = re.compile(r"[\x20-\x7e]{1,255}\Z")
+
+
+class JobViewSet(NativeViewSet):
+    verbs = {
+        "list": "jobs.read",
+        "count": "jobs.read",
+        "retrieve": "jobs.read",
+        "attempts": "jobs.read",
+        "logs": "jobs.read",
+        "create": "jobs.enqueue",
+        "bulk": "jobs.enqueue",
+        "cancel": "jobs.cancel",
+        "retry": "jobs.retry",
+        "run_now": "jobs.run_now",
+        "destroy": "jobs.delete",
+    }
+
+    @extend_schema(
+        operation_id="jobs_list",
+        summary="List jobs, newest first",
+        description="Items leave out `payload`, `payload_base64` and `result`, and hold the first "
+        f"{wire.LISTED_ERROR_LENGTH} characters of `error`; the job itself has all of them.",
+        parameters=[JobListQuery],
+        responses=answers({200: wire.JobPage}),
+    )
+    def list(self, request: Request, cluster_id: str) -> HttpResponse:
+        asked = self.query(JobListQuery)
+        jobs = filtered(_jobs(), asked)
+        rows = jobs.annotate(listed_error=Left("error", wire.LISTED_ERROR_LENGTH)).values_list(
+            *wire.JOB_COLUMNS, "listed_error", named=True
+        )
+        body = read_page(request, rows, NEWEST_FIRST, asked).to_json(wire.job_row_to_json)
+        if "count" in asked:
+            body |= exact_count(jobs) if asked["count"] == "exact" else estimated_count(jobs)
+        return reply(body)
+
+    @extend_schema(
+        operation_id="jobs_count",
+        summary="Count jobs",
+        parameters=[JobFilter],
+        responses=answers({200: wire.Count}),
+    )
+    def count(self, request: Request, cluster_id: str) -> HttpResponse:
+        return reply(exact_count(filtered(_jobs(), self.query(JobFilter))))
+
+    @extend_schema(
+        operation_id="jobs_get",
+        summary="Get a job",
+        parameters=[JOB_ID],
+        responses=answers({200: wire.JobDetail}),
+    )
+    def retrieve(self, request: Request, cluster_id: str, job_id: str) -> HttpResponse:
+        self.query()
+        return reply(wire.job_detail_to_json(_job(job_id)))
+
+    @extend_schema(
+        operation_id="jobs_enqueue",
+        summary="Enqueue a job",
+        description="With an `id` of the caller's the request may be repeated: the same job again is "
+        "200 and `created: false`, a different one under that id is 409.",
+        parameters=[IDEMPOTENCY_KEY],
+        request=wire.NewJobInput,
+        responses=answers({201: wire.EnqueuedJob, 200: wire.EnqueuedJob}, 409, 422, *BODY),
+        examples=ENQUEUE_EXAMPLES,
+    )
+    def create(self, request: Request, cluster_id: str) -> HttpResponse:
+        self.query()
+        new = wire.new_job(self.body(wire.NewJobInput))
+        self._check_grants([new], is_bulk=False)
+
+        def effect() -> tuple[int, Any]:
+            done = enqueue(new, by=self.principal.actor)
+            body = {**wire.job_detail_to_json(done.job), "created": done.created}
+            return (201 if done.created else 200), body
+
+        response, body = self._once(effect)
+        response.headers["Location"] = f"{request.path.rstrip('/')}/{body['id']}"
+        return response
+
+    @extend_schema(
+        operation_id="jobs_enqueue_bulk",
+        summary="Enqueue many jobs",
+        description=f"Up to {wire.MAX_BULK_JOBS} jobs and {settings.MAX_BULK_BODY_BYTES >> 20} MiB; "
+        "all of them are accepted or none.",
+        parameters=[IDEMPOTENCY_KEY],
+        request=wire.NewJobsInput,
+        responses=answers({201: wire.EnqueuedJobs}, 409, 422, *BODY),
+    )
+    def bulk(self, request: Request, cluster_id: str) -> HttpResponse:
+        self.query()
+        news = _new_jobs(request.data)
+        self._check_grants(news, is_bulk=True)
+
+        def effect() -> tuple[int, Any]:
+            done = enqueue_many(news, by=self.principal.actor)
+            items = [{"id": str(one.job.pk), "created": one.created} for one in done]
+            return 201, {"items": items, "count": len(items)}
+
+        return self._once(effect)[0]
+
+    @extend_schema(
+        operation_id="jobs_delete",
+        summary="Delete a finished job",
+        parameters=[JOB_ID],
+        responses=answers({204: None}, 409),
+    )
+    def destroy(self, request: Request, cluster_id: str, job_id: str) -> HttpResponse:
+        self._check_empty()
+        _job(job_id).delete_final()
+        return HttpResponse(status=204)
+
+    @extend_schema(
+        operation_id="jobs_cancel",
+        summary="Cancel a job",
+        description="What has not started is cancelled at once; a running job is asked to stop.",
+        parameters=[JOB_ID],
+        request=None,
+        responses=answers({200: wire.JobDetail}, 409),
+    )
+    def cancel(self, request: Request, cluster_id: str, job_id: str) -> HttpResponse:
+        return self._move(job_id, Job.cancel)
+
+    @extend_schema(
+        operation_id="jobs_retry",
+        summary="Retry a failed, cancelled or skipped job",
+        parameters=[JOB_ID],
+        request=None,
+        responses=answers({200: wire.JobDetail}, 409),
+    )
+    def retry(self, request: Request, cluster_id: str, job_id: str) -> HttpResponse:
+        return self._move(job_id, Job.retry, starts_it=True)
+
+    @extend_schema(
+        operation_id="jobs_run_now",
+        summary="Run a scheduled job without waiting for its time",
+        parameters=[JOB_ID],
+        request=None,
+        responses=answers({200: wire.JobDetail}, 409),
+    )
+    def run_now(self, request: Request, cluster_id: str, job_id: str) -> HttpResponse:
+        return self._move(job_id, Job.run_now, starts_it=True)
+
+    @extend_schema(
+        operation_id="jobs_attempts",
+        summary="List the attempts of a job, oldest first",
+        parameters=[JOB_ID, wire.AttemptQuery],
+        responses=answers({200: wire.AttemptList}),
+    )
+    def attempts(self, request: Request, cluster_id: str, job_id: str) -> HttpResponse:
+        asked = {"after": -1, "limit": 50, **self.query(wire.AttemptQuery)}
+        job = _job(job_id, "state", "attempts", "fence", "node_id", "started_at")
+        rows = Attempt.objects.all().of_job(job.pk).filter(fence__gt=asked["after"])
+        found = list(rows[: asked["limit"] + 1])
+        items = [wire.attempt_to_json(row) for row in found[: asked["limit"]]]
+        if len(found) > asked["limit"]:
+            return reply({"items": items, "next": _next(request, asked, items[-1]["fence"])})
+        # Between the two reads the running try may have ended and got its row.
+        last = items[-1]["fence"] if items else asked["after"]
+        if job.state == State.RUNNING and job.fence > last:
+            items.append(wire.running_attempt_to_json(job))
+        return reply({"items": items, "next": None})
+
+    @extend_schema(
+        operation_id="jobs_logs",
+        summary="Read the log of a job",
+        parameters=[JOB_ID, wire.LogQuery],
+        responses=answers({200: wire.LogList}),
+    )
+    def logs(self, request: Request, cluster_id: str, job_id: str) -> HttpResponse:
+        asked = {"after": -1, "limit": 200, **self.query(wire.LogQuery)}
+        job = _job(job_id, "id")
+        rows = LogLine.objects.all().of_job(job.pk).filter(id__gt=asked["after"])
+        found = list(rows[: asked["limit"] + 1])
+        items = [wire.log_to_json(row) for row in found[: asked["limit"]]]
+        goes_on = len(found) > asked["limit"]
+        return reply(
+            {"items": items, "next": _next(request, asked, items[-1]["id"]) if goes_on else None}
+        )
+
+    def _move(
+        self, job_id: str, verb: Callable[[Job], None], *, starts_it: bool = False
+    ) -> HttpResponse:
+        self._check_empty()
+        job = _job(job_id)
+        if starts_it:
+            # Starting somebody else's program again is no less than starting one.
+            check_kinds(self.principal, self.kwargs["cluster_id"], [job.kind])
+        verb(job)
+        return reply(wire.job_detail_to_json(job))
+
+    def _check_empty(self) -> None:
+        """These requests say all with their address."""
+        self.query()
+        self.body()
+
+    def _check_grants(self, news: Sequence[NewJob], *, is_bulk: bool) -> None:
+        try:
+            check_kinds(self.principal, self.kwargs["cluster_id"], (new.kind for new in news))
+        except JobError as error:
+            if not is_bulk:
+                error.index = None
+            raise
+
+    def _once(self, effect: Callable[[], tuple[int, Any]]) -> tuple[HttpResponse, Any]:
+        """Run the effect, or give the reply it had under the same Idempotency-Key."""
+        key = self.request.headers.get("Idempotency-Key")
+        if key is not None and not IDEMPOTENCY_KEY_TEXT.match(key):
+            refuse("Idempotency-Key", "Must be 1 to 255 printable ASCII characters.")
+        with _in_words_of_the_body():
+            if key is None:
+                status, body = effect()
+                return reply(body, status), body
+            done = once(self.principal.actor, key, _request_hash(self.request), effect)
+        headers = {"Idempotent-Replayed": "true"} if done.is_repeat else None
+        return reply(done.body, done.status, headers), done.body
+
+
+def _jobs() -> JobQuerySet:
+    jobs: JobQuerySet = Job.objects.all()
+    return jobs
+
+
+def _job(job_id: str, *columns: str) -> Job:
+    """One job of the bound cluster; what is no UUID is as missing as an unknown one."""
+    key = parse_uuid(job_id)
+    rows = _jobs().only(*columns) if columns else _jobs()
+    job = rows.filter(pk=key).first() if key else None
+    if job is None:
+        raise JobNotFound
+    return job
+
+
+def _new_jobs(data: Any) -> list[NewJob]:
+    if not isinstance(data, dict) or not isinstance(data.get("jobs"), list):
+        refuse("jobs", "Must be a list of jobs.", "required")
+    for name in data.keys() - {"jobs"}:
+        refuse(name[:100], "There is no such field.", "unknown_field")
+    listed = data["jobs"]
+    if not 1 <= len(listed) <= wire.MAX_BULK_JOBS:
+        refuse("jobs", f"Must hold 1 to {wire.MAX_BULK_JOBS} jobs.")
+    news: list[NewJob] = []
+    errors: list[FieldError] = []
+    for index, item in enumerate(listed):
+        values, wrong = check_object(wire.NewJobInput, item, f"jobs[{index}]")
+        errors += wrong
+        if len(errors) >= MAX_ERRORS:
+            break
+        if not errors:
+            news.append(wire.new_job(values))
+    if errors:
+        raise InvalidInput(errors)
+    return news
+
+
+def _request_hash(request: Request) -> str:
+    """The same for the same request only."""
+    body_hash = getattr(request, "body_hash", "")
+    text = f"{request.method} {request.path.rstrip('/')}\n{body_hash}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _next(request: Request, asked: dict[str, Any], last: int) -> str:
+    return f"{request.path}?{urlencode({'after': last, 'limit': asked['limit']})}"
+
+
+@contextmanager
+def _in_words_of_the_body() -> Iterator[None]:
+    """Call a field as the request calls it."""
+    try:
+        yield
+    except JobError as error:
+        if error.field == "payload_bytes":
+            error.field = "payload_base64"
+        raise

@@ -1,0 +1,134 @@
+"""openapi.json and Swagger UI"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.staticfiles import finders
+from django.core.management import call_command
+
+from jobs.api import serializers as wire
+from jobs.api.documentation import native_document
+from tests.api.conftest import Api, check_problem
+from tests.api.routes import native_routes
+
+OPERATIONS = {
+    "clusters_list", "clusters_count", "clusters_get", "whoami",
+    "jobs_list", "jobs_count", "jobs_get", "jobs_enqueue", "jobs_enqueue_bulk", "jobs_cancel",
+    "jobs_retry", "jobs_run_now", "jobs_delete", "jobs_attempts", "jobs_logs",
+    "queues_list", "queues_count", "queues_create", "queues_get", "queues_change", "queues_pause",
+    "queues_resume",
+    "nodes_list", "nodes_count", "nodes_get", "nodes_drain",
+}  # fmt: skip
+
+
+def operations(document: Any) -> dict[str, Any]:
+    return {
+        operation["operationId"]: operation
+        for path in document["paths"].values()
+        for operation in path.values()
+    }
+
+
+def test_the_document_names_the_clusters_a_caller_may_see(make_key: Callable[..., str]) -> None:
+    for clusters, visible in ((("alpha",), ["alpha"]), (("*",), ["alpha", "beta"])):
+        document = Api(make_key("viewer", *clusters)).get("openapi.json").json()
+        assert [c["id"] for c in document["info"]["x-jobmaster-clusters"]] == visible
+        assert document["x-jobmaster-clusters"] == document["info"]["x-jobmaster-clusters"]
+
+
+def test_without_credentials_it_is_401(anonymous: Api, db: None) -> None:
+    check_problem(anonymous.get("openapi.json"), 401, "not_authenticated")
+    check_problem(anonymous.get("openapi.json", x_api_key="x"), 401, "invalid_credentials")
+
+
+def test_whoever_is_signed_in_to_the_admin_site_may_read_it(admin_client: Any) -> None:
+    document = admin_client.get("/jm-api/openapi.json").json()
+    assert [c["id"] for c in document["x-jobmaster-clusters"]] == ["alpha", "beta"]
+
+
+def test_a_user_without_a_role_sees_no_cluster_in_it(client: Any, db: None) -> None:
+    user = get_user_model().objects.create_user("helper", password="x", is_staff=True)
+    client.force_login(user)
+    assert client.get("/jm-api/openapi.json").json()["x-jobmaster-clusters"] == []
+    outsider = get_user_model().objects.create_user("outsider", password="x")
+    client.force_login(outsider)
+    assert client.get("/jm-api/openapi.json").status_code == 401
+
+
+def test_a_session_does_not_help_a_bad_key(admin_client: Any) -> None:
+    response = admin_client.get("/jm-api/openapi.json", headers={"x-api-key": "x"})
+    check_problem(response, 401, "invalid_credentials")
+
+
+def test_it_holds_the_native_operations_and_no_others() -> None:
+    document = native_document()
+    assert set(operations(document)) == OPERATIONS
+    assert all(path.startswith("/jm-api/") for path in document["paths"])
+    routes = {re.sub(r"<str:(\w+)>", r"{\1}", route) for route in native_routes()}
+    undocumented = routes - set(document["paths"])
+    assert undocumented == {"/jm-api/openapi.json", "/jm-api/"}  # and what is unknown
+
+
+def test_every_operation_tells_its_problems() -> None:
+    for name, operation in operations(native_document()).items():
+        for status in ("400", "401", "404", "503"):
+            content = operation["responses"][status]["content"]
+            assert list(content) == ["application/problem+json"], name
+        assert operation["security"] == [{"ApiKey": []}, {"Bearer": []}]
+
+
+def test_the_enqueue_has_an_example_of_each_kind(alpha: object, make_key: Any) -> None:
+    content = operations(native_document())["jobs_enqueue"]["requestBody"]["content"]
+    values = [e["value"] for e in content["application/json"]["examples"].values()]
+    assert {value.get("kind", "python") for value in values} == {"python", "http", "shell"}
+    api = Api(make_key("operator", grants=("shell",)))
+    for value in values:
+        response = api.post("alpha/jobs", value)
+        assert response.status_code == 201, response.content
+
+
+def test_input_fields_and_the_engine_agree() -> None:
+    from dataclasses import fields
+
+    from jobs.engine.enqueue import NewJob
+
+    asked = {"payload_bytes" if n == "payload_base64" else n for n in wire.NewJobInput().fields}
+    assert asked == {field.name for field in fields(NewJob)}
+
+
+def test_it_is_a_valid_document() -> None:
+    out = io.StringIO()
+    call_command(
+        "spectacular", "--validate", "--fail-on-warn", "--format", "openapi-json", stdout=out
+    )
+    validator = pytest.importorskip("openapi_spec_validator")
+    validator.validate(json.loads(out.getvalue()))
+
+
+def test_swagger_sends_strangers_to_the_login(client: Any, db: None) -> None:
+    response = client.get("/jm-api/swagger")
+    assert response.status_code == 302
+    assert response["Location"] == "/admin/login/?next=/jm-api/swagger"
+    assert client.get("/")["Location"] == "/jm-api/swagger"
+
+
+def test_swagger_has_no_inline_script_and_needs_no_other_server(admin_client: Any) -> None:
+    page = admin_client.get("/jm-api/swagger").content.decode()
+    scripts = re.findall(r"<script([^>]*)>(.*?)</script>", page, re.DOTALL)
+    assert scripts
+    assert all("src=" in attributes and not text.strip() for attributes, text in scripts)
+    assert not re.findall(r"\son\w+=", page)
+    for address in re.findall(r'(?:src|href)="([^"]*)"', page):
+        assert address.startswith("/"), address
+        if address.startswith("/static/"):
+            assert finders.find(address.removeprefix("/static/")), address
+    script = admin_client.get("/jm-api/swagger?script=")
+    assert script["Content-Type"].startswith("application/javascript")
+    assert "openapi.json" in script.content.decode()

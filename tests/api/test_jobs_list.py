@@ -1,0 +1,186 @@
+"""GET {cluster}/jobs and {cluster}/jobs/count"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import connections
+from django.test.utils import CaptureQueriesContext
+
+from jobs.api import filters
+from jobs.api.serializers import LISTED_ERROR_LENGTH, JobDetail, JobItem
+from jobs.models import Job
+from jobs.states import State
+from tests.api.conftest import Api, fields
+from tests.factories import make_job
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def listed(api: Api, query: str = "") -> list[str]:
+    response = api.get(f"alpha/jobs?{query}")
+    assert response.status_code == 200, response.content
+    return [job["type"] for job in response.json()["items"]]
+
+
+@pytest.fixture
+def jobs(alpha: object) -> None:
+    """One job a minute from noon on, of several sorts; the newest is `t:5`."""
+    sorts: list[dict[str, Any]] = [
+        {"state": State.READY},
+        {"state": State.SCHEDULED, "queue": "mail"},
+        {"state": State.RUNNING, "kind": "http"},
+        {"state": State.FAILED, "tags": ["red", "blue"]},
+        {"state": State.SUCCEEDED, "tags": ["red"], "queue": "mail"},
+        {"state": State.CANCELLED},
+    ]
+    for minute, columns in enumerate(sorts):
+        when = NOON + timedelta(minutes=minute)
+        if columns["state"] in (State.FAILED, State.SUCCEEDED, State.CANCELLED):
+            columns["finished_at"] = when + timedelta(hours=1)
+        make_job(type=f"t:{minute}", created_at=when, **columns)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", "543210"),
+        ("state=failed", "3"),
+        ("state=failed&state=ready&state=failed", "30"),
+        ("queue=mail", "41"),
+        ("queue=nope", ""),
+        ("kind=http", "2"),
+        ("type=t:4", "4"),
+        ("tag=red", "43"),
+        ("tag=red&queue=mail", "4"),
+        ("tag=%25", ""),
+        ("created_after=2026-01-31T12:04:00Z", "54"),
+        ("created_before=2026-01-31T12:01:00Z", "0"),
+        ("created_after=2026-01-31T13:02:00%2B01:00&created_before=2026-01-31T12:04:00Z", "32"),
+        ("finished_after=2026-01-31T13:04:00.000000Z", "54"),
+        ("finished_before=2026-01-31T13:04:00Z", "3"),
+        ("limit=2", "54"),
+    ],
+)
+def test_filters_choose_and_the_newest_comes_first(
+    query: str, expected: str, jobs: None, viewer: Api
+) -> None:
+    assert listed(viewer, query) == [f"t:{digit}" for digit in expected]
+    if "limit" not in query:
+        count = viewer.get(f"alpha/jobs/count?{query}").json()
+        assert count == {"count": len(expected), "is_exact": True}
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("nonsense=1", "nonsense"),
+        ("state__in=ready", "state__in"),
+        ("_connector=OR", "_connector"),
+        ("order_by=id", "order_by"),
+        ("offset=10", "offset"),
+        ("page=1", "page"),
+        ("state=", "state"),
+        ("state=ready&state=nope", "state"),
+        ("state=READY", "state"),
+        ("&".join(["state=ready"] * 10), "state"),
+        ("queue=a&queue=b", "queue"),
+        ("queue=", "queue"),
+        ("queue=" + "a" * 101, "queue"),
+        ("type=%00", "type"),
+        ("tag=" + "a" * 61, "tag"),
+        ("kind=nope", "kind"),
+        ("created_after=yesterday", "created_after"),
+        ("created_after=2026-01-31", "created_after"),
+        ("created_after=2026-01-31T12:00:00", "created_after"),
+        ("created_after=2026-01-31T12:00:00+01:00", "created_after"),
+        ("created_after=1769860800", "created_after"),
+        ("finished_before=0000-00-00T00:00:00Z", "finished_before"),
+        ("limit=0", "limit"),
+        ("limit=-1", "limit"),
+        ("limit=201", "limit"),
+        ("limit=1e2", "limit"),
+        ("limit=" + "9" * 5000, "limit"),
+        ("limit=%D9%A3", "limit"),
+        ("limit=10&limit=10", "limit"),
+        ("cursor=x", "cursor"),
+        ("cursor=" + "x" * 5000, "cursor"),
+        ("count=yes", "count"),
+    ],
+)
+def test_a_bad_query_is_400_and_names_the_parameter(
+    query: str, field: str, alpha: object, viewer: Api
+) -> None:
+    assert set(fields(viewer.get(f"alpha/jobs?{query}"))) == {field}
+
+
+def test_items_have_all_but_payload_and_result(jobs: None, viewer: Api) -> None:
+    item = viewer.get("alpha/jobs").json()["items"][0]
+    assert list(item) == list(JobItem().fields)
+    whole = viewer.get(f"alpha/jobs/{item['id']}").json()
+    assert list(whole) == list(JobDetail().fields)
+    assert item.items() <= whole.items()
+
+
+def test_a_list_shows_the_beginning_of_a_long_error(alpha: object, viewer: Api) -> None:
+    job = make_job(State.FAILED, error="é" * 10_000)
+    assert viewer.get("alpha/jobs").json()["items"][0]["error"] == "é" * LISTED_ERROR_LENGTH
+    assert viewer.get(f"alpha/jobs/{job.pk}").json()["error"] == "é" * 10_000
+
+
+def test_times_are_utc_with_six_digits_and_z(jobs: None, viewer: Api) -> None:
+    item = viewer.get("alpha/jobs?type=t:0").json()["items"][0]
+    assert item["created_at"] == "2026-01-31T12:00:00.000000Z"
+
+
+def test_a_list_is_one_query_and_so_is_finding_the_caller(jobs: None, viewer: Api) -> None:
+    for path in ("alpha/jobs", "alpha/jobs?state=failed&tag=red", "alpha/queues", "alpha/nodes"):
+        with (
+            CaptureQueriesContext(connections["cluster-alpha"]) as cluster,
+            CaptureQueriesContext(connections["default"]) as control,
+        ):
+            assert viewer.get(path).json()["items"]
+        assert (len(cluster), len(control)) == (1, 1), path
+        sql = cluster[0]["sql"].upper()
+        assert "COUNT(" not in sql
+        assert "OFFSET" not in sql
+
+
+def test_counting_stops_at_its_limit(
+    jobs: None, viewer: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filters, "COUNT_LIMIT", 5)
+    assert viewer.get("alpha/jobs/count").json() == {"count": 5, "is_exact": False}
+    assert viewer.get("alpha/jobs/count?queue=mail").json() == {"count": 2, "is_exact": True}
+    monkeypatch.setattr(filters, "COUNT_LIMIT", 6)
+    assert viewer.get("alpha/jobs/count").json() == {"count": 6, "is_exact": True}
+
+
+def test_a_list_may_bring_a_count(jobs: None, viewer: Api) -> None:
+    body = viewer.get("alpha/jobs?count=exact&limit=1&queue=mail").json()
+    assert (body["count"], body["is_exact"], len(body["items"])) == (2, True, 1)
+    body = viewer.get("alpha/jobs?count=estimate").json()
+    assert isinstance(body["count"], int)
+    assert "count" not in viewer.get("alpha/jobs").json()
+
+
+def test_a_count_has_no_pages(alpha: object, viewer: Api) -> None:
+    assert fields(viewer.get("alpha/jobs/count?limit=5")) == ["limit"]
+
+
+def test_a_page_is_read_from_an_index(alpha: object, viewer: Api, is_postgresql: bool) -> None:
+    """The bound on the first column alone must be there: it is the range of the index."""
+    for _ in range(3):
+        make_job()
+    following = viewer.get("alpha/jobs?limit=1").json()["next"]
+    with CaptureQueriesContext(connections["cluster-alpha"]) as asked:
+        viewer.get(following)
+    assert '"job"."created_at" <= ' in asked[0]["sql"]
+    if not is_postgresql:
+        with connections["cluster-alpha"].cursor() as cursor:
+            cursor.execute("EXPLAIN QUERY PLAN " + asked[0]["sql"])
+            plan = " ".join(str(row) for row in cursor.fetchall())
+        assert "USING INDEX job_newest (created_at<" in plan
+    assert Job.objects.count() == 3

@@ -1,0 +1,106 @@
+"""The table of verbs, and what is not in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from rest_framework.exceptions import NotAuthenticated, NotFound
+from rest_framework.test import APIRequestFactory
+
+from authn.models import Role
+from authn.permissions import ANY_CALLER, LEAST_ROLE, RolePermission, check_kinds, is_allowed
+from authn.principal import Principal
+from clusters.api.base import NativeViewSet, reply
+from jobs.errors import KindNotGranted
+
+ADMIN = Principal("x", "key:x", {"alpha": Role.ADMIN})
+EVERY_VERB = {
+    "clusters.read": "viewer",
+    "jobs.read": "viewer",
+    "jobs.enqueue": "operator",
+    "jobs.cancel": "operator",
+    "jobs.retry": "operator",
+    "jobs.run_now": "operator",
+    "jobs.delete": "admin",
+    "queues.read": "viewer",
+    "queues.create": "admin",
+    "queues.change": "admin",
+    "queues.pause": "operator",
+    "queues.resume": "operator",
+    "nodes.read": "viewer",
+    "nodes.drain": "operator",
+}
+
+
+def test_the_table_is_the_one_of_the_security_document() -> None:
+    assert LEAST_ROLE == EVERY_VERB
+
+
+@pytest.mark.parametrize("verb", ["", "jobs", "jobs.nonsense", "*", "queues.delete"])
+def test_a_verb_without_an_entry_is_denied_to_all(verb: str) -> None:
+    assert not is_allowed(ADMIN, verb, "alpha")
+
+
+def test_a_role_on_another_cluster_allows_nothing() -> None:
+    assert is_allowed(ADMIN, "jobs.delete", "alpha")
+    assert not is_allowed(ADMIN, "jobs.read", "beta")
+
+
+class View(NativeViewSet):
+    verbs = {"list": "jobs.read", "unknown": "jobs.nonsense"}
+
+    def list(self, request: Any, **kwargs: Any) -> Any:
+        return reply({})
+
+    def forgotten(self, request: Any, **kwargs: Any) -> Any:
+        return reply({})
+
+    unknown = forgotten
+
+
+def has_permission(principal: Any, action: str, **kwargs: str) -> bool:
+    view = View(kwargs=kwargs, action=action, get=lambda request: None)
+    request = APIRequestFactory().get("/")
+    request.user = principal
+    return RolePermission().has_permission(request, view)
+
+
+def test_an_action_without_a_verb_and_a_verb_without_an_entry_are_denied() -> None:
+    assert has_permission(ADMIN, "list", cluster_id="alpha")
+    assert not has_permission(ADMIN, "forgotten", cluster_id="alpha")
+    assert not has_permission(ADMIN, "unknown", cluster_id="alpha")
+
+
+def test_a_view_of_no_cluster_is_open_only_for_the_verbs_named_so() -> None:
+    assert not has_permission(ADMIN, "list")
+    assert not ANY_CALLER & set(LEAST_ROLE)
+
+
+def test_first_who_then_where() -> None:
+    with pytest.raises(NotAuthenticated):
+        has_permission(None, "list", cluster_id="nowhere")
+    for cluster in ("beta", "nowhere", "", "default", "cluster-alpha"):
+        with pytest.raises(NotFound):
+            has_permission(ADMIN, "forgotten", cluster_id=cluster)
+
+
+def test_every_native_action_has_a_verb_with_an_entry() -> None:
+    from clusters.api.views import ClusterViewSet, NodeViewSet
+    from jobs.api.queues import QueueViewSet
+    from jobs.api.views import JobViewSet
+
+    for view in (ClusterViewSet, NodeViewSet, QueueViewSet, JobViewSet):
+        for action, verb in view.verbs.items():
+            assert callable(getattr(view, action))
+            assert verb in LEAST_ROLE or verb in ANY_CALLER
+
+
+def test_a_grant_counts_on_its_cluster_or_on_all() -> None:
+    for granted in ({"alpha": frozenset({"shell"})}, {"*": frozenset({"shell"})}):
+        caller = Principal("x", "key:x", {"*": Role.ADMIN}, granted)
+        check_kinds(caller, "alpha", ["python", "shell"])
+    caller = Principal("x", "key:x", {"*": Role.ADMIN}, {"beta": frozenset({"shell"})})
+    with pytest.raises(KindNotGranted) as caught:
+        check_kinds(caller, "alpha", ["python", "shell"])
+    assert caught.value.index == 1
