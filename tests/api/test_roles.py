@@ -10,6 +10,7 @@ from authn.models import Role
 from jobs.models import Job, Queue
 from tests.api.conftest import Api, check_problem
 from tests.api.routes import MISSING_ID as ID
+from tests.factories import make_job
 
 # Every way to change something, and the least role that may.
 CHANGES = [
