@@ -15,6 +15,7 @@ from uuid import UUID
 
 from django.db import connections
 from django.db.models import Q
+from django.db.models.functions import Left
 
 from clusters.management.base import (
     FAILED,
@@ -25,7 +26,16 @@ from clusters.management.base import (
     operator,
     printable,
 )
-from jobs.api.serializers import attempt_to_json, job_to_json, log_line_to_json
+from jobs.api.filters import filtered
+from jobs.api.serializers import (
+    JOB_COLUMNS,
+    LISTED_ERROR_LENGTH,
+    attempt_to_json,
+    job_detail_to_json,
+    job_row_to_json,
+    log_to_json,
+    running_attempt_to_json,
+)
 from jobs.engine.clock import database_now
 from jobs.engine.enqueue import NewJob, enqueue
 from jobs.errors import JobError, JobNotFound
@@ -84,59 +94,73 @@ class Command(JobsCommand):
     # -- list, show -------------------------------------------------------------------------------
 
     def _add_list(self) -> None:
-        parser = self.verb("list", self.list, "the newest jobs")
+        parser = self.verb("list", self.list_jobs, "the newest jobs")
         add_filters(parser)
         parser.add_argument("--limit", type=count, default=50, help="how many (default 50)")
+        parser.add_argument("--after", type=job_id, metavar="ID", help="those older than this job")
 
-    def list(self, asked: Namespace) -> None:
+    def list_jobs(self, asked: Namespace) -> None:
         newest = matching(asked).order_by("-created_at", "-id")
-        jobs = [*newest.defer("payload_bytes")[: asked.limit + 1]]
+        if asked.after:
+            last = find(asked.after)
+            older = Q(created_at__lt=last.created_at) | Q(
+                created_at=last.created_at, pk__lt=last.pk
+            )
+            newest = newest.filter(older, created_at__lte=last.created_at)
+        rows = newest.annotate(listed_error=Left("error", LISTED_ERROR_LENGTH)).values_list(
+            *JOB_COLUMNS, "listed_error", named=True
+        )
+        jobs = [*rows[: asked.limit + 1]]
         has_more, jobs = len(jobs) > asked.limit, jobs[: asked.limit]
+        following = str(jobs[-1].id) if has_more else None
         self.show(
-            {"items": [job_to_json(job) for job in jobs], "next": None, "previous": None},
+            {"items": [job_row_to_json(job) for job in jobs], "next": following, "previous": None},
             lambda: self.print_table(
                 ("id", "state", "type", "queue", "attempts", "created", "error"),
                 (
                     (
-                        str(job.pk),
+                        str(job.id),
                         job.state,
                         job.type,
                         job.queue,
                         f"{job.attempts}/{job.max_attempts}",
                         job.created_at,
-                        first_line(job.error),
+                        first_line(job.listed_error),
                     )
                     for job in jobs
                 ),
             ),
         )
-        if has_more:
-            self.say(f"There are more; --limit {min(asked.limit * 10, MAX_LISTED)} shows them.")
+        if following and not self.is_json:
+            self.say(f"There are more: --after {following}")
 
     def show_job(self, asked: Namespace) -> None:
         self._show(find(asked.id))
 
-    def _show(self, job: Job) -> None:
-        document = job_to_json(job)
+    def _show(self, job: Job, **more: Any) -> None:
+        document = {**job_detail_to_json(job), **more}
         self.show(document, lambda: self.print_record(document))
 
     def attempts(self, asked: Namespace) -> None:
         job = find(asked.id)
-        attempts = [*Attempt.objects.all().of_job(job.pk)]  # type: ignore[attr-defined]
+        ended = Attempt.objects.all().of_job(job.pk)
+        tries = [attempt_to_json(attempt) for attempt in ended]
+        if job.state == State.RUNNING:
+            tries.append(running_attempt_to_json(job))
         self.show(
-            {"items": [attempt_to_json(attempt) for attempt in attempts]},
+            {"items": tries, "next": None},
             lambda: self.print_table(
-                ("number", "outcome", "started", "seconds", "node", "error"),
+                ("number", "outcome", "started", "finished", "node", "error"),
                 (
                     (
-                        attempt.number,
-                        attempt.outcome,
-                        attempt.started_at,
-                        round((attempt.finished_at - attempt.started_at).total_seconds(), 3),
-                        str(attempt.node_id),
-                        first_line(attempt.error),
+                        one["number"],
+                        one["outcome"] or State.RUNNING.value,
+                        one["started_at"],
+                        one["finished_at"],
+                        one["node_id"],
+                        first_line(one["error"]),
                     )
-                    for attempt in attempts
+                    for one in tries
                 ),
             ),
         )
@@ -148,7 +172,7 @@ class Command(JobsCommand):
         newest = LogLine.objects.filter(job_id=job.pk).order_by("-id")[: asked.limit]
         lines = [*reversed(newest)]
         if self.is_json and not asked.follow:
-            self.print_json({"items": [log_line_to_json(line) for line in lines]})
+            self.print_json({"items": [log_to_json(line) for line in lines]})
             return
         self._print_lines(lines)
         while asked.follow and job.state not in FINAL:
@@ -156,13 +180,13 @@ class Command(JobsCommand):
             # The state is read before the lines: what a job wrote before its end is not missed.
             job = find(job.pk)
             last = lines[-1].pk if lines else 0
-            lines = [*LogLine.objects.all().of_job(job.pk).filter(pk__gt=last)] or lines  # type: ignore[attr-defined]
+            lines = [*LogLine.objects.all().of_job(job.pk).filter(pk__gt=last)] or lines
             self._print_lines([line for line in lines if line.pk > last])
 
     def _print_lines(self, lines: list[LogLine]) -> None:
         for line in lines:
             if self.is_json:  # while following, one object a line
-                self.stdout.write(json.dumps(log_line_to_json(line), ensure_ascii=False))
+                self.stdout.write(json.dumps(log_to_json(line), ensure_ascii=False))
             else:
                 logged_at = f"{line.logged_at:%Y-%m-%d %H:%M:%S}"
                 source = line.level or line.stream
@@ -213,11 +237,12 @@ class Command(JobsCommand):
             self.say("This job was accepted before.")
         if asked.wait:
             job = self._wait(job)
-            self._show(job)
+            self._show(job, created=enqueued.created)
             if job.state != State.SUCCEEDED:
                 sys.exit(FAILED)
         else:
-            self.show(job_to_json(job), lambda: self.stdout.write(str(job.pk)))
+            document = {**job_detail_to_json(job), "created": enqueued.created}
+            self.show(document, lambda: self.stdout.write(str(job.pk)))
             self.say(f"{job.state} in queue {job.queue}")
 
     def _wait(self, job: Job) -> Job:
@@ -266,7 +291,7 @@ class Command(JobsCommand):
         if len(asked.ids) == 1:
             job = find(asked.ids[0])
             action.one(job)
-            document = {"deleted": 1} if action is DELETE else job_to_json(job)
+            document = {"deleted": 1} if action is DELETE else job_detail_to_json(job)
             self.show(document, lambda: self.stdout.write(f"{job.pk} {outcome(job, action)}"))
             return
         items: list[dict[str, Any]] = []
@@ -338,25 +363,20 @@ def add_filters(parser: ArgumentParser) -> None:
 
 
 def is_filtered(asked: Namespace) -> bool:
-    return any((asked.state, asked.queue, asked.type, asked.kind, asked.tag, asked.since))
+    words = (asked.state, asked.queue, asked.type, asked.kind, asked.tag, asked.since)
+    return any(word is not None for word in words)
 
 
 def matching(asked: Namespace, ids: list[UUID] | None = None) -> JobQuerySet:
     """The jobs that all given words of the filter are true of."""
-    jobs: JobQuerySet = Job.objects.all()  # type: ignore[assignment]
+    jobs: JobQuerySet = Job.objects.all()
     if ids:
         jobs = jobs.filter(pk__in=ids)
-    if asked.state:
-        jobs = jobs.filter(state__in=asked.state)
-    for name in ("queue", "type", "kind"):
-        if value := getattr(asked, name):
-            jobs = jobs.filter(**{name: value})
-    if asked.tag:
-        jobs = jobs.tagged(asked.tag)
-    if asked.since:
-        now = database_now(connections[jobs.db_for_write])
-        jobs = jobs.filter(created_at__gte=now - timedelta(seconds=asked.since))
-    return jobs
+    words = {name: getattr(asked, name) for name in ("state", "queue", "type", "kind", "tag")}
+    if asked.since is not None:
+        now = database_now(connections[jobs.db])
+        words["created_after"] = now - timedelta(seconds=asked.since)
+    return filtered(jobs, {name: word for name, word in words.items() if word is not None})
 
 
 def read_payload(asked: Namespace) -> Any:

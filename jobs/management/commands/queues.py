@@ -5,20 +5,21 @@ from __future__ import annotations
 from argparse import Namespace
 
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, router, transaction
 
 from clusters.management.base import UsageError, operator
 from jobs.api.serializers import queue_to_json
 from jobs.errors import DuplicateQueue, QueueNotFound
 from jobs.management.base import JobsCommand
 from jobs.models import Queue
+from jobs.models.queue import QUEUE_NAME
 
 
 class Command(JobsCommand):
     help = "Look at the queues of a cluster, create them, pause and resume them."
 
     def add_verbs(self) -> None:
-        self.verb("list", self.list, "all queues")
+        self.verb("list", self.list_queues, "all queues")
         self.verb("show", self.show_queue, "one queue").add_argument("name")
         create = self.verb("create", self.create, "make a queue")
         create.add_argument("name")
@@ -28,7 +29,7 @@ class Command(JobsCommand):
         pause.add_argument("--reason", default="")
         self.verb("resume", self.resume, "let nodes take from it again").add_argument("name")
 
-    def list(self, asked: Namespace) -> None:
+    def list_queues(self, asked: Namespace) -> None:
         queues = [*Queue.objects.order_by("name")]
         self.show(
             {"items": [queue_to_json(q) for q in queues], "next": None, "previous": None},
@@ -42,38 +43,46 @@ class Command(JobsCommand):
         self._show(find(asked.name))
 
     def create(self, asked: Namespace) -> None:
-        queue = Queue(name=asked.name, description=asked.description)
+        from jobs.api.queues import RESERVED_NAMES  # late: all of the API comes with it
+
         try:
-            queue.clean_fields()
-            # A transaction of its own: the refusal must not spoil one around us.
-            with transaction.atomic(using=Queue.objects.db):
-                queue.save(force_insert=True)
+            QUEUE_NAME(asked.name)
         except ValidationError as error:
-            field, messages = next(iter(error.message_dict.items()))
-            raise UsageError(f"{field}: {messages[0]}", field=field) from None
+            raise UsageError(f"a name has {error.message}", field="name") from None
+        if asked.name in RESERVED_NAMES:
+            raise UsageError("this name is part of an address of the API", field="name")
+        check_length("description", asked.description)
+        try:
+            # A transaction of its own: the refusal must not spoil one around us.
+            with transaction.atomic(using=router.db_for_write(Queue)):
+                queue = Queue.objects.create(name=asked.name, description=asked.description)
         except IntegrityError:
-            raise DuplicateQueue(f"queue {asked.name!r} exists") from None
-        self._show(find(asked.name))
+            raise DuplicateQueue(f"queue {asked.name!r} exists", field="name") from None
+        self._show(queue)
 
     def pause(self, asked: Namespace) -> None:
         queue = find(asked.name)
-        limit = Queue._meta.get_field("pause_reason").max_length
-        if len(asked.reason) > (limit or 0):
-            raise UsageError(f"--reason may have {limit} characters", field="reason")
-        rows = Queue.objects.filter(pk=queue.pk).pause(by=operator(), reason=asked.reason)  # type: ignore[attr-defined]
+        check_length("pause_reason", asked.reason)
+        rows = Queue.objects.filter(pk=queue.pk).pause(by=operator(), reason=asked.reason)
         if not rows:
             self.say("It was paused before; nothing has changed.")
         self._show(find(asked.name))
 
     def resume(self, asked: Namespace) -> None:
         queue = find(asked.name)
-        if not Queue.objects.filter(pk=queue.pk).resume():  # type: ignore[attr-defined]
+        if not Queue.objects.filter(pk=queue.pk).resume():
             self.say("It was not paused; nothing has changed.")
         self._show(find(asked.name))
 
     def _show(self, queue: Queue) -> None:
         document = queue_to_json(queue)
         self.show(document, lambda: self.print_record(document))
+
+
+def check_length(column: str, text: str) -> None:
+    limit = getattr(Queue._meta.get_field(column), "max_length", None) or 0
+    if len(text) > limit:
+        raise UsageError(f"{column} may have {limit} characters", field=column)
 
 
 def find(name: str) -> Queue:

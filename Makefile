@@ -1,0 +1,93 @@
+# Yardmaster. `make` lists what there is.
+
+PYTHON ?= python3
+BIND ?= 127.0.0.1:8080
+HOME_DIR ?= ./var
+# More for pytest: make test PYTEST_ARGS='-k cancel'
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_STAMP := $(VENV)/.yardmaster-requirements
+DEV_STAMP := $(VENV)/.yardmaster-requirements-dev
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+# Settings as in production, for the checks of a deployment; the key is thrown away.
+SCRATCH := build/check
+AS_DEPLOYED := DJANGO_SETTINGS_MODULE=tests.deployed YARDMASTER_HOME=$(SCRATCH) YARDMASTER_TLS=yes \
+	YARDMASTER_SECRET_KEY=checked-and-thrown-away-0123456789-abcdefghijklmnopqrstuvwxyz
+
+.DEFAULT_GOAL := help
+.PHONY: help up test test-sqlite test-postgresql lint check format bench secrets clean
+
+help:
+	@echo "make up                everything on this machine at http://$(BIND), until Ctrl-C"
+	@echo "make test              lint, types, checks, and the whole suite on both databases"
+	@echo "make test-sqlite       only the suite, on SQLite"
+	@echo "make test-postgresql   only the suite, on a PostgreSQL of its own"
+	@echo "make lint              ruff, mypy, import rules"
+	@echo "make format            let ruff format and sort"
+	@echo "make bench             measure speed (benchmarks/)"
+	@echo "make secrets           random passwords for compose.yaml, below ./var/secrets"
+	@echo "make clean             remove caches and build files; data and .venv stay"
+	@echo
+	@echo "BIND=$(BIND)  HOME_DIR=$(HOME_DIR)  PYTHON=$(PYTHON)"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN_STAMP): requirements.txt | $(BIN)/python
+	@echo "Installing what requirements.txt names ..."
+	@$(PIP_INSTALL) -r requirements.txt
+	@touch $@
+
+$(DEV_STAMP): requirements-dev.txt requirements.txt | $(BIN)/python
+	@echo "Installing what requirements-dev.txt names ..."
+	@$(PIP_INSTALL) -r requirements-dev.txt
+	@touch $@ $(RUN_STAMP)
+
+# exec, so that signals reach the program and not a shell in front of it.
+up: $(RUN_STAMP)
+	@exec env YARDMASTER_HOME=$(HOME_DIR) $(BIN)/python manage.py up --bind $(BIND)
+
+test: lint check test-sqlite test-postgresql
+
+test-sqlite: $(DEV_STAMP)
+	YARDMASTER_TEST_BACKEND=sqlite $(BIN)/python -m pytest -q -n 2 $(PYTEST_ARGS)
+
+test-postgresql: $(DEV_STAMP)
+	YARDMASTER_TEST_BACKEND=postgresql $(BIN)/python -m pytest -q -n 2 $(PYTEST_ARGS)
+
+lint: $(DEV_STAMP)
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy .
+	$(BIN)/lint-imports
+
+check: $(DEV_STAMP)
+	@mkdir -p $(SCRATCH)
+	$(AS_DEPLOYED) $(BIN)/python manage.py check --deploy --fail-level WARNING
+	$(AS_DEPLOYED) $(BIN)/python manage.py makemigrations --check --dry-run
+
+format: $(DEV_STAMP)
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
+
+bench: $(RUN_STAMP)
+	$(BIN)/python -m benchmarks
+
+# The directory is private; the files are readable, because containers read them as another user.
+secrets:
+	@mkdir -p -m 700 var var/secrets
+	@cd var/secrets && \
+	random() { $(PYTHON) -c 'import secrets; print(secrets.token_hex(32), end="")'; } && \
+	keep() { test -s "$$1" || { cat > "$$1" && chmod 644 "$$1"; }; } && \
+	random | keep postgres_password && \
+	random | keep secret_key && \
+	address="postgresql://yardmaster:$$(cat postgres_password)@postgres" && \
+	printf '%s/control' "$$address" | keep control_url && \
+	printf 'payroll=%s/payroll,notifications=%s/notifications' "$$address" "$$address" | keep clusters
+	@echo "Written to var/secrets; now: docker compose up --build"
+
+clean:
+	rm -rf build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Measure how fast Yardmaster is, beside its peers: `python -m benchmarks`, or `make bench`."""

@@ -1,0 +1,85 @@
+"""Child processes of a command that runs others: started together, ended together."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+MANAGE = Path(__file__).resolve().parent.parent.parent / "manage.py"
+
+
+class Children:
+    """Processes of ours by name. None outlives this one, however it ends."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = dict(environment)
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, *arguments: str) -> None:
+        """Start `manage.py` with these arguments."""
+        self._processes[name] = subprocess.Popen(  # noqa: S603  our own program
+            [sys.executable, str(MANAGE), *arguments],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            # A terminal's Ctrl-C is for the parent, which ends them in order.
+            start_new_session=True,
+            preexec_fn=_die_with_parent(os.getpid()),
+        )
+
+    def dead(self) -> list[tuple[str, int]]:
+        """Names and exit codes of those that have ended by themselves."""
+        ended = ((name, process.poll()) for name, process in self._processes.items())
+        return [(name, code) for name, code in ended if code is not None]
+
+    def stop(self, grace_seconds: float, is_hurried: Callable[[], bool]) -> list[str]:
+        """Ask all to end; kill what is left after the grace, or when somebody gets impatient."""
+        for process in self._processes.values():
+            if process.poll() is None:
+                process.terminate()
+        deadline = time.monotonic() + grace_seconds
+        while self._living() and time.monotonic() < deadline and not is_hurried():
+            time.sleep(0.05)
+        killed = self._living()
+        for process in self._processes.values():
+            # The group too: what a killed parent could not end any more.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        return killed
+
+    def _living(self) -> list[str]:
+        return [name for name, process in self._processes.items() if process.poll() is None]
+
+
+def run(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `manage.py` to its end; its output is shown only where it fails."""
+    return subprocess.run(  # noqa: S603  our own program
+        [sys.executable, str(MANAGE), *arguments],
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+def _die_with_parent(parent: int) -> Callable[[], None] | None:
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+    def in_child() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it died before the line above
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return in_child

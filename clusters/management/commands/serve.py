@@ -1,0 +1,298 @@
+"""Answer HTTP: the API and the pages, under gunicorn. No work runs here, and no thread is started."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import logging
+import signal
+import socket
+import ssl
+import time
+import warnings
+from argparse import ArgumentParser, ArgumentTypeError
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.core.wsgi import get_wsgi_application
+from django.db import DatabaseError, InterfaceError, connections
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.glogging import Logger
+from gunicorn.workers.base import Worker
+from gunicorn.workers.sync import SyncWorker
+
+from clusters.binding import cluster_bound
+from clusters.management.addresses import Address, address
+from clusters.management.base import CommandFailed, check_database_is_there
+from clusters.models import ClusterSetting
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_BIND = Address("127.0.0.1", 8080)
+# What an answer may take beyond reading the request and writing the reply, in seconds.
+ANSWER_SECONDS = 30
+GRACE_SECONDS = 30
+
+
+class Command(BaseCommand):
+    help = "Serve the API and the pages. SIGTERM or Ctrl-C lets running requests end."
+    # Checked below, once the flags are known.
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        add = parser.add_argument
+        add("--bind", type=address, default=DEFAULT_BIND, help=f"default {DEFAULT_BIND}")
+        add("--workers", type=whole(1, 64), default=2, help="processes (default 2)")
+        add("--tls-cert", metavar="PEM", help="certificate chain; needs --tls-key")
+        add("--tls-key", metavar="PEM")
+        add("--tls-client-ca", metavar="PEM", help="demand client certificates of this authority")
+        add(
+            "--max-body",
+            type=whole(1024, 64 << 20),
+            default=settings.MAX_BODY_BYTES,
+            metavar="BYTES",
+            help=f"largest request body (default {settings.MAX_BODY_BYTES})",
+        )
+        add(
+            "--read-timeout",
+            type=whole(1, 3600),
+            default=15,
+            metavar="SECONDS",
+            help="for all of a request to arrive (default 15)",
+        )
+        add(
+            "--write-timeout",
+            type=whole(1, 3600),
+            default=30,
+            metavar="SECONDS",
+            help="for each part of an answer to leave (default 30)",
+        )
+        add(
+            "--unsafe-bind",
+            action="store_true",
+            help="allow an address others can reach while anonymous callers are let in",
+        )
+        add("--access-log", action="store_true", help="a line for each request, on stdout")
+        add("--pid-file", metavar="PATH")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        problems = refusals(options)
+        if not problems and (problem := options["bind"].problem()):
+            problems.append(problem)
+        if problems:
+            raise CommandError("not started:\n" + "\n".join(f"  - {text}" for text in problems))
+        settings.MAX_BODY_BYTES = options["max_body"]
+        if options["tls_cert"]:
+            settings.USE_TLS = True
+            settings.SESSION_COOKIE_SECURE = settings.CSRF_COOKIE_SECURE = True
+            settings.SECURE_HSTS_SECONDS = settings.SECURE_HSTS_SECONDS or 31_536_000
+        if options["unsafe_bind"] and not options["bind"].is_loopback:
+            logger.warning("--unsafe-bind: %s is open to others", options["bind"])
+        # Static files are found in the apps; a directory of collected ones is not needed.
+        warnings.filterwarnings("ignore", message="No directory at", category=UserWarning)
+        self.check()
+        persist_explicit_settings(by="serve")
+        Server(options).run()
+
+
+def whole(low: int, high: int) -> Any:
+    """An argument type: a whole number between two limits."""
+
+    def parse(text: str) -> int:
+        if text.isascii() and text.isdigit() and low <= int(text[:12]) <= high:
+            return int(text)
+        raise ArgumentTypeError(f"{text[:20]!r} is no whole number from {low} to {high}")
+
+    return parse
+
+
+def refusals(options: dict[str, Any]) -> list[str]:
+    """Why this configuration must not be served."""
+    bind, problems = options["bind"], []
+    if settings.SECRET_KEY_IS_EPHEMERAL:
+        problems.append(
+            "no secret key: set YARDMASTER_SECRET_KEY or YARDMASTER_SECRET_KEY_FILE "
+            "(50 random characters), or let `manage.py up` make one"
+        )
+    if settings.DEBUG and not bind.is_loopback:
+        problems.append(f"YARDMASTER_DEBUG is on and others can reach {bind}")
+    # Surfaces that answer callers without credentials; none does unless its setting says so.
+    is_open = bool(getattr(settings, "ANONYMOUS_ROLES", None))
+    is_guarded = bind.is_loopback or options["unsafe_bind"] or options["tls_client_ca"]
+    if is_open and not is_guarded:
+        problems.append(
+            f"anonymous callers are let in and others can reach {bind}; "
+            "say --unsafe-bind or --tls-client-ca"
+        )
+    return problems + _tls_problems(options)
+
+
+def _tls_problems(options: dict[str, Any]) -> list[str]:
+    certificate, key, authority = (options[f"tls_{name}"] for name in ("cert", "key", "client_ca"))
+    if bool(certificate) != bool(key):
+        return ["--tls-cert and --tls-key go together"]
+    if authority and not certificate:
+        return ["--tls-client-ca needs --tls-cert and --tls-key"]
+    if not certificate:
+        return []
+    try:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate, key)
+        if authority:
+            context.load_verify_locations(authority)
+    except (OSError, ssl.SSLError) as error:
+        return [f"TLS: {error} (of {certificate}, {key} or {authority or 'no client authority'})"]
+    return []
+
+
+def persist_explicit_settings(*, by: str) -> None:
+    """Write what this process's configuration sets; a cluster that is down gets it at another start."""
+    for cluster in settings.CLUSTERS.values():
+        if not cluster.explicit_settings:
+            continue
+        try:
+            check_database_is_there(cluster.alias)
+            with cluster_bound(cluster.id):
+                ClusterSetting.objects.all().persist(cluster.explicit_settings, by=by)
+        except (CommandFailed, DatabaseError, InterfaceError) as error:
+            logger.warning("the settings of cluster %s were not stored: %s", cluster.id, error)
+    connections.close_all()
+
+
+# -- gunicorn --------------------------------------------------------------------------------------
+
+
+class Server(BaseApplication):
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.options = options
+        super().__init__()
+
+    def load_config(self) -> None:
+        asked = self.options
+        wanted: dict[str, Any] = {
+            "bind": str(asked["bind"]),
+            "workers": asked["workers"],
+            "worker_class": DeadlineWorker,
+            # A worker that is silent for longer hangs in something no other limit caught.
+            "timeout": asked["read_timeout"] + asked["write_timeout"] + ANSWER_SECONDS,
+            "graceful_timeout": GRACE_SECONDS,
+            "preload_app": True,
+            "pre_fork": _close_connections,
+            "post_fork": _close_connections,
+            "post_worker_init": _leave_interrupts_to_the_parent,
+            "logger_class": OneLog,
+            "accesslog": "-" if asked["access_log"] else None,
+            "pidfile": asked["pid_file"],
+            "limit_request_line": 8190,
+            "limit_request_fields": 64,
+            "limit_request_field_size": 8190,
+            # gunicorn's own remote control, in a thread and a socket nobody asked for.
+            "control_socket_disable": True,
+            "http_protocols": "h1",
+            "proc_name": "yardmaster-serve",
+        }
+        if asked["tls_cert"]:
+            wanted |= {
+                "certfile": asked["tls_cert"],
+                "keyfile": asked["tls_key"],
+                "ca_certs": asked["tls_client_ca"],
+                "cert_reqs": ssl.CERT_REQUIRED if asked["tls_client_ca"] else ssl.CERT_NONE,
+                "ssl_context": _modern_tls,
+            }
+        for name, value in wanted.items():
+            self.cfg.set(name, value)
+        DeadlineWorker.read_seconds = asked["read_timeout"]
+        DeadlineWorker.write_seconds = asked["write_timeout"]
+
+    def load(self) -> Any:
+        application = get_wsgi_application()
+        # What is loaded now is the same in all workers: keep the collector from touching those pages.
+        gc.collect()
+        gc.freeze()
+        return application
+
+    def run(self) -> None:
+        GracefulArbiter(self).run()
+
+
+class GracefulArbiter(Arbiter):
+    """Ctrl-C ends as SIGTERM does: running requests are answered first."""
+
+    def handle_int(self) -> None:
+        self.handle_term()
+
+
+class DeadlineWorker(SyncWorker):
+    """A worker whose clients cannot hold it by sending or reading slowly."""
+
+    read_seconds = 15
+    write_seconds = 30
+
+    def handle(self, listener: Any, client: socket.socket, address: Any) -> None:
+        guarded: Any = client
+        if self.cfg.is_ssl:
+            # TLS reads and writes below Python, where the limit is one for each read.
+            client.settimeout(self.read_seconds)
+        else:
+            guarded = DeadlineSocket(client, self.read_seconds, self.write_seconds)
+        super().handle(listener, guarded, address)
+
+
+class DeadlineSocket:
+    """A client's socket with one deadline for all that is read from it."""
+
+    def __init__(self, client: socket.socket, read_seconds: float, write_seconds: float) -> None:
+        self._client = client
+        self._deadline = time.monotonic() + read_seconds
+        self._write_seconds = write_seconds
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def settimeout(self, seconds: float) -> None:
+        """gunicorn sets one when it closes: how long it waits for the client's own end."""
+        self._deadline = time.monotonic() + seconds
+
+    def recv(self, size: int) -> bytes:
+        try:
+            # Never 0, which would mean not to wait at all.
+            self._client.settimeout(max(0.001, self._deadline - time.monotonic()))
+            return self._client.recv(size)
+        except TimeoutError:
+            raise ConnectionResetError(errno.ECONNRESET, "the request came too slowly") from None
+
+    def sendall(self, data: bytes) -> None:
+        try:
+            # Of the whole call, however many parts the data leaves in.
+            self._client.settimeout(self._write_seconds)
+            self._client.sendall(data)
+        except TimeoutError:
+            raise BrokenPipeError(errno.EPIPE, "the answer was read too slowly") from None
+
+
+class OneLog(Logger):
+    """Send gunicorn's messages through our own logging; only the access log keeps its format."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+        self.error_log.setLevel(settings.LOG_LEVEL)
+
+
+def _close_connections(arbiter: Arbiter, worker: Worker) -> None:
+    """A connection that is used on both sides of a fork mixes up both conversations."""
+    connections.close_all()
+
+
+def _leave_interrupts_to_the_parent(worker: Worker) -> None:
+    # A terminal sends Ctrl-C to all processes; the arbiter alone decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _modern_tls(config: Any, make_default: Any) -> ssl.SSLContext:
+    context: ssl.SSLContext = make_default()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context

@@ -1,0 +1,152 @@
+"""The directory of a ``shell`` job, and the user it belongs to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import pwd
+import re
+import secrets
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from jobs.executors import Assignment, Output
+
+# Removing files holds up everything else on the loop for no longer than this.
+SLICE_SECONDS = 0.005
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+
+
+class NoAccount(Exception):
+    """There is no user that shell jobs could run as."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user of this host."""
+
+    name: str
+    uid: int
+    gid: int
+
+    @classmethod
+    def find(cls, name: str) -> Account:
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            raise NoAccount(
+                f"user {name!r} does not exist on this host; see YARDMASTER_SHELL_USER"
+            ) from None
+        if entry.pw_uid == 0:
+            raise NoAccount(f"user {name!r} is root; see YARDMASTER_SHELL_USER")
+        return cls(name, entry.pw_uid, entry.pw_gid)
+
+
+async def pause(seconds: float) -> None:
+    """Sleep, and take no notice of cancellation: cleaning up has to come to its end."""
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(seconds)
+
+
+class Folder:
+    """A directory that lives as long as the attempt; the program's own is ``work`` in it.
+
+    ``account`` is None where programs run as our own user.
+    """
+
+    def __init__(self, assignment: Assignment, account: Account | None) -> None:
+        # The name says whose it was, should nobody have the time to remove it.
+        label = re.sub(r"[^A-Za-z0-9-]", "_", f"{assignment.id[:64]}-{assignment.fence}")
+        self.path = Path(tempfile.mkdtemp(prefix=f"yardmaster-shell-{label}-"))
+        self.work = self.path / "work"
+        self.script = self.path / "script"
+        self._account = account
+        self.work.mkdir(0o700)
+        if account is not None:
+            self.path.chmod(0o711)
+            os.chown(self.work, account.uid, account.gid)
+
+    def write_script(self, text: str) -> None:
+        """Put the script where only its user reads it; everybody sees the arguments of a process."""
+        descriptor = os.open(self.script, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
+        with os.fdopen(descriptor, "wb") as file:
+            self.hand_over(descriptor)
+            file.write(text.encode())
+
+    def open_stdin(self, text: str | None) -> IO[bytes]:
+        """Return a file to read from, which unlike a pipe needs nobody to feed it."""
+        if text is None:
+            return Path(os.devnull).open("rb")
+        file = tempfile.TemporaryFile(dir=self.path)  # noqa: SIM115 - the caller closes it
+        self.hand_over(file.fileno())
+        file.write(text.encode())
+        file.seek(0)
+        return file
+
+    def hand_over(self, descriptor: int) -> None:
+        """Give a file or pipe to the program's user, who may then open it again as /dev/stdout."""
+        if self._account is not None:
+            os.fchown(descriptor, self._account.uid, self._account.gid)
+
+    async def remove(self, output: Output) -> None:
+        """Remove the directory with all that the program left there."""
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                self.script.unlink()
+            top = os.open(self.path, _FOLDER)
+            try:
+                await self._remove_work(top)
+            finally:
+                os.close(top)
+            self.path.rmdir()
+        except OSError as error:
+            output.write("log", f"directory {self.path} is left behind: {error}", "warning")
+
+    async def _remove_work(self, top: int) -> None:
+        """Empty ``work`` and remove it, however deep and full, letting the loop turn in between.
+
+        Directories are moved up into ``top`` before they are emptied: no recursion, and never more
+        than two descriptors. Another job of the same user may interfere, so root follows no link.
+        """
+        token = secrets.token_hex(8)
+        pending = [self.work.name]
+        steps = tries = 0
+        turned_at = time.monotonic()
+        while pending:
+            name = pending.pop()
+            self._make_accessible(name, top)
+            opened = os.open(name, _FOLDER, dir_fd=top)
+            try:
+                with os.scandir(opened) as entries:
+                    for entry in entries:
+                        steps += 1
+                        if time.monotonic() - turned_at > SLICE_SECONDS:
+                            await pause(0)
+                            turned_at = time.monotonic()
+                        if entry.is_dir(follow_symlinks=False):
+                            moved = f"{token}-{steps}"
+                            self._make_accessible(entry.name, opened)
+                            os.rename(entry.name, moved, src_dir_fd=opened, dst_dir_fd=top)
+                            pending.append(moved)
+                        else:
+                            os.unlink(entry.name, dir_fd=opened)
+            finally:
+                os.close(opened)
+            try:
+                os.rmdir(name, dir_fd=top)
+            except OSError as error:
+                # Some file systems skip entries while others are being removed.
+                tries += 1
+                if error.errno != errno.ENOTEMPTY or tries > 100:
+                    raise
+                pending.append(name)
+
+    def _make_accessible(self, name: str, parent: int) -> None:
+        # Root needs no leave, and must not be made to give any: the name may be a link by now.
+        if self._account is None:
+            os.chmod(name, 0o700, dir_fd=parent)

@@ -1,0 +1,114 @@
+"""`manage.py queues`, `nodes` and `clusters`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from clusters.models import ClusterSetting, Node
+from jobs.models import Queue
+from tests.factories import make_node, make_queue
+from tests.processes import manage, worker_environment
+
+pytestmark = pytest.mark.usefixtures("alpha")
+MISSING = "018f0000-0000-7000-8000-000000000000"
+
+
+def test_queues_are_listed_and_shown(run):
+    make_queue("mail", description="letters")
+    items = run("queues", "list", "-o", "json").json["items"]
+    assert [item["name"] for item in items] == ["default", "mail"]
+    assert run("queues", "show", "mail", "-o", "json").json["description"] == "letters"
+    assert "letters" in run("queues", "list").out
+    assert run("queues", "show", "nowhere").code == 3
+
+
+def test_a_queue_is_created_once(run):
+    assert run("queues", "create", "mail", "--description", "letters").code == 0
+    assert Queue.objects.get(name="mail").description == "letters"
+    assert run("queues", "create", "mail").code == 4
+
+
+@pytest.mark.parametrize("name", ["", "a b", "-a", "x" * 101, "ü", "a/b"])
+def test_a_queue_has_a_sound_name(run, name):
+    assert run("queues", "create", "--", name).code == 2
+    assert Queue.objects.count() == 1
+
+
+def test_pause_and_resume_say_who_and_why_and_may_be_said_twice(run):
+    shown = run("queues", "pause", "default", "--reason", "deploy", "-o", "json").json
+    assert (shown["is_paused"], shown["pause_reason"]) == (True, "deploy")
+    assert shown["paused_by"].startswith("cli:")
+    again = run("queues", "pause", "default", "--reason", "again", "-o", "json")
+    assert (again.code, again.json["pause_reason"]) == (0, "deploy")
+    assert "before" in again.err
+    assert run("queues", "resume", "default", "-o", "json").json["is_paused"] is False
+    assert run("queues", "resume", "default").code == 0
+    assert run("queues", "pause", "nowhere").code == 3
+    assert run("queues", "pause", "default", "--reason", "x" * 501).code == 2
+
+
+def test_nodes_that_live_are_listed_and_all_on_request(run):
+    live, dead = make_node(), make_node("dead")
+    items = run("nodes", "list", "-o", "json").json["items"]
+    assert [item["id"] for item in items] == [str(live.pk)]
+    items = run("nodes", "list", "--all", "-o", "json").json["items"]
+    assert {item["id"] for item in items} == {str(live.pk), str(dead.pk)}
+    assert run("nodes", "show", str(dead.pk), "-o", "json").json["status"] == "dead"
+    assert run("nodes", "show", MISSING).code == 3
+
+
+def test_a_live_node_is_asked_to_drain_and_a_dead_one_cannot_be(run):
+    live, dead = make_node(), make_node("dead")
+    assert run("nodes", "drain", str(live.pk)).code == 0
+    first = Node.objects.get(pk=live.pk).drain_requested_at
+    assert first is not None
+    again = run("nodes", "drain", str(live.pk))
+    assert (again.code, "before" in again.err) == (0, True)
+    assert Node.objects.get(pk=live.pk).drain_requested_at == first
+    assert run("nodes", "drain", str(dead.pk)).code == 4
+    assert run("nodes", "drain", MISSING).code == 3
+
+
+def test_a_host_is_healthy_while_one_of_its_nodes_lives(run):
+    assert run("nodes", "check", "--host", "here").code == 1
+    make_node("dead", host="here")
+    assert run("nodes", "check", "--host", "here").code == 1
+    node = make_node(host="here")
+    done = run("nodes", "check", "--host", "here")
+    assert (done.code, done.out) == (0, f"{node.pk}\n")
+
+
+def test_a_cluster_is_shown_with_the_origin_of_each_setting(run):
+    ClusterSetting.objects.all().persist({"max_crashes": 4}, by="test")
+    shown = run("clusters", "show", "alpha", "-o", "json").json
+    assert shown["is_reachable"] is True
+    assert shown["settings"]["max_crashes"] == {"value": 4, "source": "database", "default": 3}
+    assert shown["settings"]["default_max_attempts"]["source"] == "default"
+    assert "max_crashes" in run("clusters", "show", "alpha").out
+    assert run("clusters", "show", "gamma").code == 3
+
+
+def test_what_the_configuration_says_is_shown_as_such(transactional_db, tmp_path):
+    env = worker_environment()
+    url = env.pop("YARDMASTER_CLUSTERS").split(",")[0].removeprefix("alpha=")
+    config = tmp_path / "clusters.toml"
+    config.write_text(f'[clusters.alpha]\ndatabase_url = "{url}"\nsettings = {{max_crashes = 9}}\n')
+    done = manage(
+        *("clusters", "show", "alpha", "-o", "json"),
+        env={**env, "YARDMASTER_CONFIG": str(config)},
+    )
+    assert done.returncode == 0, done.stderr
+    setting = json.loads(done.stdout)["settings"]["max_crashes"]
+    assert setting == {"value": 9, "source": "configuration", "default": 3}
+
+
+def test_a_dead_cluster_is_shown_among_the_others(transactional_db):
+    env = worker_environment()
+    env["YARDMASTER_CLUSTERS"] += ",dead=postgresql://u:hush@127.0.0.1:1/x"
+    done = manage("clusters", "list", "-o", "json", env=env)
+    assert done.returncode == 0, done.stderr
+    found = {item["id"]: item["is_reachable"] for item in json.loads(done.stdout)["items"]}
+    assert found == {"alpha": True, "beta": True, "dead": False}
+    assert "hush" not in done.stdout + done.stderr

@@ -1,0 +1,229 @@
+"""`manage.py serve`: what it refuses, how it ends, and what slow clients get."""
+
+from __future__ import annotations
+
+import http.client
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+import pytest
+
+from clusters.binding import cluster_bound
+from clusters.management.addresses import Address
+from clusters.models import ClusterSetting
+from tests.processes import free_port, manage, started, worker_environment
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def get(port: int, path: str = "/livez") -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", path)
+    response = connection.getresponse()
+    response.read()
+    connection.close()
+    return response
+
+
+def answers(port: int) -> bool:
+    try:
+        return get(port).status == 200
+    except OSError:
+        return False
+
+
+@contextmanager
+def serving(eventually, *flags: str, **env: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    port = free_port()
+    arguments = ("serve", "--bind", f"127.0.0.1:{port}", "--workers", "1", *flags)
+    with started(*arguments, env=worker_environment(**env)) as process:
+        eventually(lambda: process.poll() is not None or answers(port), seconds=30)
+        assert process.poll() is None, process.stdout.read()
+        yield process, port
+
+
+# -- Refused ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "env", "expected"),
+    [
+        ((), {"YARDMASTER_SECRET_KEY": ""}, "no secret key"),
+        (("--bind", "0.0.0.0:1"), {"YARDMASTER_DEBUG": "yes"}, "YARDMASTER_DEBUG"),
+        (("--tls-cert", "/x"), {}, "go together"),
+        (("--tls-client-ca", "/x"), {}, "needs --tls-cert"),
+        (("--tls-cert", "/nowhere", "--tls-key", "/nowhere"), {}, "TLS"),
+        (("--bind", "192.0.2.1:8080"), {}, "cannot listen on 192.0.2.1:8080"),
+    ],
+)
+def test_what_must_not_be_served_is_refused_with_the_reason(tmp_path, flags, env, expected):
+    env = worker_environment(YARDMASTER_HOME=str(tmp_path), **env)
+    done = manage("serve", *flags, env=env)
+    assert done.returncode == 1
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--bind", "8080"),
+        ("--bind", ":8080"),
+        ("--bind", "127.0.0.1:99999"),
+        ("--workers", "0"),
+        ("--max-body", "7"),
+        ("--read-timeout", "soon"),
+    ],
+)
+def test_bad_flags_are_2(flags):
+    done = manage("serve", *flags, env=worker_environment())
+    assert done.returncode == 2
+    assert "usage" in done.stderr
+
+
+def test_a_port_in_use_is_said_at_once():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = manage("serve", "--bind", bind, env=worker_environment())
+    assert done.returncode == 1
+    assert "is in use" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "is_loopback"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False)],
+)
+def test_who_can_reach_an_address(host, is_loopback):
+    assert Address(host, 1).is_loopback is is_loopback
+
+
+# -- Served ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_and_leaves_nothing(eventually, how):
+    with serving(eventually) as (process, port):
+        workers = psutil.Process(process.pid).children(recursive=True)
+        assert len(workers) == 1
+        process.send_signal(how)
+        assert process.wait(15) == 0
+        assert not answers(port)
+        psutil.wait_procs(workers, timeout=5)
+        assert not any(worker.is_running() for worker in workers)
+
+
+def test_the_server_does_not_tell_its_version(eventually):
+    with serving(eventually) as (_, port):
+        response = get(port)
+        assert response.status == 200
+        assert not any(character.isdigit() for character in response.headers["Server"])
+
+
+def test_no_thread_runs_beside_the_requests(eventually):
+    with serving(eventually) as (process, _):
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children()]
+        assert [one.num_threads() for one in family] == [1, 1]
+
+
+def test_a_client_that_sends_slowly_is_cut_off_in_time(eventually):
+    with serving(eventually, "--read-timeout", "1") as (_, port):
+        slow = socket.create_connection(("127.0.0.1", port))
+        begun = time.monotonic()
+        # Each byte is in time; all of them together are not.
+        try:
+            for character in b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: " + b"x" * 100:
+                slow.sendall(bytes([character]))
+                time.sleep(0.1)
+                if time.monotonic() - begun > 8:
+                    break
+        except OSError:
+            pass
+        assert time.monotonic() - begun < 5
+        slow.close()
+        assert answers(port)
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    [
+        b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 9000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 70 + b"\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+def test_lines_and_headers_have_limits(eventually, request_text):
+    with serving(eventually) as (_, port):
+        client = socket.create_connection(("127.0.0.1", port), timeout=10)
+        client.sendall(request_text)
+        assert client.recv(12).split()[1] in (b"400", b"414", b"431")
+        client.close()
+
+
+def test_the_settings_of_the_configuration_are_stored_and_a_dead_cluster_does_not_matter(
+    eventually, tmp_path
+):
+    env = worker_environment()
+    url = env["YARDMASTER_CLUSTERS"].split(",beta=")[0].removeprefix("alpha=")
+    config = tmp_path / "clusters.toml"
+    config.write_text(
+        f'[clusters.alpha]\ndatabase_url = "{url}"\nsettings = {{max_crashes = 9}}\n'
+        '[clusters.dead]\ndatabase_url = "postgresql://u:p@127.0.0.1:1/x"\n'
+        "settings = {max_crashes = 9}\n"
+    )
+    with serving(eventually, YARDMASTER_CLUSTERS="", YARDMASTER_CONFIG=str(config)):
+        with cluster_bound("alpha"):
+            rows = [*ClusterSetting.objects.values_list("name", "value", "updated_by")]
+        assert rows == [("max_crashes", 9, "serve")]
+
+
+@pytest.fixture
+def authority(tmp_path):
+    """A certificate for this host, signed by itself; also the authority of client certificates."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make a certificate with")
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
+            *("-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return str(certificate), str(key)
+
+
+def test_tls_and_client_certificates(eventually, authority):
+    certificate, key = authority
+    port = free_port()
+    context = ssl.create_default_context(cafile=certificate)
+
+    def status() -> int | None:
+        connection = http.client.HTTPSConnection("localhost", port, timeout=10, context=context)
+        try:
+            connection.request("GET", "/livez")
+            return connection.getresponse().status
+        except OSError:
+            return None
+        finally:
+            connection.close()
+
+    flags = ("--tls-cert", certificate, "--tls-key", key, "--tls-client-ca", certificate)
+    bind = ("--bind", f"127.0.0.1:{port}", "--workers", "1")
+    with started("serve", *bind, *flags, env=worker_environment()) as process:
+        context.load_cert_chain(certificate, key)
+        eventually(lambda: process.poll() is not None or status() == 200, seconds=30)
+        assert process.poll() is None, process.stdout.read()
+        context = ssl.create_default_context(cafile=certificate)
+        assert status() is None

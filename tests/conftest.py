@@ -1,0 +1,140 @@
+"""Databases, clusters and defaults shared by all tests; see settings.py for what can be chosen."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from django.db.models.signals import post_migrate
+
+from clusters.binding import cluster_bound
+from clusters.models import forget_policies
+from clusters.registry import Cluster
+from tests import settings as test_settings
+from tests.postgres import EmbeddedPostgres
+
+ALL_DATABASES = ("default", "cluster-alpha", "cluster-beta")
+DATABASE_FIXTURES = {"db", "transactional_db", "alpha", "beta"}
+
+_server: EmbeddedPostgres | None = None
+
+
+# -- One database server for the whole run ---------------------------------------------------------
+
+
+def _is_controller() -> bool:
+    return "PYTEST_XDIST_WORKER" not in os.environ
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Start PostgreSQL before pytest-xdist starts its workers, which find it by its directory."""
+    global _server
+    if _is_controller():
+        _remove_leftovers()
+    wanted = test_settings.BACKEND == "postgresql"
+    is_given = bool(os.environ.get("YARDMASTER_TEST_POSTGRES_URL"))
+    if wanted and not is_given and _is_controller() and not session.config.option.collectonly:
+        _server = EmbeddedPostgres(
+            test_settings.EMBEDDED_POSTGRES_DIR, fsync=test_settings.KEEPS_FSYNC
+        )
+        _server.start()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    global _server
+    if _server is not None:
+        _server.stop()
+        _server = None
+    test_settings.remove_test_dir()
+
+
+def _remove_leftovers() -> None:
+    """Directories of runs that were killed."""
+    for path in Path(tempfile.gettempdir()).glob("yardmaster-tests-*-*"):
+        owner = path.name.split("-")[2]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    fsync = "on" if test_settings.KEEPS_FSYNC else "off"
+    return f"database: {test_settings.BACKEND}, fsync {fsync}, files in {test_settings.TEST_DIR}"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that uses a database uses all three, unless it names them itself."""
+    for item in items:
+        marker = item.get_closest_marker("django_db")
+        if marker is None:
+            if DATABASE_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+                continue
+            item.add_marker(pytest.mark.django_db(databases=ALL_DATABASES))
+        elif "databases" not in marker.kwargs and len(marker.args) < 3:
+            everything = {**marker.kwargs, "databases": ALL_DATABASES}
+            item.add_marker(pytest.mark.django_db(*marker.args, **everything), append=False)
+
+
+def _default_queue(sender: Any, using: str, **kwargs: Any) -> None:
+    """Put back what a test on real transactions empties at its end, with all other tables."""
+    from jobs.models import Queue
+
+    if sender.label == "jobs" and using.startswith("cluster-"):
+        Queue.objects.using(using).get_or_create(name="default")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _keep_default_queues() -> Iterator[None]:
+    post_migrate.connect(_default_queue)
+    yield
+    post_migrate.disconnect(_default_queue)
+
+
+# -- Clusters --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _fresh_policies() -> Iterator[None]:
+    forget_policies()
+    yield
+    forget_policies()
+
+
+@pytest.fixture
+def alpha(db: None) -> Iterator[Cluster]:
+    """The cluster `alpha`, bound for the test."""
+    with cluster_bound("alpha") as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def beta(db: None) -> Iterator[Cluster]:
+    """The cluster `beta`, bound for the test."""
+    with cluster_bound("beta") as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def is_postgresql() -> bool:
+    return test_settings.BACKEND == "postgresql"
+
+
+@pytest.fixture
+def eventually() -> Callable[..., None]:
+    """Wait until a condition holds; fail with what it last said."""
+
+    def wait(condition: Callable[[], Any], *, seconds: float = 10.0, every: float = 0.02) -> None:
+        deadline = time.monotonic() + seconds
+        while not (value := condition()):
+            assert time.monotonic() < deadline, f"still {value!r} after {seconds:g} s"
+            time.sleep(every)
+
+    return wait

@@ -1,0 +1,230 @@
+"""The house in order: what files promise of each other is so."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import sqlite3
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+import pytest
+import yaml
+from django.core.management import get_commands, load_command_class
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parent.parent
+# SECURITY.md, section 5.
+FLOORS = {
+    "Django": "5.2.13",
+    "djangorestframework": "3.17.2",
+    "PyJWT": "2.13",
+}
+SQLITE_FLOOR = (3, 51, 3)
+PINNED = re.compile(r"([A-Za-z0-9_.-]+)(?:\[[a-z,]+\])?==([^=<>!~*\s]+)")
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def requirements(name: str) -> list[str]:
+    lines = (line.split("#")[0].strip() for line in text(name).splitlines())
+    return [line for line in lines if line and not line.startswith("-r ")]
+
+
+def check_management_command(words: list[str]) -> None:
+    """The command exists and takes these flags."""
+    name, *arguments = words
+    commands = get_commands()
+    assert name in commands, f"manage.py has no {name}"
+    command = load_command_class(commands[name], name)
+    parser = command.create_parser("manage.py", name)
+    known = set(parser._option_string_actions)
+    for action in parser._actions:
+        if isinstance(action.choices, dict) and arguments and arguments[0] in action.choices:
+            known |= set(action.choices[arguments[0]]._option_string_actions)
+        elif isinstance(action.choices, dict):
+            pytest.fail(f"{name} has no verb {arguments[:1]}")
+    flags = {word.split("=")[0] for word in arguments if word.startswith("--")}
+    assert flags <= known, f"{name} knows no {flags - known}"
+
+
+# -- Makefile, .ci/run -----------------------------------------------------------------------------
+
+
+def makefile_recipes() -> list[str]:
+    unwrapped = text("Makefile").replace("\\\n", " ")
+    return [line.strip() for line in unwrapped.splitlines() if line.startswith("\t")]
+
+
+def makefile_targets() -> set[str]:
+    return set(re.findall(r"^([a-z][a-z-]*):", text("Makefile"), re.MULTILINE))
+
+
+def test_every_target_the_makefile_tells_of_exists():
+    told = set(re.findall(r'"make ([a-z-]+)', text("Makefile")))
+    assert {"up", "test", "lint", "bench", "clean"} <= told
+    assert told <= makefile_targets()
+    phony = re.search(r"^\.PHONY: (.*)$", text("Makefile"), re.MULTILINE)
+    assert phony and set(phony[1].split()) == makefile_targets()
+
+
+def test_every_management_command_in_the_makefile_exists():
+    found = re.findall(r"manage\.py ([a-z][^\n|&;]*)", "\n".join(makefile_recipes()))
+    assert len(found) >= 3
+    for words in found:
+        check_management_command(shlex.split(words.replace("$(BIND)", "127.0.0.1:8080")))
+
+
+def test_every_module_and_file_in_the_makefile_exists():
+    recipes = "\n".join(makefile_recipes())
+    for module in set(re.findall(r"-m ([a-z_]+)", recipes)) - {"venv", "pip"}:
+        is_ours = (ROOT / module / "__main__.py").exists()
+        assert is_ours or installed_version(module), module
+    for name in re.findall(r"requirements[a-z-]*\.txt", text("Makefile")):
+        assert (ROOT / name).is_file()
+
+
+def test_continuous_integration_runs_what_a_developer_runs():
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111
+    lines = [line for line in text(".ci/run").splitlines() if "make" in line]
+    assert lines == ["exec make test"]
+    assert "test" in makefile_targets()
+
+
+@pytest.mark.parametrize("name", ["Makefile", ".ci/run", "Dockerfile", "compose.yaml"])
+def test_no_package_registry_is_named(name):
+    assert not re.search(r"pypi|pythonhosted|index-url|find-links", text(name), re.IGNORECASE)
+
+
+# -- Dockerfile, compose.yaml ----------------------------------------------------------------------
+
+
+def dockerfile() -> list[list[str]]:
+    unwrapped = text("Dockerfile").replace("\\\n", " ")
+    return [line.split(None, 1) for line in unwrapped.splitlines() if line and line[0] != "#"]
+
+
+def test_every_file_the_image_copies_exists_and_is_sent_to_the_builder():
+    sent = {line[1:] for line in text(".dockerignore").splitlines() if line.startswith("!")}
+    for word, rest in dockerfile():
+        if word == "COPY":
+            for source in rest.split()[:-1]:
+                assert (ROOT / source).exists(), source
+                assert source in sent, source
+
+
+def test_every_package_of_ours_is_in_the_image():
+    from django.conf import settings
+
+    copied = {rest.split()[0] for word, rest in dockerfile() if word == "COPY"}
+    ours = {app.split(".")[0] for app in settings.INSTALLED_APPS if (ROOT / app).is_dir()}
+    assert ours | {"config", "manage.py", "requirements.txt"} <= copied
+
+
+def test_the_image_starts_a_command_that_exists_as_nobody_special():
+    words = dict(dockerfile())
+    entry, command = ast.literal_eval(words["ENTRYPOINT"]), ast.literal_eval(words["CMD"])
+    assert entry == ["python", "manage.py"]
+    check_management_command(command)
+    assert words["USER"] not in ("root", "0")
+
+
+def test_the_services_name_commands_secrets_and_volumes_that_exist():
+    document = yaml.safe_load(text("compose.yaml"))
+    secrets = document["secrets"]
+    for name, service in document["services"].items():
+        for secret in service.get("secrets", ()):
+            assert secret in secrets, (name, secret)
+        for mount in service.get("volumes", ()):
+            assert mount.split(":")[0] in document["volumes"]
+        for config in service.get("configs", ()):
+            assert config["source"] in document["configs"]
+        for other in service.get("depends_on", {}):
+            assert other in document["services"]
+        if service.get("image") == "yardmaster":
+            check_management_command(service["command"])
+        check = service.get("healthcheck", {}).get("test", [])
+        if "manage.py" in check:
+            check_management_command(check[check.index("manage.py") + 1 :])
+    written = makefile_recipes()
+    for secret in secrets.values():
+        name = Path(secret["file"]).name
+        assert any(f"keep {name}" in line for line in written), f"make secrets writes no {name}"
+
+
+def test_the_variables_of_the_services_are_settings():
+    document = yaml.safe_load(text("compose.yaml"))
+    known = variables_read() | {"YARDMASTER_CLUSTER"}
+    for service in document["services"].values():
+        for name in service.get("environment", {}):
+            if name.startswith("YARDMASTER_"):
+                assert name.removesuffix("_FILE") in known, name
+
+
+# -- Requirements ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_every_requirement_is_pinned(name):
+    for line in requirements(name):
+        assert PINNED.fullmatch(line), f"{line!r} is not pinned with =="
+
+
+def test_what_runs_here_is_what_is_pinned():
+    for line in requirements("requirements.txt"):
+        match = PINNED.fullmatch(line)
+        assert match and installed_version(match[1]) == match[2], f"{line}: another is installed"
+
+
+@pytest.mark.parametrize("name", FLOORS)
+def test_nothing_is_older_than_its_last_hole(name):
+    assert Version(installed_version(name)) >= Version(FLOORS[name])
+    pinned = dict(line.split("==") for line in requirements("requirements.txt"))
+    assert Version(pinned[name]) >= Version(FLOORS[name])
+
+
+def test_sqlite_is_sound():
+    assert sqlite3.sqlite_version_info >= SQLITE_FLOOR
+
+
+# -- Settings --------------------------------------------------------------------------------------
+
+
+def variables_read() -> set[str]:
+    return set(re.findall(r'"(YARDMASTER_[A-Z_]+)"', text("config/settings.py")))
+
+
+def test_every_variable_is_documented():
+    documented = set(re.findall(r"YARDMASTER_[A-Z_]+", text("README.md")))
+    undocumented = variables_read() - documented
+    assert not undocumented, f"README.md does not tell of {sorted(undocumented)}"
+
+
+def test_every_documented_variable_is_read_somewhere():
+    documented = set(re.findall(r"\bYARDMASTER_[A-Z_]+[A-Z]\b", text("README.md")))
+    sources = [
+        path.read_text()
+        for folder in ("config", "clusters", "authn", "jobs", "tests")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+    for name in documented:
+        base = name.removesuffix("_FILE")
+        assert any(base in source for source in sources), f"nobody reads {name}"
+
+
+# -- Style that no linter knows --------------------------------------------------------------------
+
+
+def test_nothing_is_called_utils_helpers_or_services():
+    names = {"utils.py", "helpers.py", "services.py"}
+    found = [
+        path
+        for folder in ("config", "clusters", "authn", "jobs", "tests")
+        for path in (ROOT / folder).rglob("*.py")
+        if path.name in names
+    ]
+    assert found == []
