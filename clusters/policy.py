@@ -55,7 +55,7 @@ def explicit_problems(values: Mapping[str, Any]) -> list[str]:
         if name not in FIELDS:
             problems.append(f"unknown setting {name!r}")
             continue
-        integral = isinstance(getattr(DEFAULTS, name), int)
+        integral = FIELDS[name].type == "int"
         if isinstance(value, bool) or not isinstance(value, int if integral else (int, float)):
             problems.append(f"{name} must be a {'whole ' if integral else ''}number")
             continue

@@ -22,9 +22,11 @@ class Children:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.environment = dict(environment)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._started: dict[str, tuple[tuple[str, ...], float]] = {}
 
     def start(self, name: str, *arguments: str) -> None:
         """Start `manage.py` with these arguments."""
+        self._started[name] = (arguments, time.monotonic())
         self._processes[name] = subprocess.Popen(  # noqa: S603  our own program
             [sys.executable, str(MANAGE), *arguments],
             env=self.environment,
@@ -38,6 +40,16 @@ class Children:
         """Names and exit codes of those that have ended by themselves."""
         ended = ((name, process.poll()) for name, process in self._processes.items())
         return [(name, code) for name, code in ended if code is not None]
+
+    def start_again(self, name: str) -> None:
+        """Replace one that has ended, and end what it left behind."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._processes[name].pid, signal.SIGKILL)
+        self.start(name, *self._started[name][0])
+
+    def age_seconds(self, name: str) -> float:
+        """How long ago it was started."""
+        return time.monotonic() - self._started[name][1]
 
     def stop(self, grace_seconds: float, is_hurried: Callable[[], bool]) -> list[str]:
         """Ask all to end; kill what is left after the grace, or when somebody gets impatient."""

@@ -30,6 +30,11 @@ def database_now(connection: BaseDatabaseWrapper) -> datetime:
     return datetime.now(UTC)
 
 
+def host_now() -> datetime:
+    """This host's own idea of the time; only to be compared with the database's."""
+    return datetime.now(UTC)
+
+
 def sqlite_time(seconds_from_now: float = 0.0) -> str:
     """A time as Django stores it in SQLite."""
     moment = datetime.now(UTC) + timedelta(seconds=seconds_from_now)

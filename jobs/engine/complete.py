@@ -187,8 +187,10 @@ WITH d AS (SELECT value ->> 0 AS id, value ->> 1 AS fence, value ->> 2 AS node,
   value ->> 14 AS effect_unknown, value ->> 15 AS started_at, value ->> 16 AS finished_at
   FROM json_each(%s))
 """
+# The signs keep SQLite from walking the batch once for each job that the node holds: without an index
+# on node or state to choose, it goes through the batch and finds each job by its key.
 _SQLITE_HELD = """
-job.id = d.id AND job.fence = d.fence AND job.node_id = d.node AND job.state = 'running'
+job.id = d.id AND job.fence = d.fence AND +job.node_id = d.node AND +job.state = 'running'
 """
 SQLITE_HISTORY = f"""{_SQLITE_D}
 INSERT INTO attempt (job_id, fence, number, node_id, outcome, error_type, error, effect_unknown,

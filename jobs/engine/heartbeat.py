@@ -11,7 +11,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import psutil
 from django.db import DatabaseError, InterfaceError, connections
@@ -20,7 +20,7 @@ from django.db.models.functions import Now
 from clusters.binding import cluster_bound
 from clusters.models import ALIVE, Node, NodeStatus
 from clusters.policy import ClusterPolicy
-from jobs.engine.clock import countdown
+from jobs.engine.clock import countdown, host_now
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class Heartbeat(threading.Thread):
 
     def _measure_skew(self, beat_at: datetime, round_trip: float) -> None:
         """How far this host's clock is from the database's; shown and warned of, never acted upon."""
-        behind = (datetime.now(UTC) - beat_at).total_seconds() - round_trip / 2
+        behind = (host_now() - beat_at).total_seconds() - round_trip / 2
         skew = round(behind, 3)
         if abs(skew) > SKEW_ALARM_SECONDS and abs(self._skew or 0) <= SKEW_ALARM_SECONDS:
             logger.warning("this host's clock is %.1f s off the database's", skew)

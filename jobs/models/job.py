@@ -78,7 +78,7 @@ class JobQuerySet(models.QuerySet["Job"]):
             )
             for model in (Attempt, LogLine, JobTag):
                 model.objects.using(using).filter(job_id__in=ids)._raw_delete(using)
-            return Job.objects.using(using).filter(pk__in=ids)._raw_delete(using)
+            return Job.objects.using(using).filter(pk__in=ids)._raw_delete(using) or 0
 
 
 class Job(models.Model):
@@ -134,7 +134,8 @@ class Job(models.Model):
             ),
             models.CheckConstraint(
                 name="job_reason_goes_with_failed",
-                condition=Q(state=State.FAILED, reason__in=Reason.values)
+                # NULL IN (…) is NULL, and a CHECK lets that pass: say that there is a reason.
+                condition=Q(state=State.FAILED, reason__isnull=False, reason__in=Reason.values)
                 | (~Q(state=State.FAILED) & Q(reason=None)),
             ),
             models.CheckConstraint(

@@ -18,7 +18,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests import settings as test_settings
 from tests.processes import ROOT, free_port
+
+pytestmark = pytest.mark.skipif(
+    test_settings.BACKEND != "sqlite",
+    reason="`up` makes SQLite files of its own: tested once, in the run on SQLite",
+)
 
 
 class Up:
@@ -155,13 +161,37 @@ def test_the_life_of_an_installation(tmp_path, eventually):
         # Nothing else was reset: the old key still works.
         assert third.get("/jm-api/payroll/jobs", kept["api_key"])[0] == 200
 
-        worker = next(one for one in third.family() if "payroll" in one.cmdline())
-        family = third.family()
-        worker.kill()
-        assert third.process.wait(40) == 1
-        third.reader.join(10)
-        assert "worker of payroll has ended" in third.printed
-        assert psutil.wait_procs(family, timeout=5)[1] == []
+        assert third.end(signal.SIGTERM) == 0
+
+
+def test_a_killed_node_is_replaced_and_its_job_goes_on(tmp_path, eventually):
+    with up(tmp_path / "home") as running:
+        running.wait_for("Ctrl-C stops everything")
+        time.sleep(3.5)  # one that ends sooner is taken to be broken
+        key = running.credentials["api_key"]
+        body = json.dumps({"type": "demo:sleep", "payload": {"seconds": 3}})
+        connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=10)
+        headers = {"x-api-key": key, "content-type": "application/json"}
+        connection.request("POST", "/jm-api/payroll/jobs", body, headers)
+        job = json.loads(connection.getresponse().read())
+        connection.close()
+        path = f"/jm-api/payroll/jobs/{job['id']}"
+        eventually(lambda: running.get(path, key)[1]["state"] == "running")
+        node = next(one for one in running.family() if "payroll" in one.cmdline())
+        node.kill()
+        running.wait_for("starting another")
+        eventually(lambda: running.get(path, key)[1]["state"] == "succeeded", seconds=40)
+        attempts = running.get(f"{path}/attempts", key)[1]["items"]
+        assert [attempt["outcome"] for attempt in attempts] == ["lost", "succeeded"]
+        assert running.end(signal.SIGINT) == 0
+
+
+def test_a_node_that_cannot_start_stops_everything_and_says_why(tmp_path):
+    with up(tmp_path / "home", YARDMASTER_HANDLERS="no_such_module") as running:
+        assert running.process.wait(40) == 1
+        running.reader.join(10)
+        assert "No module named 'no_such_module'" in running.printed
+        assert "has ended" in running.printed
 
 
 def test_its_own_clusters_and_a_second_start_on_the_same_files(tmp_path):

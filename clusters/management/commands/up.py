@@ -36,6 +36,8 @@ from clusters.management.installation import (
 START_SECONDS = 60
 # Longer than a node's own grace in the demo settings, so that running work can end.
 STOP_SECONDS = 15
+# A process that was killed earlier than this is not started again.
+SOON_SECONDS = 3.0
 LIVE_PATH = "/livez"
 
 
@@ -127,8 +129,21 @@ class Command(BaseCommand):
         return False
 
     def _watch(self, children: Children) -> None:
-        while not self.stops and not self._somebody_died(children):
+        while not self.stops:
+            self._replace_killed(children)
+            if self._somebody_died(children):
+                return
             time.sleep(0.2)
+
+    def _replace_killed(self, children: Children) -> None:
+        """A node may die at any time, and its jobs go on with the next: show that it is so.
+
+        One that ends soon after its start would only do so again.
+        """
+        for name, code in children.dead():
+            if code < 0 and children.age_seconds(name) > SOON_SECONDS and self.stops == 0:
+                self.stderr.write(f"{name} was ended by signal {-code}; starting another")
+                children.start_again(name)
 
     def _somebody_died(self, children: Children) -> bool:
         self.dead = children.dead()
