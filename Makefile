@@ -72,7 +72,7 @@ format: $(DEV_STAMP)
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
 
-bench: $(RUN_STAMP)
+bench: $(DEV_STAMP)
 	$(BIN)/python -m benchmarks
 
 # The directory is private; the files are readable, because containers read them as another user.

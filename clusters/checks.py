@@ -10,7 +10,11 @@ from django.core import checks
 SQLITE_FLOOR = (3, 51, 3)
 
 
-@checks.register
+# The checks that concern every process; commands that serve no pages run only these.
+TAG = "yardmaster"
+
+
+@checks.register(TAG)
 def sqlite_version(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
     """Warn of an SQLite library that can corrupt a database when its write-ahead log is reset."""
     if sqlite3.sqlite_version_info >= SQLITE_FLOOR:

@@ -88,6 +88,7 @@ def result(context: Context, payload: Any) -> Any:
         "nan": float("nan"),
         "object": object(),
         "nul": "\x00",
+        "text-about-nul": "\\u0000",
         "surrogate": "\ud800",
         "large": "x" * 200_000,
         "fine": {"a": [1, None, "ü"]},

@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import queue
+import re
 import select
 import signal
 import socket
@@ -32,6 +33,9 @@ from jobs.executors import KINDS, Assignment, Outcome
 FLUSH_SECONDS = 0.02
 MAX_ERROR = 4096
 MAX_TRACE = 16_384
+
+# The character itself, not a backslash followed by its number, which is sound text.
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 OK, ERROR, CANCELLED = "ok", "error", "cancelled"
 
@@ -110,7 +114,7 @@ class Reporter:
             text.encode()
         except (TypeError, ValueError, RecursionError) as error:
             return None, _refused(f"the result is not JSON: {error}")
-        if "\\u0000" in text:
+        if _NUL.search(text):
             return None, _refused("the result holds a NUL character")
         if len(text) > self._max_result_bytes:
             return None, _refused(

@@ -302,10 +302,9 @@ class _Job:
         self._family.signal(signal.SIGTERM)
         self._family.signal(signal.SIGCONT)
         wait = 0.005
-        with contextlib.suppress(asyncio.CancelledError):
-            while self._family.members() and (left := deadline - time.monotonic()) > 0:
-                await asyncio.sleep(min(wait, left))
-                wait = min(wait * 2, POLL_SECONDS)
+        while self._family.members() and (left := deadline - time.monotonic()) > 0:
+            await asyncio.sleep(min(wait, left))
+            wait = min(wait * 2, POLL_SECONDS)
 
     async def end(self) -> None:
         """Kill all that is left, and return when it is dead, whatever happens meanwhile."""

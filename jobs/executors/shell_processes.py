@@ -102,7 +102,9 @@ def _look(pid: int) -> Seen | None:
     except OSError:
         return None
     # The name, in brackets, may hold anything, brackets included.
-    fields = text[text.rindex(")") + 2 :].split()
+    fields = text.rpartition(")")[2].split()
+    if not fields:
+        return None
     parent, group, session = (int(field) for field in fields[1:4])
     return Seen(pid, fields[0], parent, group, session, int(fields[19]))
 
@@ -217,12 +219,8 @@ class Family:
         return ended
 
     def _may_be_ours(self, one: Seen) -> bool:
-        """What is older, in our own session, or in that of another job, is not."""
-        return (
-            one.started >= self.started
-            and one.session != os.getsid(0)
-            and (one.session == self.leader or one.session not in _families)
-        )
+        """What is older, or in the session of this very process, is not."""
+        return one.started >= self.started and one.session != os.getsid(0)
 
     def _is_orphan(self, one: Seen) -> bool:
         """Left to this process, and there is no other job that can have started it.

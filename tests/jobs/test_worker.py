@@ -122,6 +122,8 @@ def test_a_result_that_cannot_be_kept_fails_the_job_and_says_why(which, eventual
     with worker(concurrency=1):
         job = ends(job, eventually)
         assert ends(fine, eventually).result == {"a": [1, None, "ü"]}
+        about = add("test:result", {"which": "text-about-nul"})
+        assert ends(about, eventually).result == "\\u0000"
     assert (job.state, job.reason) == ("failed", "error")
     assert "result" in job.error
 

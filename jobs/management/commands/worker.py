@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from clusters.binding import cluster_bound
+from clusters.checks import TAG
 from clusters.errors import UnknownCluster
 from jobs.executors import KINDS
 
@@ -19,6 +20,9 @@ class Command(BaseCommand):
         "Start a node: it claims and runs the jobs of one cluster and does the cluster's upkeep. "
         "SIGTERM or Ctrl-C lets running work end within the grace, a second one cuts it short."
     )
+
+    # All checks would import every page and cost a second of each start.
+    requires_system_checks = [TAG]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from jobs.executors import shell_processes
+from tests.jobs.executors.programs import children, folders, living, open_descriptors
 
 
 @pytest.fixture(autouse=True)
@@ -34,3 +43,28 @@ def names(monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     return known
+
+
+@pytest.fixture
+def marker() -> Iterator[str]:
+    """A number of seconds that only the `sleep` of one test sleeps."""
+    text = f"97{os.getpid()}{time.monotonic_ns() % 10**6}.25"
+    yield text
+    for pid in living(text):
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def nothing_is_left(monkeypatch, tmp_path_factory) -> Iterator[None]:
+    """Give each test a directory for temporary files, and see that nothing is left of any kind."""
+    tmp_path_factory.getbasetemp()  # stays where it is
+    # Most disks are slower than what is tested here.
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(dir=memory) as top:
+        Path(top).chmod(0o1777)
+        monkeypatch.setattr(tempfile, "tempdir", top)
+        before = open_descriptors(), children()
+        yield
+        assert folders() == []
+        assert (open_descriptors(), children()) == before
+    assert shell_processes._families == {}
