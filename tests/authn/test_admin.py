@@ -49,3 +49,7 @@ def test_keys_are_neither_made_nor_edited_nor_deleted_here(key: str, admin_clien
         },
     )
     assert ApiKey.objects.get().name == "ci"
+
+
+def test_the_pages_carry_our_name(client, db):
+    assert b"| Yardmaster</title>" in client.get("/admin/login/").content
