@@ -59,7 +59,10 @@ os.environ.update(
 )
 
 from config.settings import *  # noqa: E402, F403
-from config.settings import DATABASES  # noqa: E402
+from config.settings import DATABASES, STATIC_ROOT  # noqa: E402
+
+# WhiteNoise warns of a missing directory, and a warning is an error here.
+Path(STATIC_ROOT).mkdir(parents=True, exist_ok=True)
 
 for _alias, _database in DATABASES.items():
     if BACKEND == "sqlite":

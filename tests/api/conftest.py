@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +15,6 @@ from authn.keys import create_key
 from clusters.health import watch
 
 BASE = settings.BASE_PATH
-# WhiteNoise warns of a missing directory, and a warning is an error here.
-Path(settings.STATIC_ROOT).mkdir(parents=True, exist_ok=True)
 # Loads the middleware once: WhiteNoise looks at every static file when it starts.
 _client = Client(raise_request_exception=False)
 
