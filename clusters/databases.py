@@ -41,6 +41,9 @@ def database_settings(
         problems.append(f"{where}: not a database address ({type(error).__name__})")
         return dict(EMPTY)
     engine = parsed["ENGINE"].rpartition(".")[2]
+    if engine == "postgresql" and not (parsed["NAME"] or "service" in parsed.get("OPTIONS", {})):
+        problems.append(f"{where}: the address names no database")
+        return dict(EMPTY)
     if engine == "postgresql":
         return _postgresql(parsed, is_pooled)
     if engine == "sqlite3":

@@ -119,6 +119,14 @@ class LengthRequired(exceptions.APIException):
     default_detail = "Send the body with a Content-Length."
 
 
+# Refusals of the whole body, and what they name.
+_NAMED: Mapping[type[Exception], str] = {
+    BodyTooLarge: "body",
+    LengthRequired: "Content-Length",
+    exceptions.UnsupportedMediaType: "Content-Type",
+}
+
+
 def invalid(field: str, message: str, code: str = "invalid") -> InvalidInput:
     """One field is wrong."""
     return InvalidInput([FieldError(field, code, message)])
@@ -188,6 +196,8 @@ def _api_problem(request: Any, exc: exceptions.APIException) -> HttpResponse:
         errors: list[FieldError] = exc.errors
     elif isinstance(exc, exceptions.ValidationError):
         errors = list(_flat(exc.detail, ""))
+    elif field := _NAMED.get(type(exc)):
+        errors = [FieldError(field, str(exc.get_codes()), str(exc.detail))]
     else:
         errors = []
     codes = exc.get_codes()

@@ -14,6 +14,7 @@ from clusters.databases import database_settings
 from clusters.registry import read_clusters
 from clusters.routers import CONTROL, ClusterRouter, ControlRouter
 from config.env import Environment
+from config.mistakes import configuration_problems
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
@@ -223,8 +224,17 @@ structlog.configure(
     cache_logger_on_first_use=True,
 )
 
-if not API_KEY_HEADER.replace("-", "").isalnum():
-    env.problems.append("YARDMASTER_API_KEY_HEADER: not a header name")
+env.problems += configuration_problems(
+    secret_key=_secret_key,
+    base_path=BASE_PATH,
+    api_key_header=API_KEY_HEADER,
+    allowed_hosts=ALLOWED_HOSTS,
+    worker_kinds=WORKER_KINDS,
+    http_allow=HTTP_ALLOW,
+    http_ports=HTTP_PORTS,
+    clusters=CLUSTERS,
+    chosen_cluster=env.text("YARDMASTER_CLUSTER"),
+)
 if env.problems:
     raise ImproperlyConfigured(
         "Yardmaster cannot start, its configuration is wrong:\n"

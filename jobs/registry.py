@@ -20,6 +20,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from traceback import extract_tb
 from typing import Any, Protocol
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,199}\Z")
@@ -47,6 +48,10 @@ class Context(Protocol):
 
 
 Handler = Callable[[Any, Any], Any]
+
+
+class HandlersUnusable(Exception):
+    """A module with handlers cannot be imported."""
 
 
 class PermanentError(Exception):
@@ -111,4 +116,17 @@ def discover(modules: list[str]) -> None:
 
     autodiscover_modules("handlers")
     for module in modules:
-        import_module(module)
+        try:
+            import_module(module)
+        except Exception as error:
+            raise HandlersUnusable(f"YARDMASTER_HANDLERS: {_where(module, error)}") from error
+
+
+def _where(module: str, error: Exception) -> str:
+    """One line: which module, what is wrong, and where in the handlers' own code."""
+    frames = [f for f in extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
+    place = ""
+    if len(frames) > 2:  # our own import and that of importlib come first
+        own = next((f for f in reversed(frames) if f.filename != __file__), frames[-1])
+        place = f" ({own.filename}, line {own.lineno})"
+    return f"cannot import {module}: {type(error).__name__}: {error}{place}"

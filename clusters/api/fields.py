@@ -228,6 +228,9 @@ def read_query(form: type[serializers.Serializer[Any]], query: QueryDict) -> dic
             errors.append(FieldError(name, "repeated", "May be given once only."))
         elif "" in given:
             errors.append(FieldError(name, "blank", "Must not be empty."))
+        elif any("\ufffd" in value for value in given):
+            # What Django puts for bytes that are no UTF-8.
+            errors.append(FieldError(name, "invalid", "Must be UTF-8."))
         else:
             try:
                 values[name] = field.run_validation(given if is_list else given[0])

@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+# A node cuts its work short in less, and gunicorn drops its requests.
+HURRIED_SECONDS = 5.0
 MANAGE = Path(__file__).resolve().parent.parent.parent / "manage.py"
 
 
@@ -52,12 +54,17 @@ class Children:
         return time.monotonic() - self._started[name][1]
 
     def stop(self, grace_seconds: float, is_hurried: Callable[[], bool]) -> list[str]:
-        """Ask all to end; kill what is left after the grace, or when somebody gets impatient."""
-        for process in self._processes.values():
-            if process.poll() is None:
-                process.terminate()
-        deadline = time.monotonic() + grace_seconds
-        while self._living() and time.monotonic() < deadline and not is_hurried():
+        """Ask all to end, again when somebody gets impatient, and kill what is left then.
+
+        A node that is asked twice releases its jobs; killed, it would leave them to be rescued and
+        charged with a crash.
+        """
+        self._terminate()
+        deadline, hurried = time.monotonic() + grace_seconds, False
+        while self._living() and time.monotonic() < deadline:
+            if is_hurried() and not hurried:
+                hurried, deadline = True, time.monotonic() + HURRIED_SECONDS
+                self._terminate()
             time.sleep(0.05)
         killed = self._living()
         for process in self._processes.values():
@@ -66,6 +73,11 @@ class Children:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         return killed
+
+    def _terminate(self) -> None:
+        for process in self._processes.values():
+            if process.poll() is None:
+                process.terminate()
 
     def _living(self) -> list[str]:
         return [name for name, process in self._processes.items() if process.poll() is None]

@@ -167,7 +167,7 @@ def _build(new: NewJob, policy: ClusterPolicy, now: datetime, by: str) -> Job:
 def _check_payload(new: NewJob, policy: ClusterPolicy) -> None:
     if new.payload_bytes is not None:
         if new.payload is not None:
-            raise InvalidJob("give payload or payload_bytes, not both", field="payload_bytes")
+            raise InvalidJob("give a JSON payload or bytes, not both", field="payload_bytes")
         size = len(new.payload_bytes)
     else:
         try:
@@ -231,8 +231,11 @@ def _already_there(news: Sequence[NewJob], jobs: Sequence[Job]) -> dict[uuid.UUI
     chosen = {new.id: index for index, new in enumerate(news) if new.id is not None}
     if not chosen:
         return {}
-    if len(chosen) != sum(new.id is not None for new in news):
-        raise InvalidJob("two jobs in one call have the same id", field="id")
+    for index, new in enumerate(news):
+        if new.id is not None and chosen[new.id] != index:
+            twice = InvalidJob("two jobs in one call have the same id", field="id")
+            twice.index = chosen[new.id]
+            raise twice
     known = Job.objects.in_bulk(chosen)
     for job_id, old in known.items():
         new_job, new = jobs[chosen[job_id]], news[chosen[job_id]]

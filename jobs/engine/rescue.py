@@ -30,7 +30,7 @@ def rescue_lost(using: str, policy: ClusterPolicy) -> int:
     """Mark overdue nodes dead and end the attempts they held; returns how many jobs were rescued."""
     nodes = Node.objects.using(using)
     if nodes.overdue().exists():
-        nodes.overdue().update(status=NodeStatus.DEAD, closed_at=Now())
+        nodes.overdue().update(status=NodeStatus.DEAD, closed_at=Now(), running_jobs=0)
     rescued = 0
     gone = nodes.filter(status__in=(NodeStatus.DEAD, NodeStatus.CLOSED), job__state=State.RUNNING)
     for node in gone.distinct():

@@ -17,6 +17,7 @@ import socket
 import sys
 import traceback
 from dataclasses import dataclass
+from typing import NoReturn
 
 from django.conf import settings
 
@@ -25,10 +26,6 @@ from jobs.engine.execute import IoChild, ProcessChild
 from jobs.engine.marks import Marks, shared_file
 from jobs.engine.processes import die_with_parent, forbid_inspection
 from jobs.executors import IO, PROCESS
-
-
-class HandlersUnusable(Exception):
-    """The handlers could not be imported."""
 
 
 @dataclass(slots=True)
@@ -58,7 +55,7 @@ class Template:
         hello = json.loads(self.sock.recv(1 << 20) or b'{"error": "the template process ended"}')
         if "error" in hello:
             os.waitpid(self.pid, 0)
-            raise HandlersUnusable(hello["error"])
+            raise registry.HandlersUnusable(hello["error"])
         self.types: list[str] = hello["types"]
 
     def fork(self, pool: str, max_result_bytes: int) -> Forked:
@@ -108,9 +105,11 @@ def _run_template(control: socket.socket, parent: int) -> None:
         signal.set_wakeup_fd(-1)
         try:
             registry.discover(settings.HANDLERS)
+        except registry.HandlersUnusable as error:
+            _say_why(control, str(error))
         except BaseException:
-            control.send(json.dumps({"error": traceback.format_exc()[-100_000:]}).encode())
-            os._exit(1)
+            # Not in a module that somebody named, but in an app's handlers.py: show all of it.
+            _say_why(control, f"handlers.py of an app cannot be imported\n{traceback.format_exc()}")
         control.send(json.dumps({"types": registry.types()}).encode())
         gc.collect()
         gc.freeze()
@@ -118,6 +117,11 @@ def _run_template(control: socket.socket, parent: int) -> None:
         status = 0
     finally:
         os._exit(status)
+
+
+def _say_why(control: socket.socket, text: str) -> NoReturn:
+    control.send(json.dumps({"error": text[-100_000:]}).encode())
+    os._exit(1)
 
 
 def _serve_forks(control: socket.socket) -> None:

@@ -423,7 +423,8 @@ class Worker:
         if not self._pending and not wants_work:
             return
         appetite = self._appetite() if not self._is_draining else None
-        if self._lines and self._pending:
+        if self._pending:
+            # While the jobs still run: afterwards the guard would refuse their last words.
             self._write_journal()
         batch = self._pending[:BATCH_LIMIT]
         self._hinted = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import shutil
 import signal
 import socket
@@ -15,12 +16,18 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
+from authn.keys import create_key
 from clusters.binding import cluster_bound
 from clusters.management.addresses import Address
 from clusters.models import ClusterSetting
 from tests.processes import free_port, manage, started, worker_environment
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def admin_key() -> str:
+    return create_key("test", "admin", ["*"])[1]
 
 
 def get(port: int, path: str = "/livez") -> http.client.HTTPResponse:
@@ -167,6 +174,39 @@ def test_lines_and_headers_have_limits(eventually, request_text):
         client.sendall(request_text)
         assert client.recv(12).split()[1] in (b"400", b"414", b"431")
         client.close()
+
+
+@pytest.mark.parametrize(
+    ("request_text", "status"),
+    [
+        ("garbage\r\n\r\n", 400),
+        ("GET / HTTP/9.9\r\nHost: localhost\r\n\r\n", 400),
+        ("POST /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n", 400),
+        (f"GET /?a={'x' * 100_000} HTTP/1.1\r\nHost: localhost\r\n\r\n", 414),
+        (f"GET / HTTP/1.1\r\nHost: localhost\r\nA: {'x' * 20_000}\r\n\r\n", 431),
+    ],
+)
+def test_what_is_no_request_is_refused_as_a_problem(eventually, request_text, status):
+    with serving(eventually) as (_, port):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(request_text.encode())
+            answer = b"".join(iter(lambda: client.recv(65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    assert b"application/problem+json" in head
+    assert json.loads(body)["status"] == status
+
+
+def test_a_client_that_sends_far_too_much_reads_why_it_is_refused(eventually, admin_key):
+    with serving(eventually) as (_, port):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        headers = {"x-api-key": admin_key, "content-type": "application/json"}
+        connection.request("POST", "/jm-api/alpha/jobs", b"x" * 20_000_000, headers)
+        response = connection.getresponse()
+        problem = json.loads(response.read())
+        connection.close()
+    assert (response.status, problem["code"]) == (413, "body_too_large")
+    assert problem["errors"][0]["field"] == "body"
 
 
 def test_the_settings_of_the_configuration_are_stored_and_a_dead_cluster_does_not_matter(

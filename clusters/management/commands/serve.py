@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
+import json
 import logging
 import signal
 import socket
@@ -11,6 +13,7 @@ import ssl
 import time
 import warnings
 from argparse import ArgumentParser, ArgumentTypeError
+from http import HTTPStatus
 from typing import Any
 
 from django.conf import settings
@@ -20,8 +23,10 @@ from django.db import DatabaseError, InterfaceError, connections
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
+from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.workers.base import Worker
 from gunicorn.workers.sync import SyncWorker
+from uuid_utils import uuid7
 
 from clusters.binding import cluster_bound
 from clusters.management.addresses import Address, address
@@ -34,6 +39,8 @@ DEFAULT_BIND = Address("127.0.0.1", 8080)
 # What an answer may take beyond reading the request and writing the reply, in seconds.
 ANSWER_SECONDS = 30
 GRACE_SECONDS = 30
+# What is still coming when the answer is out is thrown away for at most this long.
+DISCARD_SECONDS = 5.0
 
 
 class Command(BaseCommand):
@@ -230,6 +237,32 @@ class DeadlineWorker(SyncWorker):
     read_seconds = 15
     write_seconds = 30
 
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
+        """Refuse in our own words what is no HTTP, or too long a line, and never reaches a view."""
+        if not isinstance(exc, ParseException):
+            super().handle_error(req, client, addr, exc)
+            return
+        status = {LimitRequestLine: 414, LimitRequestHeaders: 431}.get(type(exc), 400)
+        self.log.debug("a request was refused: %s", exc)
+        phrase = HTTPStatus(status).phrase
+        body = json.dumps(
+            {
+                "type": "about:blank",
+                "title": phrase,
+                "status": status,
+                "code": "invalid_request",
+                "detail": "This is not a request that can be read.",
+                "request_id": str(uuid7()),
+                "errors": [{"field": "request", "code": "invalid", "message": phrase}],
+            }
+        )
+        with contextlib.suppress(OSError):
+            client.sendall(
+                f"HTTP/1.1 {status} {phrase}\r\nConnection: close\r\n"
+                f"Content-Type: application/problem+json\r\nContent-Length: {len(body)}\r\n\r\n"
+                f"{body}".encode()
+            )
+
     def handle(self, listener: Any, client: socket.socket, address: Any) -> None:
         guarded: Any = client
         if self.cfg.is_ssl:
@@ -254,6 +287,15 @@ class DeadlineSocket:
     def settimeout(self, seconds: float) -> None:
         """gunicorn sets one when it closes: how long it waits for the client's own end."""
         self._deadline = time.monotonic() + seconds
+
+    def shutdown(self, how: int) -> None:
+        """Let a client that still sends a body read why it was refused: closing would reset it."""
+        self._client.shutdown(how)
+        deadline = time.monotonic() + DISCARD_SECONDS
+        self._client.settimeout(DISCARD_SECONDS / 10)
+        with contextlib.suppress(OSError):
+            while self._client.recv(1 << 16) and time.monotonic() < deadline:
+                pass
 
     def recv(self, size: int) -> bytes:
         try:

@@ -70,6 +70,11 @@ class Command(BaseCommand):
         bind: Address = options["bind"]
         if problem := bind.problem():
             raise CommandError(problem)
+        if not bind.is_loopback:
+            self.stderr.write(
+                f"Warning: others can reach {bind}. The API key and the admin made here may run "
+                "shell jobs on this machine; `manage.py serve` and `worker` start without either."
+            )
         make_home(settings.HOME)
         with _only_one(settings.HOME):
             self._run(bind, options)
@@ -157,7 +162,7 @@ class Command(BaseCommand):
         with self._step("Stopping (again Ctrl-C: at once)"):
             killed = children.stop(STOP_SECONDS, lambda: self.stops > asked)
         if killed:
-            self.stderr.write(f"killed after {STOP_SECONDS} s: {', '.join(killed)}")
+            self.stderr.write(f"did not end when asked, killed: {', '.join(killed)}")
         return killed
 
     @contextmanager

@@ -158,7 +158,8 @@ class Command(JobsCommand):
                         one["started_at"],
                         one["finished_at"],
                         one["node_id"],
-                        first_line(one["error"]),
+                        # The last line of a trace is the error itself.
+                        first_line((one["error"] or "").strip().rpartition("\n")[2]),
                     )
                     for one in tries
                 ),

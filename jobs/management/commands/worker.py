@@ -13,6 +13,7 @@ from clusters.binding import cluster_bound
 from clusters.checks import TAG
 from clusters.errors import UnknownCluster
 from jobs.executors import KINDS
+from jobs.registry import HandlersUnusable
 
 
 class Command(BaseCommand):
@@ -43,7 +44,6 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        from jobs.engine.template import HandlersUnusable
         from jobs.engine.worker import Worker
 
         cluster_id = options["cluster"] or self._only_cluster()
@@ -70,7 +70,7 @@ class Command(BaseCommand):
                 f"there is no cluster {cluster_id!r}; configured are: {known}", returncode=2
             ) from None
         except HandlersUnusable as error:
-            raise CommandError(f"the handlers cannot be imported:\n{error}") from None
+            raise CommandError(str(error), returncode=2) from None
         sys.exit(status)
 
     def _only_cluster(self) -> str:

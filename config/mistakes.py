@@ -1,0 +1,76 @@
+"""What is wrong with settings that are each well-formed; told at every start, all at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+
+from jobs.executors import KINDS
+from jobs.executors.address_guard import AddressPolicy
+
+MIN_SECRET_KEY = 32
+_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+\Z")
+# First path segments that are ours already.
+_TAKEN_PATHS = frozenset({"admin", "static", "livez", "readyz"})
+_HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*\Z")
+# Headers that mean something else to somebody on the way.
+_TAKEN_HEADERS = frozenset(
+    {
+        "authorization",
+        "connection",
+        "content-length",
+        "content-type",
+        "cookie",
+        "host",
+        "idempotency-key",
+        "if-match",
+        "transfer-encoding",
+        "upgrade",
+        "x-request-id",
+    }
+)
+
+
+def configuration_problems(
+    *,
+    secret_key: str,
+    base_path: str,
+    api_key_header: str,
+    allowed_hosts: Sequence[str],
+    worker_kinds: Sequence[str],
+    http_allow: Sequence[str],
+    http_ports: Sequence[str],
+    clusters: Collection[str],
+    chosen_cluster: str,
+) -> list[str]:
+    """One sentence for each mistake, naming the variable."""
+    problems = []
+    if secret_key and len(secret_key) < MIN_SECRET_KEY:
+        problems.append(f"YARDMASTER_SECRET_KEY: needs at least {MIN_SECRET_KEY} characters")
+    if not _PATH.match(base_path) or base_path.split("/")[1] in _TAKEN_PATHS:
+        problems.append(
+            "YARDMASTER_BASE_PATH: expected a path such as /jm-api, of its own beside "
+            + ", ".join(sorted(f"/{path}" for path in _TAKEN_PATHS))
+        )
+    if not _HEADER.match(api_key_header) or api_key_header.lower() in _TAKEN_HEADERS:
+        problems.append(
+            "YARDMASTER_API_KEY_HEADER: expected a header of its own, such as x-api-key"
+        )
+    if not allowed_hosts:
+        problems.append("YARDMASTER_ALLOWED_HOSTS: names no host, so nothing would be answered")
+    if not worker_kinds or (unknown := set(worker_kinds) - KINDS.keys()):
+        problems.append(
+            "YARDMASTER_WORKER_KINDS: "
+            + (f"unknown {', '.join(sorted(unknown))}; " if worker_kinds else "names none; ")
+            + f"known are {', '.join(sorted(KINDS))}"
+        )
+    try:
+        AddressPolicy.read(list(http_allow), list(http_ports))
+    except ValueError as error:
+        problems.append(f"YARDMASTER_HTTP_ALLOW or YARDMASTER_HTTP_PORTS: {error}")
+    if chosen_cluster and clusters and chosen_cluster not in clusters:
+        problems.append(
+            f"YARDMASTER_CLUSTER: there is no cluster {chosen_cluster[:40]!r}; "
+            f"configured are {', '.join(clusters)}"
+        )
+    return problems

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+
+from config.mistakes import configuration_problems
+
+SOUND = {
+    "secret_key": "x" * 32,
+    "base_path": "/jm-api",
+    "api_key_header": "x-api-key",
+    "allowed_hosts": ["localhost"],
+    "worker_kinds": ["python", "http"],
+    "http_allow": ["127.0.0.1:8080"],
+    "http_ports": ["80", "443"],
+    "clusters": ["payroll"],
+    "chosen_cluster": "",
+}
+
+
+def test_sound_settings_have_no_problem():
+    assert configuration_problems(**SOUND) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "variable"),
+    [
+        ("secret_key", "short", "SECRET_KEY"),
+        ("base_path", "/", "BASE_PATH"),
+        ("base_path", "/admin", "BASE_PATH"),
+        ("base_path", "/livez/api", "BASE_PATH"),
+        ("base_path", "/a b", "BASE_PATH"),
+        ("api_key_header", "cookie", "API_KEY_HEADER"),
+        ("api_key_header", "Authorization", "API_KEY_HEADER"),
+        ("api_key_header", "x key", "API_KEY_HEADER"),
+        ("allowed_hosts", [], "ALLOWED_HOSTS"),
+        ("worker_kinds", [], "WORKER_KINDS"),
+        ("worker_kinds", ["python", "cobol"], "WORKER_KINDS"),
+        ("http_allow", ["10.0.0.0/99"], "HTTP_ALLOW"),
+        ("http_ports", ["eighty"], "HTTP_PORTS"),
+        ("chosen_cluster", "payrol", "CLUSTER"),
+    ],
+)
+def test_a_mistake_names_its_variable(name, value, variable):
+    (problem,) = configuration_problems(**{**SOUND, name: value})
+    assert f"YARDMASTER_{variable}" in problem
+
+
+def test_all_mistakes_are_told_at_once():
+    wrong = {**SOUND, "secret_key": "x", "base_path": "/", "http_ports": ["x"]}
+    assert len(configuration_problems(**wrong)) == 3
