@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,34 @@ def database_settings(
     return dict(EMPTY)
 
 
+def shared_databases(databases: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Two clusters in one database would see each other's jobs; so would the control data."""
+    owners: dict[tuple[str, ...], str] = {}
+    problems = []
+    for alias, database in databases.items():
+        if database["NAME"] == EMPTY["NAME"]:
+            continue  # what could not be read has been complained of
+        place = ("ENGINE", "NAME", "HOST", "PORT")
+        key = tuple(str(database.get(part) or "") for part in place)
+        key += (str(database.get("OPTIONS", {}).get("host", "")),)
+        if key in owners:
+            problems.append(
+                f"{owners[key]} and {alias} are in the same database; each needs its own"
+            )
+        owners.setdefault(key, alias)
+    return problems
+
+
 def _postgresql(parsed: dict[str, Any], is_pooled: bool) -> dict[str, Any]:
     options: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT, **KEEPALIVES}
     if not is_pooled:
         # A pooler in transaction mode refuses start-up options; there the role carries the limits.
         options["options"] = " ".join(f"-c {k}={v}" for k, v in POSTGRES_LIMITS.items())
-    options.update(parsed.get("OPTIONS", {}))
+    given = dict(parsed.get("OPTIONS", {}))
+    if "options" in given and "options" in options:
+        # Later ones win, so an address may change a limit but not drop the others.
+        given["options"] = f"{options['options']} {given['options']}"
+    options.update(given)
     return {
         **parsed,
         "OPTIONS": options,
@@ -72,8 +95,8 @@ def _sqlite(where: str, parsed: dict[str, Any], problems: list[str]) -> dict[str
     if not name or name == ":memory:":
         problems.append(f"{where}: an SQLite database needs a file; several processes share it")
         return dict(EMPTY)
-    if not Path(name).is_absolute():
-        parsed["NAME"] = str(Path(name).resolve())
+    # Resolved, so that two names of one file are seen to be one.
+    parsed["NAME"] = str(Path(name).resolve())
     parsed["OPTIONS"] = {
         "timeout": 10,
         "transaction_mode": "IMMEDIATE",

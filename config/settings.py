@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from django.core.exceptions import ImproperlyConfigured
 
-from clusters.databases import database_settings
+from clusters.databases import database_settings, shared_databases
 from clusters.registry import read_clusters
 from clusters.routers import CONTROL, ClusterRouter, ControlRouter
 from config.env import Environment
@@ -52,6 +52,7 @@ DATABASES: dict[str, Any] = {
         for cluster in CLUSTERS.values()
     },
 }
+env.problems += shared_databases(DATABASES)
 DATABASE_ROUTERS = [*(ClusterRouter(cluster_id) for cluster_id in CLUSTERS), ControlRouter()]
 
 # -- Security --------------------------------------------------------------------------------------
@@ -212,7 +213,8 @@ LOGGING = {
     "loggers": {
         # Refusals are answers, not events; the reply already says why.
         "django.request": {"level": "ERROR"},
-        "django.security": {"level": "ERROR"},
+        # A wrong Host is an error to Django; anybody could fill the log with traces of it.
+        "django.security": {"level": "CRITICAL"},
     },
 }
 structlog.configure(

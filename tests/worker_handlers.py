@@ -109,6 +109,15 @@ def cooperative(context: Context, payload: Any) -> None:
     raise JobCancelled
 
 
+@job("test:odd-words")
+def odd_words(context: Context, payload: Any) -> None:
+    """Say things that neither a database nor JSON can hold."""
+    context.log("fine", level="\x00")
+    context.progress(12, "note \x00 \ud800")
+    if payload:
+        context.progress(float(payload))
+
+
 @job("test:sleep")
 def sleeping(context: Context, payload: Any) -> None:
     time.sleep(payload["seconds"])

@@ -16,10 +16,11 @@ from clusters.policy import ClusterPolicy
 from jobs.engine.claim import Claimed
 from jobs.engine.clock import countdown
 from jobs.engine.complete import Report
-from jobs.engine.frames import BrokenPeer, Channel, encode, pack
+from jobs.engine.frames import Channel, encode, pack
 from jobs.engine.marks import BEGUN, NOTHING, REPORTED, SUCCEEDED
 from jobs.engine.template import Forked, Template
 from jobs.executors import IO, KINDS, PROCESS
+from jobs.executors.shell_processes import end_marked
 from jobs.states import Outcome
 
 logger = logging.getLogger(__name__)
@@ -27,10 +28,15 @@ logger = logging.getLogger(__name__)
 # A child is never given more than this much expected work, nor this many jobs.
 IN_HAND_SECONDS = 0.2
 IN_HAND_JOBS = 500
+# Payloads: of one frame, and of all that a node takes with one claim.
+FRAME_BYTES = 4 << 20
+CLAIM_BYTES = 32 << 20
 # What a child has not begun after this long goes back to the others.
 RECALL_SECONDS = 1.0
 # After a cancel request a handler that does not look at it is interrupted after this long.
 NUDGE_SECONDS = 1.0
+# A child that holds jobs and is in none of them for this long has stopped working.
+IDLE_STUCK_SECONDS = 5.0
 # An io child ends its jobs by itself within the grace; this much later it is taken to be stuck.
 IO_STUCK_SECONDS = 10.0
 
@@ -70,6 +76,13 @@ class Estimates:
         self._by_type: dict[tuple[str, str], float] = {}
         # Over all types in the proportion in which they come.
         self.mix: float | None = None
+        self.payload_bytes: float | None = None
+
+    def learn_size(self, jobs: Sequence[Claimed]) -> None:
+        """Remember how large payloads are, for the next claim not to take too much at once."""
+        if jobs:
+            total = sum(len(job.payload or "") + len(job.payload_bytes or b"") for job in jobs)
+            self.payload_bytes = _moved(self.payload_bytes, total / len(jobs))
 
     def of(self, job: Claimed) -> float:
         """Expected seconds; a type that was never seen fills a child alone."""
@@ -104,19 +117,30 @@ class Child:
         self.is_dead = False
         self._next_seq = 0
         self._recalled_at = 0.0
+        self._busy_at = self.born_at
+        # Ended by its node for the sake of one job: the others it held are not to blame.
+        self.culprit: int | None = None
 
     def give(self, jobs: Sequence[tuple[Claimed, float]], grace_seconds: float) -> None:
-        """Send jobs with their expected seconds, in one frame."""
+        """Send jobs with their expected seconds, in as few frames as their payloads allow."""
         now = countdown()
-        frames = []
+        if not self.held:
+            self._busy_at = now
+        frames: list[bytes] = []
+        size = 0
         for job, expected in jobs:
             seq = self._next_seq
             self._next_seq += 1
             self.marks.forget(seq)
             self.held[seq] = Held(job, seq, expected, now)
             self.load_seconds += expected
-            frames.append(_assignment_frame(job, seq, grace_seconds))
-        self.channel.send(pack(b'{"run":[' + ",".join(frames).encode() + b"]}"))
+            frame = _assignment_frame(job, seq, grace_seconds).encode()
+            if frames and size + len(frame) > FRAME_BYTES:
+                self.channel.send(pack(b'{"run":[' + b",".join(frames) + b"]}"))
+                frames, size = [], 0
+            frames.append(frame)
+            size += len(frame)
+        self.channel.send(pack(b'{"run":[' + b",".join(frames) + b"]}"))
 
     def drop(self, seq: int) -> Held | None:
         held = self.held.pop(seq, None)
@@ -152,6 +176,12 @@ class Child:
             self._recalled_at = now
             self.recall()
 
+    def idle_seconds(self, now: float) -> float:
+        """How long it has been in no job although it holds some."""
+        if not self.held or self.marks.current()[0] != NOTHING:
+            self._busy_at = now
+        return now - self._busy_at
+
     def behind_seconds(self, now: float) -> float:
         """How long the current job has kept all others waiting."""
         seq, at = self.marks.current()
@@ -169,10 +199,14 @@ class Child:
     def read(self, news: News) -> None:
         try:
             messages, closed = self.channel.receive()
-        except (BrokenPeer, ValueError):
-            logger.exception("child %d sent what is no frame; ending it", self.pid)
+            self._take_in(messages, news)
+        except Exception:  # it ran foreign code, so it may say anything
+            logger.exception("child %d sent what cannot be understood; ending it", self.pid)
             self.signal(signal.SIGKILL)
-            messages, closed = [], True
+            closed = True
+        self.is_dead = self.is_dead or closed
+
+    def _take_in(self, messages: list[dict[str, Any]], news: News) -> None:
         for message in messages:
             for line in message.get("logs", ()):
                 if (held := self.held.get(line[0])) is not None:
@@ -181,16 +215,23 @@ class Child:
                 if (held := self.held.get(int(seq))) is not None:
                     news.progress[held.job.id, held.job.fence] = (percent, note)
             for row in message.get("results", ()):
-                if (held := self.drop(row[0])) is not None:
+                if (held := self.held.get(row[0])) is not None:
                     news.reports.append((held, _report(held, row)))
+                    self.drop(row[0])
             for seq in message.get("recalled", ()):
                 if (held := self.drop(seq)) is not None:
                     news.returned.append(held)
-        self.is_dead = self.is_dead or closed
+
+    def end(self) -> None:
+        """Kill it with all that its jobs have started; their programs have sessions of their own."""
+        self.signal(signal.SIGKILL)
+        programs = [held.job for held in self.held.values() if held.job.kind == "shell"]
+        if programs:
+            end_marked([{"JOB_ID": job.id, "JOB_FENCE": str(job.fence)} for job in programs])
 
     def bury(self, news: News) -> None:
         """Account for what a dead child held: ended, in its hands, or never begun."""
-        self.signal(signal.SIGKILL)  # what its handlers started and left behind
+        self.end()
         now = countdown()
         for seq in list(self.held):
             held = self.drop(seq)
@@ -200,7 +241,8 @@ class Child:
                 report = Report(Outcome.SUCCEEDED, held.given_at, now)
                 news.reports.append((held, report))
             elif cell in (BEGUN, REPORTED):
-                news.reports.append((held, _last_report(held, now)))
+                is_charged = self.culprit in (None, seq)
+                news.reports.append((held, _last_report(held, now, is_charged)))
             else:
                 news.returned.append(held)
         self.channel.close()
@@ -271,7 +313,7 @@ def _may_have_effect(job: Claimed) -> bool:
     return str(method).upper() not in ("GET", "HEAD", "OPTIONS")
 
 
-def _last_report(held: Held, now: float) -> Report:
+def _last_report(held: Held, now: float, is_charged: bool) -> Report:
     if held.asked is not None:
         return _stopped(held, held.given_at, now)
     return Report(
@@ -280,7 +322,7 @@ def _last_report(held: Held, now: float) -> Report:
         now,
         error="its process died",
         error_type="ProcessDied",
-        crashed=True,
+        crashed=is_charged,
     )
 
 
@@ -326,10 +368,12 @@ class Children:
             elif mix is not None and child.behind_seconds(now) <= IN_HAND_SECONDS:
                 fitting = int((IN_HAND_SECONDS - child.load_seconds) / max(mix, 1e-6))
                 process += min(max(fitting, 0), IN_HAND_JOBS - len(child.held))
-        return {PROCESS: min(process, 2 * IN_HAND_JOBS), IO: io}
+        at_once = int(CLAIM_BYTES / max(self.estimates.payload_bytes or 0.0, 1.0))
+        return {PROCESS: min(process, 2 * IN_HAND_JOBS, max(at_once, 1)), IO: io}
 
     def give(self, jobs: Sequence[Claimed], grace_seconds: float) -> None:
         """Spread jobs over the children, each to the one that will be free first."""
+        self.estimates.learn_size(jobs)
         batches: dict[int, list[tuple[Claimed, float]]] = {}
         now = countdown()
         # A current job that is over its time has nothing left to expect: what it took so far counts.
@@ -365,11 +409,15 @@ class Children:
                     self._harden(child, held, now - held.asked_at, policy.cancel_grace_seconds)
             if child.pool == PROCESS:
                 child.recall_overdue(now)
+                if child.idle_seconds(now) > IDLE_STUCK_SECONDS:
+                    logger.error("child %d holds jobs and begins none; ending it", child.pid)
+                    child.signal(signal.SIGKILL)
 
     def _harden(self, child: Child, held: Held, waited: float, grace: float) -> None:
         if child.pool == IO:
             if waited > grace + IO_STUCK_SECONDS:
                 logger.error("job %s did not stop; ending the io child", held.job.id)
+                child.culprit = held.seq
                 child.signal(signal.SIGKILL)
         elif waited >= grace:
             child.signal(signal.SIGKILL)
@@ -410,6 +458,8 @@ class Children:
         """End every child at once; nothing they hold is accounted for."""
         for child in self.all:
             child.signal(signal.SIGKILL)
+        for child in self.all:
+            child.end()
             child.channel.close()
             child.marks.close()
         self.all.clear()

@@ -138,7 +138,8 @@ d AS (
                   THEN clock_timestamp() + d.delay * interval '1 second' ELSE job.run_at END,
     started_at = COALESCE(clock_timestamp() - d.started_age * interval '1 second', job.started_at),
     attempts = job.attempts - d.refund, crashes = job.crashes + d.crash,
-    result = d.result::jsonb, error = d.error
+    result = CASE WHEN d.outcome IS NULL THEN job.result ELSE d.result::jsonb END,
+    error = CASE WHEN d.outcome IS NULL THEN job.error ELSE d.error END
   FROM d
   WHERE job.id = d.id AND job.fence = d.fence AND job.node_id = d.node
     AND job.state || '' = 'running'
@@ -208,7 +209,8 @@ UPDATE job SET
   run_at = COALESCE(d.run_at, job.run_at),
   started_at = COALESCE(d.started_at, job.started_at),
   attempts = job.attempts - d.refund, crashes = job.crashes + d.crash,
-  result = d.result, error = d.error
+  result = CASE WHEN d.outcome IS NULL THEN job.result ELSE d.result END,
+  error = CASE WHEN d.outcome IS NULL THEN job.error ELSE d.error END
 FROM d WHERE {_SQLITE_HELD}
 """
 

@@ -88,17 +88,19 @@ def enqueue_many(news: Sequence[NewJob], *, by: str) -> list[Enqueued]:
 
 def _enqueue_many(news: Sequence[NewJob], by: str) -> list[Enqueued]:
     using = Job.objects.all().db
+    # Checked and built before the transaction: ten thousand jobs take a while, and on SQLite all
+    # other writers would wait for it.
+    policy = current_policy()
+    _check_queues(news)
+    now = database_now(connections[using])
+    jobs = []
+    for index, new in enumerate(news):
+        try:
+            jobs.append(_build(new, policy, now, by))
+        except JobError as error:
+            error.index = index
+            raise
     with transaction.atomic(using=using):
-        policy = current_policy()
-        _check_queues(news)
-        now = database_now(connections[using])
-        jobs = []
-        for index, new in enumerate(news):
-            try:
-                jobs.append(_build(new, policy, now, by))
-            except JobError as error:
-                error.index = index
-                raise
         known = _already_there(news, jobs)
         fresh = [job for job in jobs if job.pk not in known]
         _insert(using, fresh)
@@ -294,6 +296,7 @@ def _insert(using: str, jobs: Sequence[Job]) -> None:
         return
     # COPY is ten times faster than multi-row inserts once there are many rows.
     with (
+        connection.wrap_database_errors,
         Cursor(connection.connection) as cursor,
         cursor.copy(f"COPY job ({', '.join(COLUMNS)}) FROM STDIN") as copy,
     ):

@@ -11,6 +11,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import math
 import os
 import queue
 import re
@@ -21,6 +22,8 @@ import sys
 import threading
 import traceback
 from typing import Any, TextIO, cast
+
+from django.db import connections
 
 from jobs import registry
 from jobs.engine.clock import countdown
@@ -116,9 +119,9 @@ class Reporter:
             return None, _refused(f"the result is not JSON: {error}")
         if _NUL.search(text):
             return None, _refused("the result holds a NUL character")
-        if len(text) > self._max_result_bytes:
+        if (size := len(text.encode())) > self._max_result_bytes:
             return None, _refused(
-                f"the result has {len(text)} bytes, the cluster allows {self._max_result_bytes}"
+                f"the result has {size} bytes, the cluster allows {self._max_result_bytes}"
             )
         return text, outcome
 
@@ -157,9 +160,11 @@ class JobContext:
         return self._seq in self._child.cancelled
 
     def log(self, *parts: object, level: str = "info") -> None:
-        self._child.output.write("log", " ".join(map(str, parts)), str(level)[:8])
+        self._child.output.write("log", " ".join(map(str, parts)), clean(str(level))[:8])
 
     def progress(self, percent: float, note: str = "") -> None:
+        if not math.isfinite(percent):
+            raise ValueError("progress is a number from 0 to 100")
         bounded = min(max(float(percent), 0.0), 100.0)
         self._child.reporter.progress(self._seq, bounded, str(note))
 
@@ -242,6 +247,9 @@ class ProcessChild:
         outcome: Outcome | None = None
         trace: str | None = None
         try:
+            # A database that was restarted since the last job must not fail this one.
+            for connection in connections.all(initialized_only=True):
+                connection.close_if_unusable_or_obsolete()
             registration = registry.find(job.type)
             if registration is None:
                 raise registry.PermanentError(f"no handler is registered for {job.type!r}")

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import random
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import psutil
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import connections
 from django.db.models.functions import Now
 
 from clusters.binding import cluster_bound
@@ -49,6 +50,8 @@ class Heartbeat(threading.Thread):
         self._skew: float | None = None
         # When the last beat that was answered had been sent.
         self.last_good_at = countdown()
+        # Set by the loop at each round: a node whose loop hangs must not keep its lease.
+        self.loop_seen_at = countdown()
         self.is_dead = False
         self.drain_is_ordered = False
 
@@ -64,9 +67,13 @@ class Heartbeat(threading.Thread):
     def run(self) -> None:
         with cluster_bound(self._cluster_id) as cluster:
             while not self._stopping.wait(self._pause()):
+                if countdown() - self.loop_seen_at > self._policy.lease_seconds:
+                    logger.critical("the loop of node %s hangs; ending it", self._node_id)
+                    # Its children die with it, and its jobs are rescued when the lease is over.
+                    os._exit(70)
                 try:
                     self._beat(cluster.alias)
-                except (DatabaseError, InterfaceError) as error:
+                except Exception as error:  # one bad beat is not the end of the heart
                     logger.warning("a heartbeat failed: %s", error)
                     with contextlib.suppress(Exception):
                         connections[cluster.alias].close()

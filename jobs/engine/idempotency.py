@@ -66,9 +66,9 @@ def _repeat(kept: IdempotencyKey, request_hash: str) -> Reply:
     return Reply(kept.status or 200, kept.reply, is_repeat=True)
 
 
-def prune(using: str, limit: int = 2000) -> int:
-    """Forget replies that nobody may ask for any more."""
+def prune(using: str, limit: int = 500) -> bool:
+    """Forget some replies that nobody may ask for any more; tells whether there may be others."""
     keys = IdempotencyKey.objects.using(using)
     old = keys.filter(created_at__lt=Now() - KEPT_FOR).order_by("id").values_list("pk", flat=True)
     deleted, _ = keys.filter(pk__in=list(old[:limit])).delete()
-    return deleted
+    return deleted == limit

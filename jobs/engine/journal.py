@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import psycopg
-from django.db import transaction
+from django.db import DataError, IntegrityError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from jobs.engine.clock import countdown, sqlite_time
+
+logger = logging.getLogger(__name__)
 
 _POSTGRES_LOGS = """
 INSERT INTO job_log (job_id, fence, stream, level, message, logged_at)
@@ -54,7 +57,19 @@ class Line:
 
 
 def write_lines(connection: BaseDatabaseWrapper, node: str, lines: Sequence[Line]) -> None:
-    """Add lines to the logs of jobs that this node still holds."""
+    """Add lines to the logs of jobs that this node still holds; one that cannot be stored is left out."""
+    try:
+        _write_lines(connection, node, lines)
+    except (DataError, IntegrityError):
+        if len(lines) == 1:
+            logger.exception("job %s: a log line cannot be stored", lines[0].job)
+            return
+        half = len(lines) // 2
+        write_lines(connection, node, lines[:half])
+        write_lines(connection, node, lines[half:])
+
+
+def _write_lines(connection: BaseDatabaseWrapper, node: str, lines: Sequence[Line]) -> None:
     now = countdown()
     if connection.vendor != "postgresql":
         rows = [

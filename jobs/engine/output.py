@@ -8,7 +8,9 @@ from collections.abc import Callable
 
 HEAD_BYTES = 64 << 10
 TAIL_BYTES = 192 << 10
-LINE_BYTES = 16 << 10
+LINE_BYTES = 16 << 10  # in characters, which is what a line is cut by
+# What a line costs beside its text: a flood of empty lines is a flood too.
+ROW_BYTES = 64
 # What PostgreSQL cannot store, and what makes terminals do things.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
@@ -65,7 +67,7 @@ class BoundedOutput:
 
     def _line(self, stream: str, level: str | None, text: str) -> None:
         text = clean(text.removesuffix("\r"))
-        size = len(text) + 1
+        size = len(text.encode()) + ROW_BYTES
         if self._head_left > 0:
             self._head_left -= size
             self._emit(stream, level, text)
@@ -73,7 +75,7 @@ class BoundedOutput:
         self._tail.append((stream, level, text))
         self._tail_bytes += size
         while self._tail_bytes > TAIL_BYTES:
-            dropped = len(self._tail.popleft()[2]) + 1
-            self._tail_bytes -= dropped
+            dropped = len(self._tail.popleft()[2].encode())
+            self._tail_bytes -= dropped + ROW_BYTES
             self._dropped_lines += 1
             self._dropped_bytes += dropped

@@ -15,17 +15,23 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
 from dataclasses import dataclass
 from typing import NoReturn
 
 from django.conf import settings
 
+from clusters.processes import die_with_parent, forbid_inspection
 from jobs import registry
+from jobs.engine.clock import countdown
 from jobs.engine.execute import IoChild, ProcessChild
 from jobs.engine.marks import Marks, shared_file
-from jobs.engine.processes import die_with_parent, forbid_inspection
 from jobs.executors import IO, PROCESS
+
+# A template that does not fork within this is as good as dead, and its node with it.
+FORK_SECONDS = 10.0
+CLOSE_SECONDS = 2.0
 
 
 @dataclass(slots=True)
@@ -65,6 +71,7 @@ class Template:
         request = json.dumps([pool, max_result_bytes]).encode()
         socket.send_fds(self.sock, [request], [theirs.fileno(), descriptor])
         theirs.close()
+        self.sock.settimeout(FORK_SECONDS)
         while True:
             message = json.loads(self.sock.recv(4096) or b"{}")
             if "pid" in message:
@@ -86,13 +93,16 @@ class Template:
         seen, self._exits = self._exits, {}
         return seen
 
-    def is_alive(self) -> bool:
-        return os.waitpid(self.pid, os.WNOHANG) == (0, 0)
-
     def close(self) -> None:
         """End the template and with it every child that still lives."""
         self.sock.close()
-        os.waitpid(self.pid, 0)
+        deadline = countdown() + CLOSE_SECONDS
+        while os.waitpid(self.pid, os.WNOHANG) == (0, 0):
+            if countdown() > deadline:
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+                return
+            time.sleep(0.005)
 
 
 def _run_template(control: socket.socket, parent: int) -> None:

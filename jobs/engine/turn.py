@@ -17,7 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from jobs.engine import claim, complete
 from jobs.engine.claim import Appetite, Claimed
 from jobs.engine.complete import Completion
-from jobs.states import FINAL, Reason, State
+from jobs.states import Reason, State
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ def _not_ours(connection: BaseDatabaseWrapper, batch: Sequence[Completion]) -> l
     late = []
     for row in batch:
         fence, state = jobs.get(row.id, (None, None))
-        arrived = fence == row.fence and (state in FINAL or state != State.RUNNING)
+        arrived = fence == row.fence and state != State.RUNNING
         if not arrived and (row.id, row.fence) not in written:
             late.append(row)
     return late

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import random
+import select
 import selectors
 import signal
 import socket
@@ -27,6 +28,7 @@ from uuid_utils.compat import uuid7
 from clusters.binding import current_cluster
 from clusters.models import ALIVE, ClusterSetting, Node, NodeStatus, current_policy
 from clusters.policy import ClusterPolicy
+from clusters.processes import forbid_inspection
 from jobs.engine import idempotency
 from jobs.engine.children import Child, Children, News
 from jobs.engine.claim import Appetite
@@ -34,7 +36,6 @@ from jobs.engine.clock import countdown
 from jobs.engine.complete import Completion, decide, hand_back
 from jobs.engine.heartbeat import Heartbeat
 from jobs.engine.journal import Line, write_lines, write_progress
-from jobs.engine.processes import forbid_inspection
 from jobs.engine.rescue import rescue_lost
 from jobs.engine.template import Template
 from jobs.engine.ticks import promote_due
@@ -53,6 +54,7 @@ POLL_SLOWEST = {"postgresql": 2.0, "sqlite": 0.1}
 ENFORCE_SECONDS = 0.05
 CANCEL_POLL_SECONDS = 1.0
 JOURNAL_SECONDS = 0.5
+JOURNAL_LINES = 1000
 # More completions than this are not gathered: a turn is due.
 BATCH_LIMIT = 1000
 # At the end of a drain, the time between asking and killing.
@@ -133,6 +135,7 @@ class Worker:
             self._register()
             self._plan_duties()
             while not self._is_finished():
+                self._heartbeat.loop_seen_at = countdown()
                 self._wait()
                 self._look_at_children()
                 self._drain_if_told()
@@ -175,7 +178,10 @@ class Worker:
             except (DatabaseError, InterfaceError) as error:
                 self._in_trouble(error)
                 while countdown() < self._retry_at and self._signals == 0:
-                    self._selector.select(max(self._retry_at - countdown(), 0))
+                    # Signals alone matter now; all else that is readable would keep this awake.
+                    select.select([self._wake_reader], [], [], max(self._retry_at - countdown(), 0))
+                    with contextlib.suppress(BlockingIOError):
+                        self._wake_reader.recv(4096)
                 if self._signals:
                     raise SystemExit(1) from error
         self._out_of_trouble()
@@ -207,14 +213,15 @@ class Worker:
             Duty(CANCEL_POLL_SECONDS, self._pass_on_cancel_requests),
             Duty(JOURNAL_SECONDS, self._write_journal),
             Duty(5.0, self._refresh_policy),
-            Duty(600.0, lambda: idempotency.prune(self.alias)),
+            Duty(60.0, self._prune),
         ]
 
     def _start_over(self) -> None:
         """Self-fence: stop all work before others may start it, and come back as a new node."""
         logger.error("node %s lost its lease; stopping its work", self.node_id)
-        self._heartbeat.stop()
+        # The work first: what is left of the lease is for that.
         self._children.kill_all()
+        self._heartbeat.stop()
         self._lines.clear()
         self._progress.clear()
         for key in list(self._selector.get_map().values()):
@@ -468,9 +475,10 @@ class Worker:
 
     def _write_journal(self) -> None:
         connection = connections[self.alias]
-        if self._lines:
-            write_lines(connection, self.node_id, self._lines)
-            self._lines.clear()
+        while self._lines:
+            part = self._lines[:JOURNAL_LINES]
+            write_lines(connection, self.node_id, part)
+            del self._lines[: len(part)]
         if self._progress:
             write_progress(connection, self.node_id, self._progress)
             self._progress.clear()
@@ -482,6 +490,11 @@ class Worker:
             node_id=self.node_id, state=State.RUNNING, cancel_requested_at__isnull=False
         ).values_list("pk", flat=True)
         self._children.ask({str(pk) for pk in asked}, Outcome.CANCELLED)
+
+    def _prune(self) -> None:
+        if idempotency.prune(self.alias):
+            # There is more: go on soon, but not so soon that others notice.
+            self._duties[-1].next_at = countdown() + 0.1
 
     def _refresh_policy(self) -> None:
         self.policy = current_policy()

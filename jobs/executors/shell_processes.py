@@ -13,7 +13,8 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,6 +127,25 @@ def is_marked(one: Seen, environment: Mapping[str, str]) -> bool:
         return False
     names = ("JOB_ID", "JOB_FENCE")
     return all(f"{name}={environment[name]}".encode() in variables for name in names)
+
+
+def end_marked(environments: Sequence[Mapping[str, str]], seconds: float = 2.0) -> int:
+    """Kill all processes that carry one of these attempts; return how many were left at the end.
+
+    For a node whose io child can no longer do it: what a program has started outlives its leader.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        left = [
+            one
+            for one in scan()
+            if one.is_alive and any(is_marked(one, marks) for marks in environments)
+        ]
+        if not left or time.monotonic() > deadline:
+            return len(left)
+        for one in left:
+            _send(one, signal.SIGKILL)
+        time.sleep(0.01)
 
 
 def tasks_of(uid: int) -> int:

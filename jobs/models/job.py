@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from django.db import models, transaction
-from django.db.models import F, Q
+from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Greatest, Now
 from uuid_utils.compat import uuid7
 
@@ -32,14 +32,14 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def cancel(self) -> int:
         """Cancel what has not started, and ask running work to stop. Returns how many were touched."""
-        with transaction.atomic(using=self.db):
-            stopped = self.filter(state__in=UNSTARTED).update(
-                state=State.CANCELLED, finished_at=Now(), cancel_requested_at=Now()
-            )
-            asked = self.filter(state=State.RUNNING, cancel_requested_at=None).update(
-                cancel_requested_at=Now()
-            )
-        return stopped + asked
+        # One statement: between two, a job that its node hands back would slip through both.
+        return self.filter(
+            Q(state__in=UNSTARTED) | Q(state=State.RUNNING, cancel_requested_at=None)
+        ).update(
+            state=Case(When(state__in=UNSTARTED, then=Value(State.CANCELLED)), default=F("state")),
+            finished_at=Case(When(state__in=UNSTARTED, then=Now())),
+            cancel_requested_at=Now(),
+        )
 
     def retry(self) -> int:
         """Make failed, cancelled and skipped jobs ready again, now, with at least one attempt left."""
@@ -144,6 +144,12 @@ class Job(models.Model):
             models.CheckConstraint(
                 name="job_priority_range",
                 condition=Q(priority__gte=HIGHEST_PRIORITY, priority__lte=LOWEST_PRIORITY),
+            ),
+            models.CheckConstraint(
+                # PostgreSQL puts NaN above every number, so this keeps it out too.
+                name="job_progress_range",
+                condition=Q(progress_percent=None)
+                | Q(progress_percent__gte=0, progress_percent__lte=100),
             ),
             models.CheckConstraint(
                 name="job_limits_positive",

@@ -141,6 +141,16 @@ def test_no_thread_runs_beside_the_requests(eventually):
         assert [one.num_threads() for one in family] == [1, 1]
 
 
+def test_silent_connections_hold_up_nobody(eventually):
+    with serving(eventually) as (_, port):
+        silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(6)]
+        begun = time.monotonic()
+        assert get(port).status == 200
+        assert time.monotonic() - begun < 2
+        for one in silent:
+            one.close()
+
+
 def test_a_client_that_sends_slowly_is_cut_off_in_time(eventually):
     with serving(eventually, "--read-timeout", "1") as (_, port):
         slow = socket.create_connection(("127.0.0.1", port))
@@ -187,10 +197,12 @@ def test_lines_and_headers_have_limits(eventually, request_text):
     ],
 )
 def test_what_is_no_request_is_refused_as_a_problem(eventually, request_text, status):
-    with serving(eventually) as (_, port):
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
-            client.sendall(request_text.encode())
-            answer = b"".join(iter(lambda: client.recv(65536), b""))
+    with (
+        serving(eventually) as (_, port),
+        socket.create_connection(("127.0.0.1", port), timeout=10) as client,
+    ):
+        client.sendall(request_text.encode())
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(f"HTTP/1.1 {status} ".encode())
     assert b"application/problem+json" in head

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import threading
+from dataclasses import replace
 
 import pytest
 
@@ -124,6 +127,51 @@ def test_a_dead_childs_jobs_are_told_apart_by_their_marks(two, template):
     assert outcomes[1].outcome == Outcome.LOST and outcomes[1].crashed
     assert [held.seq for held in news.returned] == [2, 3]
     two.all.remove(child)
+
+
+@pytest.mark.parametrize(
+    "message", [[], {"results": [[]]}, {"results": 7}, {"logs": [[0]]}, {"progress": {"x": 1}}]
+)
+def test_a_child_that_talks_nonsense_is_ended_and_its_node_is_not(two, template, message):
+    child: Child = two.all[0]
+    child.give([(claimed(1), 0.001)], 5.0)
+    template.peers[0][0].sendall(encode(message))
+    child.read(News())
+    assert child.is_dead
+
+
+def test_large_payloads_travel_in_frames_of_bounded_size(two, template):
+    child: Child = two.all[0]
+    large = replace(claimed(0), payload='"' + "x" * 1_000_000 + '"')
+    child.give([(replace(large, id=claimed(n).id), 0.001) for n in range(10)], 5.0)
+    peer = template.peers[0][0]
+    sizes, jobs = [], 0
+    while jobs < 10:
+        reader = threading.Thread(target=lambda: sizes.append(read_frame(peer)))
+        reader.start()
+        while reader.is_alive():
+            child.channel.flush()
+        jobs += len(sizes[-1]["run"])
+    assert [len(frame["run"]) for frame in sizes] == [4, 4, 2]
+
+
+def test_large_payloads_make_the_next_claim_smaller(two):
+    two.estimates.learn(claimed(1), 0.0001)
+    before = two.free()[PROCESS]
+    two.give([replace(claimed(n), payload="x" * 4_000_000) for n in range(2)], 5.0)
+    assert two.free()[PROCESS] <= children.CLAIM_BYTES // 4_000_000 < before
+
+
+def test_a_child_that_has_stopped_between_jobs_is_replaced(two, monkeypatch):
+    child: Child = two.all[0]
+    child.give([(claimed(1), 0.001)], 5.0)
+    signals: list[int] = []
+    monkeypatch.setattr(child, "signal", signals.append)
+    two.enforce(POLICY)
+    assert signals == []
+    child._busy_at -= children.IDLE_STUCK_SECONDS + 1
+    two.enforce(POLICY)
+    assert signals == [signal.SIGKILL]
 
 
 def test_a_child_that_does_not_read_never_blocks_its_node():

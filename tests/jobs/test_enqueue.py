@@ -339,3 +339,21 @@ def test_a_repeated_bulk_makes_nothing_twice(alpha, how_many):
     assert [answer.created for answer in answers] == [False, False] + [True] * (how_many - 2)
     assert [answer.job.pk for answer in answers] == [new.id for new in news]
     assert Job.objects.count() == how_many
+
+
+@pytest.mark.parametrize("count", [3, 30])
+@pytest.mark.django_db(transaction=True)
+def test_ids_that_somebody_inserts_meanwhile_are_the_same_jobs(count, monkeypatch):
+    """Also where COPY inserts: its errors are not those of Django by themselves."""
+    news = [NewJob(type="demo:noop", id=uuid.uuid4()) for _ in range(count)]
+    with cluster_bound("alpha"):
+        enqueue_many(news, by="first")
+        look, looks = module._already_there, []
+
+        def blind_at_first(*args):
+            looks.append(1)
+            return {} if len(looks) == 1 else look(*args)
+
+        monkeypatch.setattr(module, "_already_there", blind_at_first)
+        again = enqueue_many(news, by="second")
+    assert [one.created for one in again] == [False] * count

@@ -32,6 +32,13 @@ def test_a_line_without_end_is_cut_and_held_in_bounded_memory():
     assert sum(map(len, lines)) == 5 * LINE_BYTES + 7 or "left out" in " ".join(lines)
 
 
+def test_bytes_are_counted_and_empty_lines_too():
+    wide = collected(*[("stdout", "漢" * 16_000 + "\n") for _ in range(30)])
+    assert sum(len(line.encode()) for line in wide) <= HEAD_BYTES + TAIL_BYTES + LINE_BYTES * 3
+    empty = collected(("stdout", "\n" * 200_000))
+    assert len(empty) <= (HEAD_BYTES + TAIL_BYTES) // 64 + 10
+
+
 def test_the_first_and_the_last_of_a_flood_are_kept_and_the_rest_is_counted():
     count = 20_000
     lines = collected(*[("stdout", f"{n:06d} {'x' * 92}\n") for n in range(count)])

@@ -128,6 +128,48 @@ def test_a_result_that_cannot_be_kept_fails_the_job_and_says_why(which, eventual
     assert "result" in job.error
 
 
+def test_odd_words_neither_stop_a_node_nor_are_stored_as_they_are(eventually):
+    odd, wrong = add("test:odd-words"), add("test:odd-words", "nan", max_attempts=1)
+    with worker(concurrency=1):
+        job = ends(odd, eventually)
+        assert (job.state, job.progress_percent) == (State.SUCCEEDED, 12)
+        assert log_of(odd) == [("log", "fine")]
+        assert "progress is a number" in ends(wrong, eventually).error
+        assert ends(add("demo:echo", 1), eventually).state == State.SUCCEEDED
+
+
+def test_a_node_that_loses_its_lease_ends_the_programs_of_its_shell_jobs(tmp_path, eventually):
+    """Before the job can run again: both copies at once is what a lease is there to prevent."""
+    marker = f"4711.{os.getpid()}"
+    shell = {"script": f"sleep {marker}\ntrue"}
+    job = enqueue(NewJob(kind="shell", payload=shell, on_lost=OnLost.FAIL), by="test").job
+    with worker("--enable-shell"):
+        eventually(lambda: _living(marker), seconds=20)
+        old = Node.objects.get()
+        Node.objects.filter(pk=old.pk).update(status=NodeStatus.DEAD, closed_at=old.started_at)
+        assert ends(job, eventually).reason == "lost"
+        eventually(lambda: not _living(marker))
+
+
+def _living(marker: str) -> list[int]:
+    return [
+        one.pid
+        for one in psutil.process_iter(["cmdline"])
+        if one.info["cmdline"] and marker in one.info["cmdline"]
+    ]
+
+
+def test_a_suspended_child_gives_its_job_to_another(eventually):
+    with worker(concurrency=1) as process:
+        ends(add("demo:noop"), eventually)
+        node = psutil.Process(process.pid)
+        template = node.children()[0]
+        for child in template.children():
+            child.suspend()
+        job = add("demo:echo", 1)
+        assert ends(job, eventually, 20).attempts == 1
+
+
 def test_output_is_bounded_with_a_line_that_counts_what_is_missing(eventually):
     job = add("test:print", {"lines": 6000})
     with worker():

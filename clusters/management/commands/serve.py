@@ -32,6 +32,7 @@ from clusters.binding import cluster_bound
 from clusters.management.addresses import Address, address
 from clusters.management.base import CommandFailed, check_database_is_there
 from clusters.models import ClusterSetting
+from clusters.processes import forbid_inspection
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ ANSWER_SECONDS = 30
 GRACE_SECONDS = 30
 # What is still coming when the answer is out is thrown away for at most this long.
 DISCARD_SECONDS = 5.0
+TRICKLE = 1024
 
 
 class Command(BaseCommand):
@@ -101,6 +103,8 @@ class Command(BaseCommand):
         warnings.filterwarnings("ignore", message="No directory at", category=UserWarning)
         self.check()
         persist_explicit_settings(by="serve")
+        # Programs that jobs start may run as our own user, and must not read our environment.
+        forbid_inspection()
         Server(options).run()
 
 
@@ -230,6 +234,11 @@ class GracefulArbiter(Arbiter):
     def handle_int(self) -> None:
         self.handle_term()
 
+    def start(self) -> None:
+        super().start()
+        for listener in self.LISTENERS:
+            _wait_for_data(listener.sock)
+
 
 class DeadlineWorker(SyncWorker):
     """A worker whose clients cannot hold it by sending or reading slowly."""
@@ -294,7 +303,8 @@ class DeadlineSocket:
         deadline = time.monotonic() + DISCARD_SECONDS
         self._client.settimeout(DISCARD_SECONDS / 10)
         with contextlib.suppress(OSError):
-            while self._client.recv(1 << 16) and time.monotonic() < deadline:
+            # A trickle is no body on its way but a client that wants to hold us.
+            while len(self._client.recv(1 << 16)) > TRICKLE and time.monotonic() < deadline:
                 pass
 
     def recv(self, size: int) -> bytes:
@@ -322,6 +332,12 @@ class OneLog(Logger):
         self.error_log.handlers.clear()
         self.error_log.propagate = True
         self.error_log.setLevel(settings.LOG_LEVEL)
+
+
+def _wait_for_data(sock: socket.socket) -> None:
+    """Hand a connection to a worker only when it has sent something: a silent one holds nobody."""
+    if hasattr(socket, "TCP_DEFER_ACCEPT") and sock.family != socket.AF_UNIX:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DeadlineWorker.read_seconds)
 
 
 def _close_connections(arbiter: Arbiter, worker: Worker) -> None:

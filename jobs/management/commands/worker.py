@@ -47,7 +47,8 @@ class Command(BaseCommand):
         from jobs.engine.worker import Worker
 
         cluster_id = options["cluster"] or self._only_cluster()
-        queues = [name for name in (options["queues"] or "").split(",") if name] or None
+        listed = (name.strip() for name in (options["queues"] or "").split(","))
+        queues = [name for name in listed if name] or None
         kinds = set(settings.WORKER_KINDS) | ({"shell"} if options["enable_shell"] else set())
         if unknown := kinds - KINDS.keys():
             raise CommandError(f"unknown kinds: {', '.join(sorted(unknown))}", returncode=2)
