@@ -11,7 +11,8 @@ from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
 from clusters.binding import current_cluster
-from clusters.policy import ClusterPolicy, effective
+from clusters.errors import UnsoundSettings
+from clusters.policy import ClusterPolicy, combination_problems, effective
 
 
 class NodeStatus(models.TextChoices):
@@ -92,7 +93,13 @@ class ClusterSettingQuerySet(models.QuerySet["ClusterSetting"]):
         return effective(persisted, current_cluster().explicit_settings)
 
     def persist(self, values: Mapping[str, Any], *, by: str) -> None:
-        """Write the given settings and leave all others as they are."""
+        """Write the given settings and leave all others as they are.
+
+        Refused as a whole where they do not fit those that are persisted already.
+        """
+        persisted = dict(self.values_list("name", "value"))
+        if problems := combination_problems(effective(persisted, values)):
+            raise UnsoundSettings("; ".join(problems))
         for name, value in values.items():
             if not self.filter(name=name, value=value).exists():
                 self.update_or_create(name=name, defaults={"value": value, "updated_by": by})

@@ -9,6 +9,7 @@ import pytest
 from django.test import override_settings
 
 from clusters.binding import cluster_bound, current_cluster
+from clusters.errors import UnsoundSettings
 from clusters.models import ClusterSetting, current_policy, forget_policies
 from clusters.policy import DEFAULTS, FIELDS, effective, explicit_problems
 from tests.processes import manage, worker_environment
@@ -127,3 +128,14 @@ def test_all_wrong_settings_are_named_at_once():
 def test_seconds_may_be_a_whole_number_or_a_fraction(value):
     assert explicit_problems({"retry_base_seconds": value}) == []
     assert effective({"retry_base_seconds": value}).retry_base_seconds == value
+
+
+def test_settings_that_do_not_fit_the_persisted_ones_are_refused_as_a_whole(alpha):
+    settings = ClusterSetting.objects.all()
+    settings.persist({"lease_seconds": 4.0, "heartbeat_seconds": 1.0}, by="one")
+    with pytest.raises(UnsoundSettings, match="lease_seconds"):
+        settings.persist({"heartbeat_seconds": 2.0, "max_crashes": 9}, by="other")
+    assert dict(settings.values_list("name", "value")) == {
+        "lease_seconds": 4.0,
+        "heartbeat_seconds": 1.0,
+    }

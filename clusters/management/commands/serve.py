@@ -29,6 +29,7 @@ from gunicorn.workers.sync import SyncWorker
 from uuid_utils import uuid7
 
 from clusters.binding import cluster_bound
+from clusters.errors import UnsoundSettings
 from clusters.management.addresses import Address, address
 from clusters.management.base import CommandFailed, check_database_is_there
 from clusters.models import ClusterSetting
@@ -167,6 +168,11 @@ def persist_explicit_settings(*, by: str) -> None:
             check_database_is_there(cluster.alias)
             with cluster_bound(cluster.id):
                 ClusterSetting.objects.all().persist(cluster.explicit_settings, by=by)
+        except UnsoundSettings as error:
+            raise CommandError(
+                f"not started:\n  - the settings of {cluster.id} do not fit together with its "
+                f"persisted ones: {error}"
+            ) from None
         except (CommandFailed, DatabaseError, InterfaceError) as error:
             logger.warning("the settings of cluster %s were not stored: %s", cluster.id, error)
     connections.close_all()

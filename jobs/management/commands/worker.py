@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from clusters.binding import cluster_bound
 from clusters.checks import TAG
-from clusters.errors import UnknownCluster
+from clusters.errors import UnknownCluster, UnsoundSettings
 from jobs.executors import KINDS
 from jobs.registry import HandlersUnusable
 
@@ -69,6 +69,11 @@ class Command(BaseCommand):
             known = ", ".join(settings.CLUSTERS)
             raise CommandError(
                 f"there is no cluster {cluster_id!r}; configured are: {known}", returncode=2
+            ) from None
+        except UnsoundSettings as error:
+            raise CommandError(
+                f"the settings of {cluster_id} do not fit together with its persisted ones: {error}",
+                returncode=2,
             ) from None
         except HandlersUnusable as error:
             raise CommandError(str(error), returncode=2) from None
