@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.staticfiles import finders
 from django.core.management import call_command
@@ -108,7 +107,8 @@ def test_it_is_a_valid_document() -> None:
     call_command(
         "spectacular", "--validate", "--fail-on-warn", "--format", "openapi-json", stdout=out
     )
-    validator = pytest.importorskip("openapi_spec_validator")
+    import openapi_spec_validator as validator
+
     validator.validate(json.loads(out.getvalue()))
 
 
