@@ -24,9 +24,7 @@ def promote_due(using: str) -> int:
             rows = list(
                 due.select_for_update(skip_locked=skip_locked).values_list("pk", "queue")[:BATCH]
             )
-            promoted += jobs.filter(pk__in=[pk for pk, _ in rows], state=State.SCHEDULED).update(
-                state=State.READY
-            )
+            promoted += jobs.filter(pk__in=[pk for pk, _ in rows]).promote()
             hint_ready(using, {queue for _, queue in rows})
         if len(rows) < BATCH:
             break

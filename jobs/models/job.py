@@ -55,6 +55,10 @@ class JobQuerySet(models.QuerySet["Job"]):
         )
         return self._hinted(retried)
 
+    def promote(self) -> int:
+        """Make scheduled jobs ready and keep their due time, which is their place in the queue."""
+        return self.filter(state=State.SCHEDULED).update(state=State.READY)
+
     def run_now(self) -> int:
         """Make scheduled jobs ready without waiting for their time."""
         return self._hinted(
