@@ -15,6 +15,9 @@ def _setting(default: float, minimum: float, maximum: float, about: str) -> Any:
     return field(default=default, metadata={"minimum": minimum, "maximum": maximum, "about": about})
 
 
+_DECADE = 3653 * 86400
+
+
 @dataclass(frozen=True)
 class ClusterPolicy:
     """The effective settings of one cluster. Durations are seconds, sizes are bytes."""
@@ -40,6 +43,22 @@ class ClusterPolicy:
     )
     max_payload_bytes: int = _setting(262_144, 1024, 16 << 20, "the largest payload of a job")
     max_result_bytes: int = _setting(65_536, 1024, 4 << 20, "the largest result of a job")
+    child_memory_bytes: int = _setting(
+        2 << 30,
+        64 << 20,
+        1 << 40,
+        "a child above this is replaced between jobs, and ended at twice",
+    )
+    retain_succeeded_seconds: float = _setting(
+        7 * 86400, 60, _DECADE, "how long succeeded, cancelled and skipped jobs are kept"
+    )
+    retain_failed_seconds: float = _setting(
+        30 * 86400, 60, _DECADE, "how long failed jobs are kept"
+    )
+    retain_log_seconds: float = _setting(7 * 86400, 60, _DECADE, "how long log lines are kept")
+    retain_rollup_seconds: float = _setting(
+        90 * 86400, 86400, _DECADE, "how long counts by the hour are kept"
+    )
 
 
 DEFAULTS = ClusterPolicy()

@@ -54,6 +54,8 @@ def make_job(state: str = State.READY, **columns: Any) -> Job:
     }
     if state == State.SCHEDULED:
         defaults["run_at"] = now + timedelta(hours=1)
+    if state == State.BLOCKED:
+        defaults["pending_dependencies"] = 1
     if state in _BEGUN:
         defaults.update(attempts=1, fence=1, started_at=now)
         if "node" not in columns and "node_id" not in columns:

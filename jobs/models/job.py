@@ -5,6 +5,7 @@ The moves of the holder (claim, complete, release) are SQL of their own in ``job
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -119,6 +120,27 @@ class Job(models.Model):
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     cancel_requested_at = models.DateTimeField(null=True)
+    # Not started by then: failed as `expired`.
+    expires_at = models.DateTimeField(null=True)
+    # Over all attempts: not finished by then, failed as `timeout`.
+    deadline_at = models.DateTimeField(null=True)
+    # Without a word of progress for so long, an attempt is out of time.
+    progress_timeout_seconds = models.FloatField(null=True)
+    # The curve of waits between attempts; null: as the cluster's settings say at that time.
+    retry_base_seconds = models.FloatField(null=True)
+    retry_cap_seconds = models.FloatField(null=True)
+    # Keys to strings, numbers and booleans; for filters also in JobMetadata.
+    metadata = models.JSONField(default=dict, db_default=Value({}, models.JSONField()))
+    # Only one job that has not ended may carry it.
+    unique_key = models.CharField(max_length=200, null=True)
+    # How many more parents must satisfy this job before it leaves `blocked`.
+    pending_dependencies = models.PositiveIntegerField(default=0, db_default=0)
+    # Some job waits for this one: its end must be told to them in the same transaction.
+    has_dependants = models.BooleanField(default=False, db_default=False)
+    # The job this one was requeued from.
+    copy_of = models.UUIDField(null=True)
+    # Of the failure it ended with; see Failure.
+    fingerprint = models.CharField(max_length=16, null=True)
 
     objects: ClassVar[models.Manager[Job]] = JobQuerySet.as_manager()
 
@@ -159,6 +181,16 @@ class Job(models.Model):
                 name="job_limits_positive",
                 condition=Q(max_attempts__gte=1, timeout_seconds__gt=0),
             ),
+            models.CheckConstraint(
+                name="job_blocked_waits_for_something",
+                condition=Q(state=State.BLOCKED, pending_dependencies__gt=0)
+                | ~Q(state=State.BLOCKED),
+            ),
+            models.UniqueConstraint(
+                name="job_unique_while_open",
+                fields=["unique_key"],
+                condition=Q(unique_key__isnull=False, finished_at=None),
+            ),
         ]
         indexes = [
             # claim: the next ready jobs of one queue and kind, in order
@@ -169,16 +201,40 @@ class Job(models.Model):
             ),
             # promotion: what has become due
             models.Index(name="job_due", fields=["run_at"], condition=Q(state=State.SCHEDULED)),
-            # rescue, cancel requests: what a node holds
-            models.Index(name="job_held", fields=["node"], condition=Q(state=State.RUNNING)),
-            # lists, newest first: all, by state, by queue, by type
-            models.Index(name="job_newest", fields=["-created_at", "-id"]),
-            models.Index(name="job_newest_by_state", fields=["state", "-created_at", "-id"]),
-            models.Index(name="job_newest_by_queue", fields=["queue", "-created_at", "-id"]),
-            models.Index(name="job_newest_by_type", fields=["type", "-created_at", "-id"]),
-            # lists by time of the end; retention
+            # rescue, cancel requests: what a node holds; limits: how much of it is of one queue
             models.Index(
-                name="job_finished", fields=["finished_at"], condition=Q(finished_at__isnull=False)
+                name="job_holder", fields=["node", "queue"], condition=Q(state=State.RUNNING)
+            ),
+            # Lists by state, newest first, in two halves. A job is written to one when it is enqueued
+            # and to the other when it has ended; a claim touches neither. Lists by queue and by type
+            # are JobListing's. The second half is retention's too.
+            models.Index(
+                name="job_open",
+                fields=["state", "-created_at", "-id"],
+                condition=Q(finished_at=None) & ~Q(state=State.RUNNING),
+            ),
+            models.Index(
+                name="job_final",
+                fields=["state", "-created_at", "-id"],
+                condition=Q(finished_at__isnull=False),
+            ),
+            # what was not started, or not finished, in time
+            models.Index(
+                name="job_expiring",
+                fields=["expires_at"],
+                condition=Q(expires_at__isnull=False, state__in=UNSTARTED),
+            ),
+            models.Index(
+                name="job_deadline",
+                fields=["deadline_at"],
+                condition=Q(deadline_at__isnull=False, state__in=UNSTARTED),
+            ),
+            # copies of a job; failed jobs of one group of failures
+            models.Index(name="job_copies", fields=["copy_of"], condition=Q(copy_of__isnull=False)),
+            models.Index(
+                name="job_fingerprint",
+                fields=["fingerprint", "-created_at", "-id"],
+                condition=Q(fingerprint__isnull=False),
             ),
         ]
 
@@ -219,9 +275,44 @@ class Job(models.Model):
             )
 
 
+class JobListing(models.Model):
+    """What lists need and claims must not touch: the columns of a job that rarely change.
+
+    An update of a row renews its entry in every index of the table, so a claim and a completion would
+    pay twice for each index that only lists read. Those indexes are here. Triggers of the database keep
+    the rows in step with ``job``, whoever writes there.
+    """
+
+    pk = models.CompositePrimaryKey("created_at", "job_id")
+    created_at = models.DateTimeField()
+    job = models.ForeignKey(
+        Job,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        related_name="listing",
+    )
+    queue = models.CharField(max_length=100)
+    type = models.CharField(max_length=200)
+
+    class Meta:
+        db_table = "job_listing"
+        indexes = [
+            models.Index(name="job_listing_queue", fields=["queue", "-created_at", "-job"]),
+            models.Index(name="job_listing_type", fields=["type", "-created_at", "-job"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.job_id}"
+
+
 class JobTagQuerySet(models.QuerySet["JobTag"]):
     def of(self, jobs: Iterable[Job]) -> list[JobTag]:
-        return [JobTag(job_id=job.pk, tag=tag) for job in jobs for tag in job.tags]
+        return [
+            JobTag(job_id=job.pk, tag=tag, created_at=job.created_at)
+            for job in jobs
+            for tag in job.tags
+        ]
 
 
 class JobTag(models.Model):
@@ -229,12 +320,51 @@ class JobTag(models.Model):
 
     pk = models.CompositePrimaryKey("tag", "job_id")
     tag = models.CharField(max_length=60)
+    # The job's, so that the newest with a tag are the end of a range.
+    created_at = models.DateTimeField(db_default=Now())
     job = models.ForeignKey(Job, on_delete=models.DO_NOTHING, db_constraint=False)
 
     objects: ClassVar[models.Manager[JobTag]] = JobTagQuerySet.as_manager()
 
     class Meta:
         db_table = "job_tag"
+        indexes = [models.Index(name="job_tag_newest", fields=["tag", "-created_at", "-job"])]
 
     def __str__(self) -> str:
         return self.tag
+
+
+class JobMetadataQuerySet(models.QuerySet["JobMetadata"]):
+    def of(self, jobs: Iterable[Job]) -> list[JobMetadata]:
+        return [
+            JobMetadata(
+                job_id=job.pk, key=key, value=metadata_value(value), created_at=job.created_at
+            )
+            for job in jobs
+            for key, value in job.metadata.items()
+        ]
+
+
+def metadata_value(value: str | float | bool) -> str:
+    """A value as it is compared: its JSON, so that the number 1 is neither "1" nor true."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+class JobMetadata(models.Model):
+    """One key and value of a job, to filter by."""
+
+    pk = models.CompositePrimaryKey("key", "value", "created_at", "job_id")
+    key = models.CharField(max_length=60)
+    value = models.CharField(max_length=300)
+    created_at = models.DateTimeField()
+    job = models.ForeignKey(Job, on_delete=models.DO_NOTHING, db_constraint=False)
+
+    objects: ClassVar[models.Manager[JobMetadata]] = JobMetadataQuerySet.as_manager()
+
+    class Meta:
+        db_table = "job_metadata"
+
+    def __str__(self) -> str:
+        return f"{self.key}={self.value}"

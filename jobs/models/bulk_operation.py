@@ -1,0 +1,82 @@
+"""One verb over all jobs that match a filter, carried out in the background."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models.functions import Now
+from uuid_utils.compat import uuid7
+
+
+class BulkAction(models.TextChoices):
+    CANCEL = "cancel"
+    RETRY = "retry"
+    RUN_NOW = "run_now"
+    MOVE = "move"
+    SET_PRIORITY = "set_priority"
+    DELETE = "delete"
+
+
+class BulkStatus(models.TextChoices):
+    PENDING = "pending"
+    RUNNING = "running"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+OPEN = (BulkStatus.PENDING, BulkStatus.RUNNING)
+
+
+class BulkOperation(models.Model):
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    action = models.CharField(max_length=12, choices=BulkAction)
+    filter = models.JSONField(default=dict)
+    # What the action needs besides: the queue to move to, the priority.
+    arguments = models.JSONField(default=dict)
+    reason = models.CharField(max_length=500)
+    requested_by = models.CharField(max_length=200)
+    status = models.CharField(max_length=9, choices=BulkStatus, default=BulkStatus.PENDING)
+    # Only jobs that were there when it was asked for.
+    covers_until = models.DateTimeField(db_default=Now())
+    # Counted, up to a limit, when it was asked for.
+    expected = models.PositiveBigIntegerField(null=True)
+    seen = models.PositiveBigIntegerField(default=0)
+    # {outcome: count}
+    outcomes = models.JSONField(default=dict)
+    # Where the next batch begins; null: at the beginning.
+    cursor = models.JSONField(null=True)
+    error = models.TextField(null=True)
+    created_at = models.DateTimeField(db_default=Now())
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    cancel_requested_at = models.DateTimeField(null=True)
+    cancelled_by = models.CharField(max_length=200, null=True)
+
+    objects: ClassVar[models.Manager[BulkOperation]] = models.Manager()
+
+    class Meta:
+        db_table = "bulk_operation"
+        constraints = [
+            models.CheckConstraint(
+                name="bulk_operation_status_known",
+                condition=models.Q(status__in=BulkStatus.values),
+            ),
+            models.CheckConstraint(
+                name="bulk_operation_finished_at_tells_the_end",
+                condition=models.Q(status__in=OPEN, finished_at=None)
+                | (~models.Q(status__in=OPEN) & models.Q(finished_at__isnull=False)),
+            ),
+        ]
+        indexes = [
+            models.Index(
+                name="bulk_operation_open",
+                fields=["created_at"],
+                condition=models.Q(status__in=OPEN),
+            ),
+            models.Index(name="bulk_operation_newest", fields=["-created_at", "-id"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.pk}"
