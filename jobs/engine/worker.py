@@ -33,7 +33,7 @@ from jobs.engine import idempotency
 from jobs.engine.children import Child, Children, News
 from jobs.engine.claim import Appetite
 from jobs.engine.clock import countdown
-from jobs.engine.complete import Completion, decide, hand_back
+from jobs.engine.complete import Completion, Success, decide, hand_back
 from jobs.engine.heartbeat import Heartbeat
 from jobs.engine.journal import Line, write_lines, write_progress
 from jobs.engine.rescue import rescue_lost
@@ -97,7 +97,7 @@ class Worker:
         needs_io = any(KINDS[kind].pool == IO for kind in kinds)
         self.io_slots = io_slots if needs_io else 0
         self.node_id = ""
-        self._pending: list[Completion] = []
+        self._pending: list[Success | Completion] = []
         self._lines: list[Line] = []
         self._progress: dict[tuple[str, int], tuple[float, str]] = {}
         self._hinted = True
@@ -333,7 +333,7 @@ class Worker:
         self._selector.modify(channel, events, child)
 
     def _look_at_children(self) -> None:
-        news = News()
+        news = News(self.node_id)
         for child in self._readable:
             child.read(news)
         dead = self._children.find_dead(news)
@@ -352,11 +352,10 @@ class Worker:
         return replace(self.policy, cancel_grace_seconds=grace)
 
     def _take_in(self, news: News) -> None:
-        for held, report in news.reports:
-            self._pending.append(decide(held.job, self.node_id, report, self.policy))
-            if report.outcome in (Outcome.SUCCEEDED, Outcome.FAILED):
-                seconds = max(report.finished_at - report.started_at, 0.0)
-                self._children.estimates.learn(held.job, seconds)
+        self._pending += news.successes
+        self._pending += [
+            decide(held.job, self.node_id, report, self.policy) for held, report in news.reports
+        ]
         self._pending += [hand_back(held.job, self.node_id) for held in news.returned]
         self._lines += [
             Line(held.job.id, held.job.fence, at, stream, level, text)
