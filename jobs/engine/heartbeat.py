@@ -106,7 +106,7 @@ class Heartbeat(threading.Thread):
         if drain_at is not None and not self.drain_is_ordered:
             self.drain_is_ordered = True
             if status == NodeStatus.LIVE:
-                nodes.filter(status=NodeStatus.LIVE).update(status=NodeStatus.DRAINING)
+                nodes.say_draining()
             self._wake()
 
     def _measure_skew(self, beat_at: datetime, round_trip: float) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 
 from django.db import connections
-from django.db.models.functions import Now
 
 from clusters.models import Node, NodeStatus
 from clusters.policy import ClusterPolicy
@@ -30,7 +29,7 @@ def rescue_lost(using: str, policy: ClusterPolicy) -> int:
     """Mark overdue nodes dead and end the attempts they held; returns how many jobs were rescued."""
     nodes = Node.objects.using(using)
     if nodes.overdue().exists():
-        nodes.overdue().update(status=NodeStatus.DEAD, closed_at=Now(), running_jobs=0)
+        nodes.bury()
     rescued = 0
     gone = nodes.filter(status__in=(NodeStatus.DEAD, NodeStatus.CLOSED), job__state=State.RUNNING)
     for node in gone.distinct():

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import random
 import select
 import selectors
@@ -17,16 +16,13 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connections
-from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
 from clusters.binding import current_cluster
-from clusters.models import ALIVE, ClusterSetting, Node, NodeStatus, current_policy
+from clusters.models import ClusterSetting, Node, current_policy
 from clusters.policy import ClusterPolicy
 from clusters.processes import forbid_inspection
 from jobs.engine import idempotency
@@ -36,12 +32,14 @@ from jobs.engine.clock import countdown
 from jobs.engine.complete import Completion, decide, hand_back
 from jobs.engine.heartbeat import Heartbeat
 from jobs.engine.journal import Line, write_lines, write_progress
+from jobs.engine.listening import Listener
 from jobs.engine.rescue import rescue_lost
 from jobs.engine.template import Template
 from jobs.engine.ticks import promote_due
+from jobs.engine.trouble import Trouble
 from jobs.engine.turn import disown, take_turn
 from jobs.executors import IO, KINDS
-from jobs.hints import ANY_QUEUE, CHANNEL
+from jobs.hints import ANY_QUEUE
 from jobs.models import Job
 from jobs.states import Outcome, State
 
@@ -103,11 +101,7 @@ class Worker:
         self._hinted = True
         self._poll_seconds = POLL_FASTEST
         self._next_poll_at = 0.0
-        self._trouble: str | None = None
-        self._trouble_count = 0
-        self._retry_at = 0.0
-        self._listening: Any = None
-        self._listening_on: int | None = None
+        self._trouble = Trouble(f"the database of {cluster_id}")
         self._readable: list[Child] = []
         self._drain_started_at: float | None = None
         self._is_cut_short = False
@@ -129,6 +123,7 @@ class Worker:
         signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop_requested)
+        self._listener = Listener(self.alias, self._selector, "database", self._hint)
         self._children = Children(self._template, self.concurrency, self.io_slots)
         self.policy = ClusterPolicy()
         try:
@@ -163,23 +158,22 @@ class Worker:
                     cluster.explicit_settings, by=f"node:{socket.gethostname()}"
                 )
                 self.policy = current_policy()
-                Node.objects.create(
-                    id=self.node_id,
-                    host=socket.gethostname()[:255],
-                    pid=os.getpid(),
+                Node.objects.all().register(
+                    self.node_id,
+                    self.policy.lease_seconds,
                     version=settings.VERSION,
                     queues=self.queues,
                     kinds=self.kinds,
                     types=self._template.types,
                     concurrency=self.concurrency,
-                    lease_until=Now() + timedelta(seconds=self.policy.lease_seconds),
                 )
                 break
             except (DatabaseError, InterfaceError) as error:
                 self._in_trouble(error)
-                while countdown() < self._retry_at and self._signals == 0:
+                while self._trouble.must_wait and self._signals == 0:
                     # Signals alone matter now; all else that is readable would keep this awake.
-                    select.select([self._wake_reader], [], [], max(self._retry_at - countdown(), 0))
+                    wait = max(self._trouble.retry_at - countdown(), 0)
+                    select.select([self._wake_reader], [], [], wait)
                     with contextlib.suppress(BlockingIOError):
                         self._wake_reader.recv(4096)
                 if self._signals:
@@ -234,11 +228,9 @@ class Worker:
             self._heartbeat.stop()
         self._children.kill_all()
         self._template.close()
-        if self.node_id and self._trouble is None:
+        if self.node_id and not self._trouble.is_on:
             try:
-                Node.objects.filter(pk=self.node_id, status__in=ALIVE).update(
-                    status=NodeStatus.CLOSED, closed_at=Now(), running_jobs=0
-                )
+                Node.objects.filter(pk=self.node_id).close()
             except (DatabaseError, InterfaceError):
                 logger.warning("the node could not be closed; its lease will run out")
         connections[self.alias].close()
@@ -265,8 +257,8 @@ class Worker:
 
     def _sleep_seconds(self) -> float:
         now = countdown()
-        if self._trouble is not None:
-            until = self._retry_at
+        if self._trouble.is_on:
+            until = self._trouble.retry_at
         else:
             until = min(duty.next_at for duty in self._duties)
             if self._pending or self._lines or self._progress:
@@ -279,45 +271,19 @@ class Worker:
 
     def _watch_database(self) -> None:
         """Listen for hints on the connection in use; a new connection listens anew."""
-        connection = connections[self.alias]
-        if connection.vendor != "postgresql" or not settings.NOTIFY or settings.DB_POOLED:
-            return
-        raw = connection.connection
-        if raw is None or raw is self._listening:
-            return
-        self._stop_listening()
         try:
-            raw.prepare_threshold = 0
-            # Keeps those that arrive while a statement runs; without it the node sleeps over them.
-            raw.add_notify_handler(lambda note: self._hint(note.payload))
-            raw.execute(f"LISTEN {CHANNEL}")
+            if self._listener.follow():
+                self._hinted = True
         except Exception as error:
             self._in_trouble(error)
-            return
-        self._listening = raw
-        # A descriptor of our own: the driver may close its one before we hear of it.
-        self._listening_on = os.dup(raw.fileno())
-        self._selector.register(self._listening_on, selectors.EVENT_READ, "database")
-        self._hinted = True
-
-    def _stop_listening(self) -> None:
-        if self._listening_on is not None:
-            self._selector.unregister(self._listening_on)
-            os.close(self._listening_on)
-        self._listening = self._listening_on = None
 
     def _hint(self, queue: str) -> None:
         if self.queues is None or queue in (ANY_QUEUE, *self.queues):
             self._hinted = True
 
     def _take_hints(self) -> None:
-        raw = connections[self.alias].connection
         try:
-            if raw is None or raw is not self._listening:
-                raise InterfaceError("the connection was replaced")
-            raw.pgconn.consume_input()
-            while (note := raw.pgconn.notifies()) is not None:
-                self._hint(note.extra.decode())
+            self._listener.take()
         except Exception as error:
             self._in_trouble(error)
 
@@ -386,9 +352,7 @@ class Worker:
 
     def _say_draining(self) -> None:
         try:
-            Node.objects.filter(pk=self.node_id, status=NodeStatus.LIVE).update(
-                status=NodeStatus.DRAINING
-            )
+            Node.objects.filter(pk=self.node_id).say_draining()
         except (DatabaseError, InterfaceError) as error:
             self._in_trouble(error)
 
@@ -406,10 +370,10 @@ class Worker:
     def _at_database(self) -> None:
         """Everything that needs the database; after an error nothing more until it is time again."""
         now = countdown()
-        if self._trouble is not None and now < self._retry_at:
+        if self._trouble.must_wait:
             return
         try:
-            if self._trouble is not None:
+            if self._trouble.is_on:
                 self._come_back()
             self._turn_if_due(now)
             for duty in self._duties:
@@ -502,19 +466,13 @@ class Worker:
     # -- Trouble ---------------------------------------------------------------------------------
 
     def _in_trouble(self, error: BaseException) -> None:
-        """Back off; one line per change of condition, however long it lasts."""
-        condition = type(error).__name__
-        if self._trouble != condition:
-            logger.error("the database of %s fails: %s", self.cluster_id, error, exc_info=error)
-            self._trouble = condition
-        self._trouble_count += 1
-        wait = min(0.5 * 2 ** min(self._trouble_count - 1, 10), 15.0)
-        self._retry_at = countdown() + wait * random.uniform(0.8, 1.2)  # noqa: S311
+        """Back off, on a new connection next time."""
+        self._trouble.note(error)
         try:
             connections[self.alias].close()
         except Exception:
             connections[self.alias].connection = None
-        self._stop_listening()
+        self._listener.stop()
 
     def _come_back(self) -> None:
         """After trouble: hand back what was claimed by a statement whose answer never came."""
@@ -525,8 +483,5 @@ class Worker:
         self._out_of_trouble()
 
     def _out_of_trouble(self) -> None:
-        if self._trouble is not None:
-            logger.info("the database of %s answers again", self.cluster_id)
-        self._trouble = None
-        self._trouble_count = 0
+        self._trouble.end()
         self._hinted = True
