@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import random
 
+from django.db import DatabaseError, InterfaceError, OperationalError
+
 from jobs.engine.clock import countdown
 
 logger = logging.getLogger(__name__)
@@ -52,11 +54,39 @@ class Trouble:
         """It worked."""
         if self.condition is not None:
             logger.info("%s works again", self._what)
+        self.forget()
+
+    def forget(self) -> None:
+        """It is no longer ours to know."""
         self.condition = None
         self._count = 0
 
 
 def condition_of(error: BaseException) -> str:
     """What kind of error it is: errors of one kind in a row are one condition."""
-    state = getattr(error.__cause__, "sqlstate", None) or getattr(error, "sqlstate", None)
+    state = _sqlstate(error)
     return f"{type(error).__name__} {state}" if state else type(error).__name__
+
+
+# Classes of SQLSTATE that concern the server, not the statement: connection, resources, shutdown, the
+# system below, its own faults; and that it may only be read just now. A cancelled statement is its own.
+_OUTAGES = ("08", "53", "57", "58", "XX", "25006")
+_STATEMENT_CANCELLED = "57014"
+_SQLITE_OUTAGES = ("disk", "readonly", "unable to open", "malformed")
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether the database as a whole cannot be used now, so that nothing else need be tried."""
+    if not isinstance(error, DatabaseError | InterfaceError):
+        return False
+    if state := _sqlstate(error):
+        return state.startswith(_OUTAGES) and state != _STATEMENT_CANCELLED
+    if "sqlite" in type(error.__cause__).__module__:
+        return any(word in str(error) for word in _SQLITE_OUTAGES)
+    # No answer from a server at all.
+    return isinstance(error, OperationalError | InterfaceError)
+
+
+def _sqlstate(error: BaseException) -> str | None:
+    state: str | None = getattr(error.__cause__, "sqlstate", None)
+    return state

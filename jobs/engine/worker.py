@@ -1,4 +1,4 @@
-"""The node: the loop that ties claiming, running, completing and upkeep together.
+"""The node: the loop that ties claiming, running and completing together; upkeep has its own thread.
 
 It holds leases and talks to the database; user code runs in its children only. Nothing here decides
 about a job. A database error never ends the loop: it backs off, keeps what children report, and offers
@@ -16,6 +16,7 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connections
@@ -25,19 +26,19 @@ from clusters.binding import current_cluster
 from clusters.models import ClusterSetting, Node, current_policy
 from clusters.policy import ClusterPolicy
 from clusters.processes import forbid_inspection
-from jobs.engine import idempotency
 from jobs.engine.children import Child, Children, News
 from jobs.engine.claim import Appetite
 from jobs.engine.clock import countdown
 from jobs.engine.complete import Completion, decide, hand_back
+from jobs.engine.health import HealthServer, Vitals
 from jobs.engine.heartbeat import Heartbeat
 from jobs.engine.journal import Line, write_lines, write_progress
 from jobs.engine.listening import Listener
-from jobs.engine.rescue import rescue_lost
 from jobs.engine.template import Template
-from jobs.engine.ticks import promote_due
 from jobs.engine.trouble import Trouble
 from jobs.engine.turn import disown, take_turn
+from jobs.engine.upkeep import Upkeep
+from jobs.engine.watchdog import Watchdog
 from jobs.executors import IO, KINDS
 from jobs.hints import ANY_QUEUE
 from jobs.models import Job
@@ -61,7 +62,7 @@ CUT_GRACE_SECONDS = 1.5
 
 @dataclass(slots=True)
 class Duty:
-    """Something to be done again and again, out of step with other nodes."""
+    """Something the loop does again and again, out of step with other nodes."""
 
     every_seconds: float
     work: Callable[[], object]
@@ -86,6 +87,7 @@ class Worker:
         kinds: list[str],
         concurrency: int,
         io_slots: int,
+        health: tuple[str, int] | Path | None = None,
     ) -> None:
         self.cluster_id = cluster_id
         self.alias = current_cluster().alias
@@ -95,6 +97,8 @@ class Worker:
         needs_io = any(KINDS[kind].pool == IO for kind in kinds)
         self.io_slots = io_slots if needs_io else 0
         self.node_id = ""
+        self._health_at = health
+        self._health: HealthServer | None = None
         self._pending: list[Completion] = []
         self._lines: list[Line] = []
         self._progress: dict[tuple[str, int], tuple[float, str]] = {}
@@ -126,11 +130,18 @@ class Worker:
         self._listener = Listener(self.alias, self._selector, "database", self._hint)
         self._children = Children(self._template, self.concurrency, self.io_slots)
         self.policy = ClusterPolicy()
+        self._watchdog = Watchdog(f"cluster {self.cluster_id}")
+        self._pulse = self._watchdog.watch("turns")
+        self._vitals = Vitals(self.cluster_id, self._watchdog, self._trouble)
         try:
+            self._watchdog.start()
+            if self._health_at is not None:
+                self._health = HealthServer(self._health_at, self._vitals)
+                self._health.start()
             self._register()
             self._plan_duties()
             while not self._is_finished():
-                self._heartbeat.loop_seen_at = countdown()
+                self._pulse.beat()
                 self._wait()
                 self._look_at_children()
                 self._drain_if_told()
@@ -147,6 +158,11 @@ class Worker:
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):  # full of wake-ups that nobody has read yet
             self._wake_writer.send(b"\0")
+
+    def _look_at_once(self) -> None:
+        """Jobs became ready; said by another thread."""
+        self._hinted = True
+        self._wake()
 
     def _register(self) -> None:
         """Become a node: a new random id and a lease, however long the database takes to answer."""
@@ -171,6 +187,7 @@ class Worker:
             except (DatabaseError, InterfaceError) as error:
                 self._in_trouble(error)
                 while self._trouble.must_wait and self._signals == 0:
+                    self._pulse.beat()
                     # Signals alone matter now; all else that is readable would keep this awake.
                     wait = max(self._trouble.retry_at - countdown(), 0)
                     select.select([self._wake_reader], [], [], wait)
@@ -185,8 +202,12 @@ class Worker:
             self.policy,
             lambda: sum(len(child.held) for child in self._children.all),
             self._wake,
+            self._watchdog,
         )
         self._heartbeat.start()
+        self._upkeep = Upkeep(self.cluster_id, self.node_id, self._watchdog, self._look_at_once)
+        self._upkeep.start()
+        self._vitals.now_of(self.node_id, self._heartbeat, self._upkeep)
         self._spawn_missing()
         logger.info(
             "node %s is up: cluster %s, %d process slots, %d io slots, %d types",
@@ -199,15 +220,9 @@ class Worker:
 
     def _plan_duties(self) -> None:
         self._duties = [
-            Duty(0.5, lambda: promote_due(self.alias)),
-            Duty(
-                min(5.0, self.policy.lease_seconds / 6),
-                lambda: rescue_lost(self.alias, self.policy),
-            ),
             Duty(CANCEL_POLL_SECONDS, self._pass_on_cancel_requests),
             Duty(JOURNAL_SECONDS, self._write_journal),
             Duty(5.0, self._refresh_policy),
-            Duty(60.0, self._prune),
         ]
 
     def _start_over(self) -> None:
@@ -215,7 +230,9 @@ class Worker:
         logger.error("node %s lost its lease; stopping its work", self.node_id)
         # The work first: what is left of the lease is for that.
         self._children.kill_all()
+        self._vitals.now_of(None, None, None)
         self._heartbeat.stop()
+        self._upkeep.stop()
         self._lines.clear()
         self._progress.clear()
         for key in list(self._selector.get_map().values()):
@@ -226,6 +243,7 @@ class Worker:
     def _close(self) -> None:
         if hasattr(self, "_heartbeat"):
             self._heartbeat.stop()
+            self._upkeep.stop()
         self._children.kill_all()
         self._template.close()
         if self.node_id and not self._trouble.is_on:
@@ -234,6 +252,9 @@ class Worker:
             except (DatabaseError, InterfaceError):
                 logger.warning("the node could not be closed; its lease will run out")
         connections[self.alias].close()
+        self._watchdog.stop()
+        if self._health is not None:
+            self._health.stop()
         logger.info("node %s has ended", self.node_id)
 
     # -- Waiting ---------------------------------------------------------------------------------
@@ -339,6 +360,7 @@ class Worker:
     def _drain_if_told(self) -> None:
         if self._signals and self._drain_started_at is None:
             self._drain_started_at = countdown()
+            self._vitals.is_draining = True
             logger.info("node %s is draining", self.node_id)
             self._say_draining()
             for child in self._children.all:
@@ -378,7 +400,10 @@ class Worker:
             self._turn_if_due(now)
             for duty in self._duties:
                 if duty.is_due(now):
+                    self._pulse.beat()
                     duty.run()
+            if self._trouble.is_on:
+                self._out_of_trouble()
         except Exception as error:
             # Whatever it is, the loop must live: the jobs in hand are its responsibility.
             self._in_trouble(error)
@@ -455,11 +480,6 @@ class Worker:
         ).values_list("pk", flat=True)
         self._children.ask({str(pk) for pk in asked}, Outcome.CANCELLED)
 
-    def _prune(self) -> None:
-        if idempotency.prune(self.alias):
-            # There is more: go on soon, but not so soon that others notice.
-            self._duties[-1].next_at = countdown() + 0.1
-
     def _refresh_policy(self) -> None:
         self.policy = current_policy()
 
@@ -480,7 +500,7 @@ class Worker:
         held |= {(row.id, row.fence) for row in self._pending}
         if unknown := disown(connections[self.alias], self.node_id, held):
             logger.warning("%d jobs of an unanswered claim were handed back", unknown)
-        self._out_of_trouble()
+        self._hinted = True
 
     def _out_of_trouble(self) -> None:
         self._trouble.end()
