@@ -60,6 +60,14 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Make scheduled jobs ready and keep their due time, which is their place in the queue."""
         return self.filter(state=State.SCHEDULED).update(state=State.READY)
 
+    def free(self) -> int:
+        """Let blocked jobs go on without waiting any longer."""
+        is_due = Case(
+            When(run_at__gt=Now(), then=Value(State.SCHEDULED)), default=Value(State.READY)
+        )
+        freed = self.filter(state=State.BLOCKED).update(state=is_due, pending_dependencies=0)
+        return self._hinted(freed)
+
     def run_now(self) -> int:
         """Make scheduled jobs ready without waiting for their time."""
         return self._hinted(
