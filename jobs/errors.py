@@ -69,10 +69,22 @@ class DuplicateJob(JobError):
     code = "duplicate_job"
 
 
+class InvalidQueue(JobError):
+    """The queue cannot be as asked for."""
+
+    code = "invalid"
+
+
 class DuplicateQueue(JobError):
     """A queue with this name exists."""
 
     code = "duplicate_queue"
+
+
+class QueueInUse(JobError):
+    """The queue cannot be deleted: jobs in it have not ended."""
+
+    code = "queue_in_use"
 
 
 class Conflict(JobError):

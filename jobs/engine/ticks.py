@@ -1,15 +1,31 @@
-"""Ticks: jobs that have become due are made ready, in small batches."""
+"""Ticks: jobs that have become due are made ready, in small batches; queues are resumed when their
+pause is over."""
 
 from __future__ import annotations
+
+import logging
 
 from django.db import connections, transaction
 from django.db.models.functions import Now
 
+from clusters.policy import ClusterPolicy
 from jobs.hints import hint_ready
-from jobs.models import Job
+from jobs.models import Job, Queue
 from jobs.states import State
 
+logger = logging.getLogger(__name__)
+
 BATCH = 500
+# The queues of ready jobs, from one to the next in the index: its many entries are not read.
+_QUEUES_OF_READY_JOBS = """
+WITH RECURSIVE line(name) AS (
+  SELECT * FROM (SELECT queue FROM job WHERE state = 'ready' ORDER BY queue LIMIT 1) AS head
+  UNION ALL
+  SELECT (SELECT queue FROM job WHERE state = 'ready' AND queue > line.name ORDER BY queue LIMIT 1)
+    FROM line WHERE line.name IS NOT NULL
+)
+SELECT name FROM line WHERE name IS NOT NULL AND name NOT IN (SELECT name FROM queue) LIMIT 100
+"""
 
 
 def promote_due(using: str) -> int:
@@ -29,3 +45,29 @@ def promote_due(using: str) -> int:
         if len(rows) < BATCH:
             break
     return promoted
+
+
+def resume_due(using: str, policy: ClusterPolicy) -> int:
+    """Resume queues whose pause was to end by itself; returns how many."""
+    due = Queue.objects.using(using).due_to_resume()
+    # The look keeps idle nodes from taking SQLite's write lock.
+    return due.resume() if due.exists() else 0
+
+
+def restore_queues(using: str, policy: ClusterPolicy) -> int:
+    """Make queues anew that ready jobs wait in and that are gone; returns how many.
+
+    A queue is deleted when no open job is in it, but a job may be on its way there at that moment, and
+    an old one may be retried long afterwards. Nobody would ever claim it.
+    """
+    with connections[using].cursor() as cursor:
+        cursor.execute(_QUEUES_OF_READY_JOBS)
+        missing = [name for (name,) in cursor.fetchall()]
+    restored = 0
+    for name in missing:
+        _, is_new = Queue.objects.using(using).get_or_create(name=name)
+        restored += is_new
+        if is_new:
+            logger.warning("queue %s had been deleted and has ready jobs; it is there again", name)
+            hint_ready(using, {name})
+    return restored
