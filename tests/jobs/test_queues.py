@@ -103,7 +103,9 @@ def test_a_policy_that_may_be_null_is_taken_back(alpha, name):
     assert getattr(queue(), name) is None
 
 
-@pytest.mark.parametrize("name", ["claim_turn", "rate_tokens", "rate_counted_at", "version", "name"])
+@pytest.mark.parametrize(
+    "name", ["claim_turn", "rate_tokens", "rate_counted_at", "version", "name"]
+)
 def test_what_is_not_for_people_is_not_changed(alpha, name):
     assert refused_field(Queue.objects.all().change, **{name: 1}) == name
 
@@ -277,7 +279,7 @@ def test_a_large_number_of_jobs_left_is_not_counted_to_its_end(alpha, monkeypatc
     monkeypatch.setattr("jobs.models.queue.COUNTED_IN_REFUSALS", 2)
     for _ in range(3):
         make_job("ready", queue="mail")
-    with pytest.raises(QueueInUse, match="2 or more ready$"):
+    with pytest.raises(QueueInUse, match="2 or more ready"):
         queue("mail").delete_unused()
 
 
