@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 
 from clusters.models import Node, NodeStatus
 from jobs.engine.clock import database_now
+from jobs.engine.limits import Limit, rate_room
 from jobs.models import Queue
 from jobs.models.queue import count_open
 from jobs.states import State
@@ -47,8 +48,8 @@ class Load:
     oldest_ready_seconds: float | None
     # Live nodes that take from this queue.
     nodes: int
-    # Starts that the rate limit allows at once; None: there is no such limit.
-    rate_tokens: float | None
+    # Starts that the rate limit allows now; None: there is no such limit.
+    rate_room: int | None
 
 
 def load_of(queue: Queue) -> Load:
@@ -62,7 +63,7 @@ def load_of(queue: Queue) -> Load:
         is_exact=max(counts.values()) <= COUNT_LIMIT,
         oldest_ready_seconds=None if oldest is None else max((now - oldest).total_seconds(), 0.0),
         nodes=_nodes_serving(using, queue.name),
-        rate_tokens=_rate_tokens(queue, now),
+        rate_room=_rate_room(queue, now),
     )
 
 
@@ -80,12 +81,15 @@ def _nodes_serving(using: str, queue: str) -> int:
     return sum(queues is None or queue in queues for queues in served)
 
 
-def _rate_tokens(queue: Queue, now: datetime) -> float | None:
-    """What is in the bucket: what was left when it was last counted, and what has come since."""
+def _rate_room(queue: Queue, now: datetime) -> int | None:
     if queue.rate_limit is None:
         return None
-    if queue.rate_counted_at is None:
-        return float(queue.rate_limit)
-    since = max((now - queue.rate_counted_at).total_seconds(), 0.0)
-    filled = queue.rate_tokens + since * queue.rate_limit / queue.rate_period_seconds
-    return min(filled, float(queue.rate_limit))
+    limit = Limit(
+        queue.name,
+        queue.max_concurrency,
+        queue.rate_limit,
+        queue.rate_period_seconds,
+        queue.rate_grants,
+        now.timestamp(),
+    )
+    return rate_room(limit)

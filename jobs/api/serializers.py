@@ -15,8 +15,8 @@ from rest_framework import serializers
 from clusters.api.fields import (
     AnyValue,
     Base64,
+    Boolean,
     Choice,
-    Flag,
     Id,
     Number,
     QueryNumber,
@@ -129,7 +129,7 @@ class QueueChangeInput(serializers.Serializer[Any]):
     default_priority = WholeNumber(**_policy("default_priority"))
     default_timeout_seconds = Number(**_policy("default_timeout_seconds"))
     default_max_attempts = WholeNumber(**_policy("default_max_attempts"))
-    is_backoff_enabled = Flag(**_policy("is_backoff_enabled"))
+    is_backoff_enabled = Boolean(**_policy("is_backoff_enabled"))
     retry_base_seconds = Number(**_policy("retry_base_seconds"))
     retry_cap_seconds = Number(**_policy("retry_cap_seconds"))
     max_age_seconds = Number(**_policy("max_age_seconds"))
@@ -333,8 +333,8 @@ class QueueLoad(serializers.Serializer[Any]):
         allow_null=True, help_text="Since the job that waits longest was due; null: none waits."
     )
     nodes = serializers.IntegerField(help_text="Live nodes that take from this queue.")
-    rate_tokens = serializers.FloatField(
-        allow_null=True, help_text="Starts the rate limit allows at once; null: no such limit."
+    rate_room = serializers.IntegerField(
+        allow_null=True, help_text="Starts that the rate limit allows now; null: no such limit."
     )
 
 
@@ -497,6 +497,6 @@ def queue_detail_to_json(queue: Any, load: Load) -> dict[str, Any]:
             "is_exact": load.is_exact,
             "oldest_ready_seconds": load.oldest_ready_seconds,
             "nodes": load.nodes,
-            "rate_tokens": load.rate_tokens,
+            "rate_room": load.rate_room,
         },
     }

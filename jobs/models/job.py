@@ -31,6 +31,16 @@ class JobQuerySet(models.QuerySet["Job"]):
             Q(models.Exists(JobTag.objects.filter(job=models.OuterRef("pk"), tag=tag)))
         )
 
+    def with_metadata(self, key: str, value: str) -> JobQuerySet:
+        """Jobs that have this value under this key; ``value`` as ``metadata_value`` writes it."""
+        pairs = JobMetadata.objects.filter(
+            job=models.OuterRef("pk"),
+            created_at=models.OuterRef("created_at"),
+            key=key,
+            value=value,
+        )
+        return self.filter(Q(models.Exists(pairs)))
+
     def cancel(self) -> int:
         """Cancel what has not started, and ask running work to stop. Returns how many were touched."""
         # One statement: between two, a job that its node hands back would slip through both.

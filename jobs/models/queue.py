@@ -1,7 +1,6 @@
 """A queue: a named line of jobs, and what people may do with it.
 
-What a queue's policies are stands in ``queue_policies``; the claim keeps its own notes in the row
-(``claim_turn``, ``rate_tokens``, ``rate_counted_at``), which no verb here gives away.
+What a queue's policies are stands in ``queue_policies``; ``rate_grants`` is the claim's own.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Any, ClassVar
 
 from django.core.validators import RegexValidator
 from django.db import IntegrityError, connections, models, transaction
-from django.db.models import F
+from django.db.models import F, Value
 from django.db.models.functions import Coalesce, Now
 from django.db.models.lookups import GreaterThan, LessThan
 from uuid_utils.compat import uuid7
@@ -92,12 +91,8 @@ class QueueQuerySet(models.QuerySet["Queue"]):
             queues = [*self.select_for_update(no_key=True)]
             for queue in queues:
                 check_together(policies, {**queue.policies(), **policies})
-                notes: dict[str, Any] = {}
-                if policies.get("rate_limit", queue.rate_limit) != queue.rate_limit:
-                    # The bucket has another size now; saying the same again fills none.
-                    notes = {"rate_counted_at": None}
-                same = Queue.objects.using(self.db).filter(pk=queue.pk)
-                same.update(**policies, **notes, version=F("version") + 1)
+            changed = Queue.objects.using(self.db).filter(pk__in=[queue.pk for queue in queues])
+            changed.update(**policies, version=F("version") + 1)
             if queues and not _LIMITS.isdisjoint(policies):
                 hint_ready(self.db, {ANY_QUEUE})
         return len(queues)
@@ -118,7 +113,7 @@ class QueueQuerySet(models.QuerySet["Queue"]):
             raise InvalidQueue(f"reason {problem}", field="reason")
         rows, until = self, _pause_until(resume_at, resume_in_seconds)
         if isinstance(until, datetime):
-            moment = models.Value(until, models.DateTimeField())
+            moment = Value(until, models.DateTimeField())
             rows = self.filter(GreaterThan(moment, Now()), LessThan(moment, Now() + LONGEST_PAUSE))
         paused = rows.update(
             is_paused=True,
@@ -199,13 +194,11 @@ class Queue(models.Model):
     resume_at = models.DateTimeField(null=True)
     # Over all nodes, what they hold but have not begun included.
     max_concurrency = models.PositiveIntegerField(null=True)
-    # So many starts in so many seconds, over all nodes. The bucket holds one period's worth.
+    # So many starts in any stretch of so many seconds, over all nodes.
     rate_limit = models.PositiveIntegerField(null=True)
     rate_period_seconds = models.FloatField(default=1.0, db_default=1.0)
-    rate_tokens = models.FloatField(default=0.0, db_default=0.0)
-    rate_counted_at = models.DateTimeField(null=True)
-    # The turn of a node that has this queue's limits to itself; see jobs.engine.claim.
-    claim_turn = models.UUIDField(null=True)
+    # Starts that still count; see jobs.engine.limits. No business of people.
+    rate_grants = models.JSONField(default=list, db_default=Value([], models.JSONField()))
     # For jobs that do not say; null: as the cluster's settings say.
     default_priority = models.SmallIntegerField(null=True)
     default_timeout_seconds = models.FloatField(null=True)

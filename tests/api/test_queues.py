@@ -293,7 +293,7 @@ def test_the_load_of_a_queue_is_shown_with_it(alpha: object, viewer: Api) -> Non
     assert list(load["jobs"]) == list(OpenJobs().fields)
     assert load["jobs"] == {"blocked": 0, "scheduled": 1, "ready": 1, "running": 0, "waiting": 0}
     assert 60 <= load["oldest_ready_seconds"] < 80
-    assert (load["is_exact"], load["nodes"], load["rate_tokens"]) == (True, 1, 5.0)
+    assert (load["is_exact"], load["nodes"], load["rate_room"]) == (True, 1, 5)
 
 
 def test_a_list_costs_the_same_for_one_queue_and_for_many(alpha: object, viewer: Api) -> None:

@@ -91,7 +91,7 @@ def test_only_what_is_said_is_changed_and_none_takes_a_limit_away(run):
         ("--retry-base", "2h"),
         ("--retry-base", "60", "--retry-cap", "30"),
         ("--description", "x" * 501),
-        ("--claim-turn", "1"),
+        ("--rate-grants", "1"),
     ],
 )
 def test_a_change_that_cannot_be_is_2_and_changes_nothing(run, words):

@@ -103,9 +103,7 @@ def test_a_policy_that_may_be_null_is_taken_back(alpha, name):
     assert getattr(queue(), name) is None
 
 
-@pytest.mark.parametrize(
-    "name", ["claim_turn", "rate_tokens", "rate_counted_at", "version", "name"]
-)
+@pytest.mark.parametrize("name", ["rate_grants", "is_paused", "version", "name", "id"])
 def test_what_is_not_for_people_is_not_changed(alpha, name):
     assert refused_field(Queue.objects.all().change, **{name: 1}) == name
 
@@ -170,17 +168,6 @@ def test_changes_that_are_sound_alone_cannot_make_an_unsound_queue_together(tran
     unsound = Queue.objects.using(USING).filter(retry_cap_seconds__lt=F("retry_base_seconds"))
     assert not unsound.exists()
     assert len(refused) == 20
-
-
-def test_another_rate_limit_counts_anew_and_the_same_one_does_not(alpha):
-    counted_at = timezone.now()
-    Queue.objects.all().change(rate_limit=5)
-    Queue.objects.update(rate_counted_at=counted_at, rate_tokens=1.0)
-    Queue.objects.all().change(rate_limit=5, description="the same")
-    Queue.objects.all().change(rate_period_seconds=60)
-    assert queue().rate_counted_at == counted_at
-    Queue.objects.all().change(rate_limit=6)
-    assert queue().rate_counted_at is None
 
 
 # -- pause, resume ---------------------------------------------------------------------------------
@@ -345,14 +332,16 @@ def test_nodes_that_serve_the_queue_are_counted(alpha):
     assert load_of(queue()).nodes == 2
 
 
-def test_the_bucket_fills_with_time_and_no_further_than_to_its_brim(alpha):
-    assert load_of(queue()).rate_tokens is None
+def test_the_room_of_a_rate_is_what_has_not_started_within_its_period(alpha):
+    assert load_of(queue()).rate_room is None
     Queue.objects.all().change(rate_limit=10, rate_period_seconds=100)
-    assert load_of(queue()).rate_tokens == 10
-    Queue.objects.update(rate_counted_at=timezone.now() - timedelta(seconds=20), rate_tokens=1)
-    assert 2.9 < load_of(queue()).rate_tokens < 4
-    Queue.objects.update(rate_counted_at=timezone.now() - HOUR)
-    assert load_of(queue()).rate_tokens == 10
+    assert load_of(queue()).rate_room == 10
+    now = timezone.now().timestamp()
+    Queue.objects.update(rate_grants=[[now - 200, 5], [now - 50, 3], [now - 1, 1]])
+    assert load_of(queue()).rate_room == 6
+    # Other limits take what has started for what it is.
+    Queue.objects.all().change(rate_limit=3)
+    assert load_of(queue()).rate_room == 0
 
 
 def test_the_load_reads_only_indexes_of_open_jobs(alpha, is_postgresql):
