@@ -75,6 +75,12 @@ class InvalidQueue(JobError):
     code = "invalid"
 
 
+class UniqueKeyTaken(JobError):
+    """Another job with this unique key has not ended yet."""
+
+    code = "unique_key_taken"
+
+
 class DuplicateQueue(JobError):
     """A queue with this name exists."""
 

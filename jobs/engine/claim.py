@@ -17,7 +17,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from jobs.engine.clock import sqlite_time
-from jobs.engine.tallies import sqlite_tally
+from jobs.tallies import sqlite_tally
 from jobs.histogram import POSTGRES_BUCKET, bucket_of
 
 

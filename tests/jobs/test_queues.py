@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 import threading
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.db import connections
 from django.db.models import F
 from django.utils import timezone
 
+from clusters.binding import cluster_bound
 from clusters.policy import DEFAULTS
 from jobs.engine.ticks import restore_queues, resume_due
+from jobs.engine.upkeep import Upkeep
+from jobs.engine.watchdog import Watchdog
 from jobs.errors import DuplicateQueue, InvalidQueue, QueueInUse
 from jobs.models import Job, Overflow, Queue
 from jobs.models.queue import LONGEST_PAUSE
@@ -279,6 +283,21 @@ def test_a_deleted_queue_with_ready_jobs_comes_back(alpha):
     assert restore_queues(USING, DEFAULTS) == 2
     assert {q.name for q in Queue.objects.all()} == {"a", "b", "c", "default"}
     assert restore_queues(USING, DEFAULTS) == 0
+
+
+def test_upkeep_resumes_and_restores(transactional_db, eventually):
+    rows = Queue.objects.using(USING)
+    rows.update(is_paused=True, paused_by="x", paused_at=timezone.now(), resume_at=timezone.now())
+    with cluster_bound("alpha"):
+        make_job("ready", queue="gone")
+    rows.filter(name="gone").delete()
+    upkeep = Upkeep("alpha", str(uuid4()), Watchdog("test"), lambda: None)
+    upkeep.start()
+    try:
+        eventually(lambda: rows.filter(name="gone").exists())
+        eventually(lambda: not rows.filter(is_paused=True).exists())
+    finally:
+        upkeep.stop(10)
 
 
 # -- Load ------------------------------------------------------------------------------------------

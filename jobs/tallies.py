@@ -13,8 +13,6 @@ from typing import Any
 
 from django.db import connections
 
-from jobs.engine.clock import sqlite_minute
-
 # Events that come in any number cost one row per queue and type, and one statement.
 _POSTGRES = """
 INSERT INTO tally (minute, queue, type, event, count)
@@ -22,6 +20,8 @@ SELECT date_trunc('minute', clock_timestamp()), queue, type, event, count
   FROM unnest(%s::text[], %s::text[], %s::text[], %s::int[]) AS t (queue, type, event, count)
 """
 _SQLITE = "INSERT INTO tally (minute, queue, type, event, count) VALUES "
+# As Django stores a time without a fraction.
+_SQLITE_ROW = "(strftime('%%Y-%%m-%%d %%H:%%M:00', 'now'), %s, %s, %s, %s)"
 # Values of one statement; SQLite as Python ships it takes 250,000, older ones 32,766.
 _PAGE = 4000
 
@@ -40,11 +40,10 @@ def count(using: str, rows: Iterable[tuple[str, str, str, int]]) -> None:
         if connection.vendor == "postgresql":
             cursor.execute(_POSTGRES, [list(column) for column in zip(*tallies, strict=True)])
             return
-        minute = sqlite_minute()
         for start in range(0, len(tallies), _PAGE):
             page = tallies[start : start + _PAGE]
-            places = ", ".join(["(%s, %s, %s, %s, %s)"] * len(page))
-            cursor.execute(_SQLITE + places, [value for row in page for value in (minute, *row)])
+            places = ", ".join([_SQLITE_ROW] * len(page))
+            cursor.execute(_SQLITE + places, [value for row in page for value in row])
 
 
 def sqlite_tally(cursor: Any, tallies: Mapping[tuple[str, str, str, int | None], int]) -> None:
@@ -52,7 +51,7 @@ def sqlite_tally(cursor: Any, tallies: Mapping[tuple[str, str, str, int | None],
     if tallies:
         cursor.execute(
             "INSERT INTO tally (minute, queue, type, event, bucket, count)"
-            " SELECT %s, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4"
+            " SELECT strftime('%%Y-%%m-%%d %%H:%%M:00', 'now'), value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4"
             "   FROM json_each(%s)",
-            [sqlite_minute(), json.dumps([[*key, number] for key, number in tallies.items()])],
+            [json.dumps([[*key, number] for key, number in tallies.items()])],
         )
