@@ -94,13 +94,15 @@ def _own(job: Job, now: datetime) -> Iterator[Reason]:
 
 def _dependencies(job: Job) -> Iterator[Reason]:
     edges = JobDependency.objects.using(job._state.db).filter(child_id=job.pk, satisfied_at=None)
-    named = edges.order_by("parent_id")[:MAX_PARENTS_NAMED]
-    rows = list(named.values_list("parent_id", "needs", "parent__state", "parent__type"))
-    for parent_id, needs, state, type_ in rows:
-        enough = ", or for another of which one is enough" if needs == Needs.ANY else ""
-        what = f"job {parent_id} ({type_}), which is {state}" if state else f"job {parent_id}"
-        data = {"job_id": parent_id, "state": state, "type": type_, "needs": needs}
-        yield Reason("dependency", f"It waits for {what}{enough}.", data)
+    rows = list(edges.order_by("parent_id")[:MAX_PARENTS_NAMED])
+    jobs = Job.objects.using(job._state.db).filter(pk__in=[row.parent_id for row in rows])
+    parents = {pk: rest for pk, *rest in jobs.values_list("pk", "state", "type")}
+    for row in rows:
+        state, type_ = parents.get(row.parent_id, (None, None))
+        what = f"({type_}), which is {state}" if state else "which is gone"
+        enough = ", or for another of which one is enough" if row.needs == Needs.ANY else ""
+        data = {"job_id": row.parent_id, "state": state, "type": type_, "needs": row.needs}
+        yield Reason("dependency", f"It waits for job {row.parent_id} {what}{enough}.", data)
     more = job.pending_dependencies - len(rows)
     if more > 0:
         told = f"It waits for {more} more job(s)."

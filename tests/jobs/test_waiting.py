@@ -104,6 +104,16 @@ def test_a_blocked_job_names_what_it_waits_for():
     assert "running" in told.message
 
 
+def test_a_parent_that_is_gone_is_named_all_the_same():
+    make_node()
+    parent = make_job()
+    child = waiting_for(parent)
+    Job.objects.filter(pk=parent.pk).delete()
+    told = why(child)["dependency"]
+    assert (told.data["job_id"], told.data["state"]) == (parent.pk, None)
+    assert "gone" in told.message
+
+
 def test_of_many_dependencies_some_are_named_and_the_rest_counted(monkeypatch):
     make_node()
     monkeypatch.setattr(waiting, "MAX_PARENTS_NAMED", 2)
