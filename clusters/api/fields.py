@@ -135,6 +135,19 @@ class Id(serializers.UUIDField):
         return value
 
 
+class Flag(serializers.BooleanField):
+    """A boolean; in a query string its word."""
+
+    default_error_messages = {"not_boolean": "Must be true or false."}
+
+    def to_internal_value(self, data: Any) -> bool:
+        if data in ("true", "false"):
+            return bool(data == "true")
+        if not isinstance(data, bool):
+            self.fail("not_boolean")
+        return data
+
+
 class Base64(serializers.CharField):
     default_error_messages = {"not_base64": "Must be bytes in base64."}
 

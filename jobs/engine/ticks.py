@@ -17,16 +17,20 @@ from jobs.models.job import JobQuerySet
 from jobs.states import UNSTARTED, State
 
 BATCH = 500
+# So many batches at a time; other upkeep is done in between.
+ROUNDS = 10
 
 
-def promote_due(using: str) -> int:
+def promote_due(using: str, policy: ClusterPolicy) -> int:
     """Make due jobs ready. Any number of nodes may do this at once; each job is moved once."""
     jobs = Job.objects.using(using)
     skip_locked = connections[using].features.has_select_for_update_skip_locked
     due = jobs.filter(state=State.SCHEDULED, run_at__lte=Now()).order_by("run_at")
     promoted = 0
-    # The look outside the transaction keeps idle nodes from taking SQLite's write lock.
-    while due.exists():
+    for _ in range(ROUNDS):
+        # The look outside the transaction keeps idle nodes from taking SQLite's write lock.
+        if not due.exists():
+            break
         with transaction.atomic(using=using):
             rows = list(
                 due.select_for_update(skip_locked=skip_locked).values_list("pk", "queue")[:BATCH]

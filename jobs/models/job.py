@@ -42,6 +42,16 @@ class JobQuerySet(models.QuerySet["Job"]):
             Q(models.Exists(JobTag.objects.filter(job=models.OuterRef("pk"), tag=tag)))
         )
 
+    def with_metadata(self, key: str, value: str) -> JobQuerySet:
+        """Jobs that have this value under this key; ``value`` as ``metadata_value`` writes it."""
+        pairs = JobMetadata.objects.filter(
+            job=models.OuterRef("pk"),
+            created_at=models.OuterRef("created_at"),
+            key=key,
+            value=value,
+        )
+        return self.filter(Q(models.Exists(pairs)))
+
     def retryable(self, *, include_held: bool = False) -> JobQuerySet:
         """What may be retried without looking at each: held jobs wait for a person's decision."""
         stopped = self.filter(state__in=RETRYABLE_FROM)
