@@ -45,6 +45,7 @@ STATUS_OF: Mapping[str, int] = {
     "invalid_transition": 409,
     "duplicate_job": 409,
     "unique_key_taken": 409,
+    "precondition_failed": 412,
     "duplicate_queue": 409,
     "conflict": 409,
     "idempotency_key_reused": 422,

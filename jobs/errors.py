@@ -69,6 +69,12 @@ class DuplicateJob(JobError):
     code = "duplicate_job"
 
 
+class OutdatedJob(JobError):
+    """The job was changed since you read it; read it again."""
+
+    code = "precondition_failed"
+
+
 class UniqueKeyTaken(JobError):
     """Another job with this unique key has not ended yet."""
 

@@ -25,6 +25,7 @@ from clusters.api.fields import (
     WholeNumber,
     format_time,
 )
+from jobs.engine.edit import Changes
 from jobs.engine.enqueue import (
     FARTHEST,
     MAX_ATTEMPTS,
@@ -100,6 +101,16 @@ class NewJobsInput(serializers.Serializer[Any]):
     jobs = NewJobInput(many=True)
 
 
+@extend_schema_serializer(component_name="JobChange")
+class JobChangeInput(serializers.Serializer[Any]):
+    """What is to be different about a job that has not started."""
+
+    queue = Text(max_length=100, required=False)
+    priority = WholeNumber(min_value=HIGHEST_PRIORITY, max_value=LOWEST_PRIORITY, required=False)
+    payload = AnyValue(required=False, allow_null=True, help_text="Any JSON value.")
+    payload_base64 = Base64(required=False, help_text="Bytes instead of a JSON value.")
+
+
 @extend_schema_serializer(component_name="NewQueue")
 class NewQueueInput(serializers.Serializer[Any]):
     name = Text(max_length=100, help_text="Letters, digits and _ . : -")
@@ -135,6 +146,13 @@ def new_job(values: dict[str, Any]) -> NewJob:
     values = dict(values)
     data = values.pop("payload_base64", None)
     return NewJob(**values, payload_bytes=data)
+
+
+def job_changes(values: dict[str, Any]) -> Changes:
+    values = dict(values)
+    if "payload_base64" in values:
+        values["payload_bytes"] = values.pop("payload_base64")
+    return Changes(**values)
 
 
 # -- Out -------------------------------------------------------------------------------------------

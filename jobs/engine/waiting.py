@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db import connections
@@ -16,6 +16,7 @@ from django.db.models import Q
 
 from clusters.models import Node, NodeStatus
 from jobs.engine.clock import database_now
+from jobs.engine.limits import Limit, room_again_at
 from jobs.models import Job, JobDependency, Needs, Queue
 from jobs.states import FINAL, State
 
@@ -126,7 +127,7 @@ def _queue(using: str, job: Job, now: datetime) -> Iterator[Reason]:
             told = f"The queue {queue.name} runs {running} of at most {queue.max_concurrency} jobs."
             figures = {"queue": queue.name, "running": running, "limit": queue.max_concurrency}
             yield Reason("concurrency_full", told, figures)
-    if queue.rate_limit is not None and (until := _rate_limited_until(queue, now)) is not None:
+    if (until := _rate_limited_until(queue, now)) is not None:
         yield Reason(
             "rate_limited",
             f"The queue {queue.name} starts {queue.rate_limit} job(s) in "
@@ -157,13 +158,18 @@ def _paused(queue: Queue) -> Reason:
 
 
 def _rate_limited_until(queue: Queue, now: datetime) -> datetime | None:
-    """When the bucket holds a whole token again; None while it does."""
-    if queue.rate_counted_at is None or queue.rate_limit is None:
-        return None
-    per_second = queue.rate_limit / queue.rate_period_seconds
-    elapsed = max((now - queue.rate_counted_at).total_seconds(), 0.0)
-    tokens = min(queue.rate_tokens + elapsed * per_second, queue.rate_limit)
-    return None if tokens >= 1 else now + timedelta(seconds=(1 - tokens) / per_second)
+    """When it may start another; None: now."""
+    again_at = room_again_at(
+        Limit(
+            queue.name,
+            queue.max_concurrency,
+            queue.rate_limit,
+            queue.rate_period_seconds,
+            queue.rate_grants,
+            now.timestamp(),
+        )
+    )
+    return None if again_at is None else datetime.fromtimestamp(again_at, UTC)
 
 
 # -- The nodes -------------------------------------------------------------------------------------

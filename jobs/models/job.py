@@ -6,6 +6,7 @@ The moves of the holder (claim, complete, release) are SQL of their own in ``job
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -174,10 +175,7 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def move(self, queue: str) -> Touched:
         """Put jobs that have not started into another queue, where their place is by the same order."""
-        from jobs.models.queue import Queue
-
-        if not Queue.objects.using(self.db).filter(name=queue).exists():
-            raise UnknownQueue(f"there is no queue {queue[:100]!r}", field="queue")
+        check_queue(self.db, queue)
         moved = self.edit(Q(queue=queue), queue=queue)
         if moved:
             hint_ready(self.db, {queue})
@@ -185,9 +183,7 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def set_priority(self, priority: int) -> Touched:
         """Give jobs that have not started another priority; the lower number runs first."""
-        if not HIGHEST_PRIORITY <= priority <= LOWEST_PRIORITY:
-            allowed = f"between {HIGHEST_PRIORITY} and {LOWEST_PRIORITY}"
-            raise InvalidJob(f"priority must be {allowed}", field="priority")
+        check_priority(priority)
         changed = self.edit(Q(priority=priority), priority=priority)
         return Touched(changed, changed=changed)
 
@@ -230,6 +226,23 @@ class JobQuerySet(models.QuerySet["Job"]):
             edges.filter(child_id__in=ids)._raw_delete(using)
             deleted = Job.objects.using(using).filter(pk__in=ids)._raw_delete(using) or 0
         return Touched(deleted, deleted=deleted, has_dependants=len(kept))
+
+
+def check_queue(using: str | None, name: str) -> None:
+    from jobs.models.queue import QUEUE_NAME, Queue
+
+    # What no queue can be called is not asked for: some databases refuse the very question.
+    if (
+        not re.match(QUEUE_NAME.regex, name)
+        or not Queue.objects.using(using).filter(name=name).exists()
+    ):
+        raise UnknownQueue(f"there is no queue {name[:100]!r}", field="queue")
+
+
+def check_priority(priority: int) -> None:
+    if not HIGHEST_PRIORITY <= priority <= LOWEST_PRIORITY:
+        allowed = f"between {HIGHEST_PRIORITY} and {LOWEST_PRIORITY}"
+        raise InvalidJob(f"priority must be {allowed}", field="priority")
 
 
 def _unless_passed(column: str) -> Case:

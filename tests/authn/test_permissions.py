@@ -22,6 +22,8 @@ EVERY_VERB = {
     "jobs.cancel": "operator",
     "jobs.retry": "operator",
     "jobs.run_now": "operator",
+    "jobs.requeue": "operator",
+    "jobs.change": "operator",
     "jobs.delete": "admin",
     "queues.read": "viewer",
     "queues.create": "admin",

@@ -185,30 +185,20 @@ def test_a_queue_that_runs_as_many_as_it_may():
 
 def test_a_queue_that_has_started_as_many_as_it_may():
     make_node()
-    make_queue(
-        "mail",
-        rate_limit=10,
-        rate_period_seconds=100.0,
-        rate_tokens=0.5,
-        rate_counted_at=timezone.now(),
-    )
+    started = timezone.now().timestamp() - 60
+    make_queue("mail", rate_limit=3, rate_period_seconds=100.0, rate_grants=[[started, 3]])
     told = why(make_job(queue="mail"))["rate_limited"]
-    assert (told.data["limit"], told.data["period_seconds"]) == (10, 100.0)
-    # Half a token is missing, and there is one every ten seconds.
-    assert 3 < (told.data["until"] - timezone.now()).total_seconds() <= 5
+    assert (told.data["limit"], told.data["period_seconds"]) == (3, 100.0)
+    # The three of a minute ago count for forty seconds more.
+    assert 35 < (told.data["until"] - timezone.now()).total_seconds() <= 40
 
 
-@pytest.mark.parametrize(
-    "columns",
-    [
-        {"rate_tokens": 0.0, "rate_counted_at": None},
-        {"rate_tokens": 1.0, "rate_counted_at": timezone.now()},
-        {"rate_tokens": 0.0, "rate_counted_at": timezone.now() - timedelta(seconds=30)},
-    ],
-)
-def test_a_queue_that_may_start_another(columns):
+@pytest.mark.parametrize("grants", [[], [[60, 2]], [[101, 3]]])
+def test_a_queue_that_may_start_another(grants):
     make_node()
-    make_queue("mail", rate_limit=10, rate_period_seconds=100.0, **columns)
+    now = timezone.now().timestamp()
+    grants = [[now - ago, count] for ago, count in grants]
+    make_queue("mail", rate_limit=3, rate_period_seconds=100.0, rate_grants=grants)
     assert set(why(make_job(queue="mail"))) == {"next"}
 
 
