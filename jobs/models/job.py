@@ -436,6 +436,20 @@ class Job(models.Model):
         self.refresh_from_db()
         self._move("run now", rows)
 
+    def move(self, queue: str) -> None:
+        """Put this job into another queue; it may be there already."""
+        moved: int = self._only_me().move(queue)
+        self._changed("move", moved)
+
+    def set_priority(self, priority: int) -> None:
+        changed: int = self._only_me().set_priority(priority)
+        self._changed("change", changed)
+
+    def _changed(self, verb: str, rows: int) -> None:
+        self.refresh_from_db()
+        # Of a job that has not started, nothing was left to do.
+        self._move(verb, rows or self.state in UNSTARTED)
+
     def delete_final(self) -> None:
         deleted = self._only_me().delete_final()
         if deleted.outcomes.get("has_dependants"):
