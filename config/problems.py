@@ -47,6 +47,7 @@ STATUS_OF: Mapping[str, int] = {
     "unique_key_taken": 409,
     "precondition_failed": 412,
     "duplicate_queue": 409,
+    "queue_in_use": 409,
     "conflict": 409,
     "idempotency_key_reused": 422,
 }

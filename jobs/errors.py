@@ -75,6 +75,12 @@ class OutdatedJob(JobError):
     code = "precondition_failed"
 
 
+class InvalidQueue(JobError):
+    """The queue cannot be as asked for."""
+
+    code = "invalid"
+
+
 class UniqueKeyTaken(JobError):
     """Another job with this unique key has not ended yet."""
 
@@ -85,6 +91,12 @@ class DuplicateQueue(JobError):
     """A queue with this name exists."""
 
     code = "duplicate_queue"
+
+
+class QueueInUse(JobError):
+    """The queue cannot be deleted: jobs in it have not ended."""
+
+    code = "queue_in_use"
 
 
 class Conflict(JobError):

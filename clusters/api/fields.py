@@ -113,6 +113,17 @@ class Number(serializers.FloatField):
         return value
 
 
+class Boolean(serializers.BooleanField):
+    """True or false, and no word for it."""
+
+    default_error_messages = {"not_boolean": "Must be true or false."}
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            self.fail("not_boolean")
+        return data
+
+
 class Time(serializers.DateTimeField):
     default_error_messages = {
         "not_time": "Must be a time with its offset, such as 2026-01-31T12:00:00Z."

@@ -10,7 +10,7 @@ from clusters.management.base import (
     CommandFailed,
     OperatorCommand,
 )
-from jobs.errors import InvalidJob, JobError
+from jobs.errors import InvalidJob, InvalidQueue, JobError
 
 EXIT_CODES = {
     "not_found": NOT_FOUND,
@@ -19,6 +19,7 @@ EXIT_CODES = {
     "unique_key_taken": CONFLICT,
     "precondition_failed": CONFLICT,
     "duplicate_queue": CONFLICT,
+    "queue_in_use": CONFLICT,
     "conflict": CONFLICT,
 }
 
@@ -34,7 +35,7 @@ class JobsCommand(OperatorCommand):
 
 def job_failure(error: JobError) -> CommandFailed:
     """How an error about jobs ends a command."""
-    fallback = USAGE if isinstance(error, InvalidJob) else FAILED
+    fallback = USAGE if isinstance(error, InvalidJob | InvalidQueue) else FAILED
     return CommandFailed(
         str(error),
         exit_code=EXIT_CODES.get(error.code, fallback),

@@ -364,6 +364,12 @@ class Job(models.Model):
             ),
             # promotion: what has become due
             models.Index(name="job_due", fields=["run_at"], condition=Q(state=State.SCHEDULED)),
+            # queues: what is in them besides ready and running jobs, which have indexes of their own
+            models.Index(
+                name="job_unready",
+                fields=["queue", "state"],
+                condition=Q(state__in=(State.BLOCKED, State.SCHEDULED, State.WAITING)),
+            ),
             # rescue, cancel requests: what a node holds; limits: how much of it is of one queue
             models.Index(
                 name="job_holder", fields=["node", "queue"], condition=Q(state=State.RUNNING)
