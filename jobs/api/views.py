@@ -30,8 +30,9 @@ from jobs.api.filters import (
     exact_count,
     filtered,
 )
-from jobs.engine.enqueue import NewJob, enqueue, enqueue_many
+from jobs.engine.enqueue import enqueue, enqueue_many
 from jobs.engine.idempotency import once
+from jobs.engine.new_job import NewJob
 from jobs.errors import JobError, JobNotFound
 from jobs.models import Attempt, Job, LogLine
 from jobs.models.job import JobQuerySet
@@ -97,10 +98,12 @@ class JobViewSet(NativeViewSet):
         operation_id="jobs_enqueue",
         summary="Enqueue a job",
         description="With an `id` of the caller's the request may be repeated: the same job again is "
-        "200 and `created: false`, a different one under that id is 409.",
+        "200 and `created: false`, a different one under that id is 409. So is a job whose `unique_key` "
+        "another has that has not ended: 200, `created: false` and that job. A queue that is full and "
+        "drops nothing answers 429.",
         parameters=[IDEMPOTENCY_KEY],
         request=wire.NewJobInput,
-        responses=answers({201: wire.EnqueuedJob, 200: wire.EnqueuedJob}, 409, 422, *BODY),
+        responses=answers({201: wire.EnqueuedJob, 200: wire.EnqueuedJob}, 409, 422, 429, *BODY),
         examples=ENQUEUE_EXAMPLES,
     )
     def create(self, request: Request, cluster_id: str) -> HttpResponse:
@@ -124,7 +127,7 @@ class JobViewSet(NativeViewSet):
         "all of them are accepted or none.",
         parameters=[IDEMPOTENCY_KEY],
         request=wire.NewJobsInput,
-        responses=answers({201: wire.EnqueuedJobs}, 409, 422, *BODY),
+        responses=answers({201: wire.EnqueuedJobs}, 409, 422, 429, *BODY),
     )
     def bulk(self, request: Request, cluster_id: str) -> HttpResponse:
         self.query()
@@ -133,7 +136,7 @@ class JobViewSet(NativeViewSet):
 
         def effect() -> tuple[int, Any]:
             done = enqueue_many(news, by=self.principal.actor)
-            items = [{"id": str(one.job.pk), "created": one.created} for one in done]
+            items = [{"id": one.job_id, "created": one.created} for one in done]
             return 201, {"items": items, "count": len(items)}
 
         return self._once(effect)[0]

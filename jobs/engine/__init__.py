@@ -1,12 +1,15 @@
 """The engine: the life of a job, in order.
 
-    enqueue.py      the one front door; a job is born `ready` or `scheduled`
+    enqueue.py      the one front door; a job is born `ready`, `scheduled` or `blocked`
     ticks.py        due jobs become ready
     claim.py        ready jobs become running, each held by exactly one node under a fence
     execute.py      the child: runs attempts, one process per slot
     complete.py     what the holder reports becomes the next state
     rescue.py       jobs whose node went quiet
     worker.py       the node: the loop that ties these together; no rules of its own
+
+Of the front door: ``new_job.py`` (what may be asked), ``insert.py`` (rows), ``repeat.py`` (the same job
+again), ``overflow.py`` (full queues), ``dependencies.py`` (who waits for whom).
 
 Beside them: ``backoff.py`` (retry timing), ``clock.py`` (the database's time), ``idempotency.py``
 (replies kept for a second ask), ``turn.py`` (completing and claiming as one statement), ``journal.py``

@@ -18,6 +18,7 @@ EXIT_CODES = {
     "duplicate_job": CONFLICT,
     "duplicate_queue": CONFLICT,
     "conflict": CONFLICT,
+    "queue_full": CONFLICT,
 }
 
 

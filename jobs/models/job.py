@@ -19,6 +19,8 @@ from jobs.hints import ANY_QUEUE, hint_ready
 from jobs.states import FINAL, RETRYABLE_FROM, UNSTARTED, OnLost, Reason, State
 
 LOWEST_PRIORITY, HIGHEST_PRIORITY = 100, -100
+# Not started, and not to be started yet.
+WAITING = (State.BLOCKED, State.SCHEDULED)
 
 
 class JobQuerySet(models.QuerySet["Job"]):
@@ -209,6 +211,8 @@ class Job(models.Model):
             ),
             # promotion: what has become due
             models.Index(name="job_due", fields=["run_at"], condition=Q(state=State.SCHEDULED)),
+            # how full a queue is, beside the ready ones
+            models.Index(name="job_waiting", fields=["queue"], condition=Q(state__in=WAITING)),
             # rescue, cancel requests: what a node holds; limits: how much of it is of one queue
             models.Index(
                 name="job_holder", fields=["node", "queue"], condition=Q(state=State.RUNNING)
@@ -365,7 +369,8 @@ class JobMetadata(models.Model):
 
     pk = models.CompositePrimaryKey("key", "value", "created_at", "job_id")
     key = models.CharField(max_length=60)
-    value = models.CharField(max_length=300)
+    # As JSON, where a character may become six.
+    value = models.CharField(max_length=1600)
     created_at = models.DateTimeField()
     job = models.ForeignKey(Job, on_delete=models.DO_NOTHING, db_constraint=False)
 
