@@ -57,6 +57,12 @@ class PayloadTooLarge(InvalidJob):
     code = "payload_too_large"
 
 
+class QueueFull(JobError):
+    """The queue holds as many jobs that have not started as it may."""
+
+    code = "queue_full"
+
+
 class KindNotGranted(JobError):
     """Jobs of this kind need a grant of their own."""
 

@@ -25,8 +25,9 @@ from jobs.api import serializers as wire
 from jobs.api.examples import ENQUEUE_EXAMPLES
 from jobs.api.filters import JobFilter, JobListQuery
 from jobs.engine.edit import edit, version_of
-from jobs.engine.enqueue import NewJob, enqueue, enqueue_many
+from jobs.engine.enqueue import enqueue, enqueue_many
 from jobs.engine.idempotency import once
+from jobs.engine.new_job import NewJob
 from jobs.engine.requeue import requeue
 from jobs.errors import JobError, JobNotFound
 from jobs.filters import estimated_count, exact_count, filtered
@@ -96,10 +97,12 @@ class JobViewSet(NativeViewSet):
         operation_id="jobs_enqueue",
         summary="Enqueue a job",
         description="With an `id` of the caller's the request may be repeated: the same job again is "
-        "200 and `created: false`, a different one under that id is 409.",
+        "200 and `created: false`, a different one under that id is 409. So is a job whose `unique_key` "
+        "another has that has not ended: 200, `created: false` and that job. A queue that is full and "
+        "drops nothing answers 429.",
         parameters=[IDEMPOTENCY_KEY],
         request=wire.NewJobInput,
-        responses=answers({201: wire.EnqueuedJob, 200: wire.EnqueuedJob}, 409, 422, *BODY),
+        responses=answers({201: wire.EnqueuedJob, 200: wire.EnqueuedJob}, 409, 422, 429, *BODY),
         examples=ENQUEUE_EXAMPLES,
     )
     def create(self, request: Request, cluster_id: str) -> HttpResponse:
@@ -123,7 +126,7 @@ class JobViewSet(NativeViewSet):
         "all of them are accepted or none.",
         parameters=[IDEMPOTENCY_KEY],
         request=wire.NewJobsInput,
-        responses=answers({201: wire.EnqueuedJobs}, 409, 422, *BODY),
+        responses=answers({201: wire.EnqueuedJobs}, 409, 422, 429, *BODY),
     )
     def bulk(self, request: Request, cluster_id: str) -> HttpResponse:
         self.query()
@@ -132,7 +135,7 @@ class JobViewSet(NativeViewSet):
 
         def effect() -> tuple[int, Any]:
             done = enqueue_many(news, by=self.principal.actor)
-            items = [{"id": str(one.job.pk), "created": one.created} for one in done]
+            items = [{"id": one.job_id, "created": one.created} for one in done]
             return 201, {"items": items, "count": len(items)}
 
         return self._once(effect)[0]

@@ -56,7 +56,7 @@ class DependencyItem(serializers.Serializer[Any]):
     queue = serializers.CharField(allow_null=True)
     state = serializers.ChoiceField(choices=State.values, allow_null=True)
     needs = serializers.ChoiceField(choices=Needs.values)
-    on_failure = serializers.ChoiceField(choices=OnParentFailure.values)
+    on_dependency_failure = serializers.ChoiceField(choices=OnParentFailure.values)
     satisfied_at = serializers.DateTimeField(
         allow_null=True, help_text="When the parent had ended; null while it is waited for."
     )
@@ -131,7 +131,7 @@ def edge_to_json(edge: JobDependency, end: UUID, jobs: Mapping[UUID, Job]) -> di
         "queue": job.queue if job else None,
         "state": str(job.state) if job else None,
         "needs": edge.needs,
-        "on_failure": edge.on_failure,
+        "on_dependency_failure": edge.on_failure,
         "satisfied_at": format_time(edge.satisfied_at),
     }
 

@@ -11,9 +11,8 @@ from typing import Any
 from django.db import transaction
 
 from clusters.models import current_policy
-from jobs.engine.enqueue import NewJob, _check_payload
-from jobs.errors import InvalidJob, InvalidTransition, JobNotFound, OutdatedJob
-from jobs.executors import get_kind
+from jobs.engine.new_job import NewJob, check
+from jobs.errors import InvalidJob, InvalidTransition, JobError, JobNotFound, OutdatedJob
 from jobs.hints import hint_ready
 from jobs.models import Job
 from jobs.models.job import check_priority, check_queue
@@ -89,5 +88,8 @@ def _columns(job: Job, changes: Changes) -> dict[str, Any]:
 def _check(job: Job, payload: Any, data: bytes | None) -> None:
     """What is asked of the payload of a new job of this kind is asked of this one."""
     new = NewJob(type=job.type, kind=job.kind, payload=payload, payload_bytes=data)
-    _check_payload(new, current_policy())
-    get_kind(job.kind).validate(payload)
+    try:
+        list(check([new], current_policy(), None))
+    except JobError as error:
+        error.index = None
+        raise

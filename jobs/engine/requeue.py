@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from django.db import IntegrityError, transaction
-
-from jobs.engine.enqueue import MAX_ATTEMPTS, NewJob, enqueue
+from jobs.engine.enqueue import enqueue
+from jobs.engine.new_job import MAX_ATTEMPTS, NewJob
 from jobs.errors import UniqueKeyTaken
-from jobs.models import Job, JobMetadata
-
-# What a copy has of its original beside what every new job is asked for.
-_COPIED = (
-    "metadata",
-    "unique_key",
-    "progress_timeout_seconds",
-    "retry_base_seconds",
-    "retry_cap_seconds",
-)
+from jobs.models import Job
 
 
 def requeue(job: Job, *, by: str) -> Job:
@@ -26,7 +14,6 @@ def requeue(job: Job, *, by: str) -> Job:
     Times and dependencies were of the original and are not copied. While the original has not ended
     it holds its unique key, and with that it cannot be requeued.
     """
-    using = job._state.db
     new = NewJob(
         type=job.type,
         kind=job.kind,
@@ -34,27 +21,20 @@ def requeue(job: Job, *, by: str) -> Job:
         payload=job.payload,
         payload_bytes=None if job.payload_bytes is None else bytes(job.payload_bytes),
         priority=job.priority,
-        max_attempts=_asked_attempts(job),
+        # Manual retries have added attempts, beyond what a new job may ask for.
+        max_attempts=min(job.max_attempts, MAX_ATTEMPTS),
         timeout_seconds=job.timeout_seconds,
+        progress_timeout_seconds=job.progress_timeout_seconds,
+        retry_base_seconds=job.retry_base_seconds,
+        retry_cap_seconds=job.retry_cap_seconds,
         tags=job.tags,
+        metadata=job.metadata,
+        unique_key=job.unique_key,
         on_lost=job.on_lost,
+        copy_of=job.pk,
     )
-    more: dict[str, Any] = {name: getattr(job, name) for name in _COPIED}
-    try:
-        with transaction.atomic(using=using):
-            pk = enqueue(new, by=by).job.pk
-            jobs = Job.objects.using(using)
-            jobs.filter(pk=pk).update(copy_of=job.pk, **more)
-            copy = jobs.get(pk=pk)
-            metadata = JobMetadata.objects.using(using)
-            metadata.bulk_create(JobMetadata.objects.all().of([copy]))
-    except IntegrityError as error:
-        if job.unique_key is None:
-            raise
-        raise UniqueKeyTaken(field="unique_key") from error
-    return copy
-
-
-def _asked_attempts(job: Job) -> int:
-    """Manual retries have added attempts, one at a time, beyond what a new job may ask for."""
-    return min(job.max_attempts, MAX_ATTEMPTS)
+    done = enqueue(new, by=by)
+    if not done.created:
+        raise UniqueKeyTaken(field="unique_key")
+    # As it is stored: what the queue and the cluster filled in is in the row.
+    return Job.objects.using(job._state.db).get(pk=done.job_id)

@@ -21,6 +21,7 @@ EXIT_CODES = {
     "duplicate_queue": CONFLICT,
     "queue_in_use": CONFLICT,
     "conflict": CONFLICT,
+    "queue_full": CONFLICT,
 }
 
 

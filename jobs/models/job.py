@@ -20,6 +20,8 @@ from jobs.hints import ANY_QUEUE, hint_ready
 from jobs.states import FINAL, RETRYABLE_FROM, UNSTARTED, OnLost, Reason, State
 
 LOWEST_PRIORITY, HIGHEST_PRIORITY = 100, -100
+# Not started, and not to be started yet.
+WAITING = (State.BLOCKED, State.SCHEDULED)
 
 
 class Touched(int):
@@ -370,6 +372,8 @@ class Job(models.Model):
                 fields=["queue", "state"],
                 condition=Q(state__in=(State.BLOCKED, State.SCHEDULED, State.WAITING)),
             ),
+            # how full a queue is, beside the ready ones
+            models.Index(name="job_waiting", fields=["queue"], condition=Q(state__in=WAITING)),
             # rescue, cancel requests: what a node holds; limits: how much of it is of one queue
             models.Index(
                 name="job_holder", fields=["node", "queue"], condition=Q(state=State.RUNNING)
@@ -548,7 +552,8 @@ class JobMetadata(models.Model):
 
     pk = models.CompositePrimaryKey("key", "value", "created_at", "job_id")
     key = models.CharField(max_length=60)
-    value = models.CharField(max_length=300)
+    # As JSON, where a character may become six.
+    value = models.CharField(max_length=1600)
     created_at = models.DateTimeField()
     job = models.ForeignKey(Job, on_delete=models.DO_NOTHING, db_constraint=False)
 

@@ -55,7 +55,7 @@ def test_parents_and_children_are_listed_with_their_states(alpha: object, viewer
         "queue": "default",
         "state": "running",
         "needs": "all",
-        "on_failure": "skip",
+        "on_dependency_failure": "skip",
         "satisfied_at": None,
     }
     assert parents[str(done.pk)]["satisfied_at"].endswith("Z")

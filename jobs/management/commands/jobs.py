@@ -45,7 +45,7 @@ from jobs.errors import JobError, JobNotFound
 from jobs.executors import KINDS
 from jobs.filters import filtered
 from jobs.management.base import JobsCommand, job_failure
-from jobs.models import Attempt, Job, LogLine
+from jobs.models import Attempt, Job, LogLine, Needs, OnParentFailure
 from jobs.models.job import JobQuerySet, Touched
 from jobs.states import FINAL, RETRYABLE_FROM, UNSTARTED, OnLost, State
 
@@ -242,13 +242,59 @@ class Command(JobsCommand):
         add_payload(parser)
         parser.add_argument("--kind", choices=sorted(KINDS), default="python")
         parser.add_argument("--queue", default="default")
-        parser.add_argument("--priority", type=int, default=0, help="-100 runs first, 100 last")
+        parser.add_argument("--priority", type=int, help="-100 runs first, 100 last")
         due = parser.add_mutually_exclusive_group()
         due.add_argument("--delay", type=duration, metavar="30s", help="run no earlier than in")
         due.add_argument("--run-at", type=moment, metavar="TIME", help="run no earlier than")
+        started = parser.add_mutually_exclusive_group()
+        started.add_argument(
+            "--expires-in",
+            type=duration,
+            metavar="1h",
+            help="fail if not started so long after due",
+        )
+        started.add_argument("--expires-at", type=moment, metavar="TIME", help="or by then")
+        ended = parser.add_mutually_exclusive_group()
+        ended.add_argument(
+            "--deadline", type=duration, metavar="2h", help="fail if not finished so long after due"
+        )
+        ended.add_argument("--deadline-at", type=moment, metavar="TIME", help="or by then")
         parser.add_argument("--max-attempts", type=int, metavar="N")
         parser.add_argument("--timeout", type=duration, metavar="5m", help="of each attempt")
+        parser.add_argument(
+            "--progress-timeout", type=duration, metavar="1m", help="of an attempt without a word"
+        )
+        parser.add_argument(
+            "--retry-base",
+            type=duration,
+            metavar="5s",
+            help="longest first wait; 0s: retry at once",
+        )
+        parser.add_argument("--retry-cap", type=duration, metavar="1h", help="longest wait of all")
         parser.add_argument("--tag", action="append", default=[], help="may be given again")
+        parser.add_argument(
+            *("-m", "--metadata"),
+            action="append",
+            default=[],
+            type=metadata,
+            metavar="KEY=VALUE",
+            help="a number, true, false, or else a string; may be given again",
+        )
+        parser.add_argument("--unique-key", metavar="KEY", help="one job with it until it ends")
+        parser.add_argument(
+            *("--depends-on",),
+            action="append",
+            default=[],
+            type=job_id,
+            metavar="ID",
+            help="wait for this job; may be given again",
+        )
+        parser.add_argument("--needs", choices=Needs.values, default=Needs.ALL.value)
+        parser.add_argument(
+            "--on-dependency-failure",
+            choices=OnParentFailure.values,
+            default=OnParentFailure.FAIL.value,
+        )
         parser.add_argument("--on-lost", choices=OnLost.values, default=OnLost.RETRY.value)
         parser.add_argument("--id", type=job_id, help="your own UUID: a repeat is the same job")
         parser.add_argument("--wait", action="store_true", help="until it ends; 1 if not succeeded")
@@ -263,9 +309,21 @@ class Command(JobsCommand):
             priority=asked.priority,
             run_at=asked.run_at,
             delay_seconds=asked.delay,
+            expires_at=asked.expires_at,
+            expires_in_seconds=asked.expires_in,
+            deadline_at=asked.deadline_at,
+            deadline_seconds=asked.deadline,
             max_attempts=asked.max_attempts,
             timeout_seconds=asked.timeout,
+            progress_timeout_seconds=asked.progress_timeout,
+            retry_base_seconds=asked.retry_base,
+            retry_cap_seconds=asked.retry_cap,
             tags=asked.tag,
+            metadata=dict(asked.metadata),
+            unique_key=asked.unique_key,
+            depends_on=asked.depends_on,
+            needs=asked.needs,
+            on_dependency_failure=asked.on_dependency_failure,
             on_lost=asked.on_lost,
             id=asked.id,
         )
@@ -426,6 +484,17 @@ def job_id(text: str) -> UUID:
         return UUID(text)
     except ValueError:
         raise ArgumentTypeError(f"{text[:60]!r} is no job id") from None
+
+
+def metadata(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ArgumentTypeError(f"{text[:60]!r} is not KEY=VALUE")
+    try:
+        typed = json.loads(value)
+    except (ValueError, RecursionError):
+        return key, value
+    return key, typed if isinstance(typed, (str, int, float)) else value
 
 
 def count(text: str) -> int:
