@@ -27,6 +27,8 @@ LEAST_ROLE: Mapping[str, Role] = {
     "jobs.cancel": Role.OPERATOR,
     "jobs.retry": Role.OPERATOR,
     "jobs.run_now": Role.OPERATOR,
+    "jobs.requeue": Role.OPERATOR,
+    "jobs.change": Role.OPERATOR,
     "jobs.delete": Role.ADMIN,
     "queues.read": Role.VIEWER,
     "queues.create": Role.ADMIN,

@@ -57,6 +57,12 @@ class PayloadTooLarge(InvalidJob):
     code = "payload_too_large"
 
 
+class QueueFull(JobError):
+    """The queue holds as many jobs that have not started as it may."""
+
+    code = "queue_full"
+
+
 class KindNotGranted(JobError):
     """Jobs of this kind need a grant of their own."""
 
@@ -67,6 +73,12 @@ class DuplicateJob(JobError):
     """A job with this id exists and differs from this one."""
 
     code = "duplicate_job"
+
+
+class OutdatedJob(JobError):
+    """The job was changed since you read it; read it again."""
+
+    code = "precondition_failed"
 
 
 class InvalidQueue(JobError):

@@ -188,6 +188,21 @@ class Texts(serializers.ListField):
     """A list of strings."""
 
 
+class Ids(serializers.ListField):
+    """A list of UUIDs."""
+
+
+class Object(serializers.DictField):
+    """A JSON object; what may be in it is for the domain to say."""
+
+    default_error_messages = {"not_object": "Must be an object."}
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        if not isinstance(data, dict):
+            self.fail("not_object")
+        return data
+
+
 class QueryNumber(serializers.IntegerField):
     """A whole number in a query string."""
 

@@ -22,10 +22,13 @@ EVERY_VERB = {
     "jobs.cancel": "operator",
     "jobs.retry": "operator",
     "jobs.run_now": "operator",
+    "jobs.requeue": "operator",
+    "jobs.change": "operator",
     "jobs.delete": "admin",
     "queues.read": "viewer",
     "queues.create": "admin",
     "queues.change": "admin",
+    "queues.delete": "admin",
     "queues.pause": "operator",
     "queues.resume": "operator",
     "nodes.read": "viewer",
@@ -37,7 +40,7 @@ def test_the_table_is_the_one_of_the_security_document() -> None:
     assert LEAST_ROLE == EVERY_VERB
 
 
-@pytest.mark.parametrize("verb", ["", "jobs", "jobs.nonsense", "*", "queues.delete"])
+@pytest.mark.parametrize("verb", ["", "jobs", "jobs.nonsense", "*", "queues.nonsense"])
 def test_a_verb_without_an_entry_is_denied_to_all(verb: str) -> None:
     assert not is_allowed(ADMIN, verb, "alpha")
 
