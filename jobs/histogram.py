@@ -47,7 +47,7 @@ def bucket_of(seconds: float) -> int:
 
 def upper_bound(bucket: int) -> float:
     """The longest duration of a bucket, in seconds."""
-    return UNIT_SECONDS * 2.0 ** (bucket / PER_DOUBLING)
+    return UNIT_SECONDS * math.exp2(bucket / PER_DOUBLING)
 
 
 def merge(histograms: Iterable[Mapping[int, int] | Mapping[str, int]]) -> dict[int, int]:
@@ -69,7 +69,7 @@ def percentile(histogram: Histogram, q: float) -> float | None:
     for bucket, count in sorted(histogram.items()):
         if count > 0 and before + count >= rank:
             # Within a bucket, evenly over its logarithm.
-            return upper_bound(bucket - 1) * _RATIO ** ((rank - before) / count)
+            return upper_bound(bucket - 1) * math.pow(_RATIO, (rank - before) / count)
         before += count
     return upper_bound(bucket)
 
