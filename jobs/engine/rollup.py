@@ -328,7 +328,7 @@ def _forget_failures(using: str, unseen_since: datetime) -> int:
     with transaction.atomic(using=using):
         skips = connections[using].features.has_select_for_update_skip_locked
         # Oldest first, by the index; locked, so that none is seen again before its hours are gone.
-        some = old.order_by("-last_seen_at", "fingerprint").reverse()
+        some = old.order_by("last_seen_at", "fingerprint")
         locked = some.select_for_update(skip_locked=skips)
         keys = list(locked.values_list("pk", flat=True)[:FOLD_SIGHTINGS])
         hours = FailureHour.objects.using(using).filter(fingerprint__in=keys)

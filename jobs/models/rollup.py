@@ -79,6 +79,12 @@ class Rollup(models.Model):
 
     class Meta:
         db_table = "rollup"
+        indexes = [
+            # one queue, one type, or all of them, over time; the key serves what is too old
+            models.Index(
+                name="rollup_series", fields=["resolution_seconds", "queue", "type", "starts_at"]
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.queue} {self.type} {self.starts_at:%Y-%m-%d %H:%M}"
