@@ -22,6 +22,7 @@ from jobs.engine.clock import database_now
 from jobs.histogram import mean, percentile
 from jobs.models import FailureHour
 from jobs.models.rollup import ALL, DAY, HOUR, MINUTE, Event
+from jobs.states import State
 
 EVENTS = tuple(event.value for event in Event)
 MINUTES_PROMISED = timedelta(hours=48)
@@ -351,3 +352,94 @@ def failure_hours(using: str, fingerprint: str, number: int) -> list[tuple[datet
     counted = dict(hours.values_list("starts_at", "count"))
     moments = (first + timedelta(hours=index) for index in range(number))
     return [(moment, counted.get(moment, 0)) for moment in moments]
+
+
+# -- Depth -----------------------------------------------------------------------------------------
+
+# How far a look into each queue goes, and how many keys may be read in all by a second, longer look
+# into those that are deeper. A full count of a million ready jobs takes a second.
+_FIRST_LOOK, _LOOK_BUDGET = 100, 40_000
+# Of jobs that are scheduled, blocked or waiting no index tells the queue, so their rows are read.
+_ROWS_LOOKED_AT = 10_000
+_HOPS = 5000
+# By the index of the claim; the order keeps the planner from collecting whole queues first.
+_READY = """
+SELECT name, (SELECT count(*) FROM (
+   SELECT 1 AS one FROM job WHERE queue = q.name AND state = 'ready'
+    ORDER BY kind, priority, run_at, id LIMIT %s) AS look) AS n
+  FROM queue AS q"""
+_OTHERS = {
+    State.BLOCKED: "state = 'blocked' AND finished_at IS NULL AND NOT state = 'running'"
+    " ORDER BY created_at DESC, id DESC",
+    State.SCHEDULED: "state = 'scheduled' ORDER BY run_at",
+    State.RUNNING: "state = 'running'",
+    State.WAITING: "state = 'waiting' AND finished_at IS NULL AND NOT state = 'running'"
+    " ORDER BY created_at DESC, id DESC",
+}
+# From one queue, kind and priority to the next, of each the first by its due time.
+_OLDEST = """
+WITH RECURSIVE hop AS (
+  SELECT * FROM (
+    SELECT queue, kind, priority, run_at FROM job WHERE state = 'ready'
+     ORDER BY queue, kind, priority, run_at, id LIMIT 1) AS first
+  UNION ALL
+  SELECT job.queue, job.kind, job.priority, job.run_at FROM hop JOIN job ON job.id = (
+    SELECT id FROM job AS j WHERE j.state = 'ready'
+       AND (j.queue, j.kind, j.priority) > (hop.queue, hop.kind, hop.priority)
+     ORDER BY j.queue, j.kind, j.priority, j.run_at, j.id LIMIT 1)
+)
+SELECT queue, min(run_at) FROM (SELECT queue, run_at FROM hop LIMIT %s) AS hops GROUP BY queue
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How many jobs; where counting stopped there are more."""
+
+    count: int
+    is_exact: bool
+
+
+def depths(using: str) -> dict[str, dict[State, Depth]]:
+    """How many jobs of each open state every queue has, counted no further than costs little."""
+    found = {name: {State.READY: depth} for name, depth in _ready_depths(using).items()}
+    for state, condition in _OTHERS.items():
+        counts, is_exact = _looked_at(using, condition)
+        for name in counts.keys() - found.keys():
+            # A job may be older than the loss of its queue's row.
+            found[name] = {State.READY: Depth(0, True)}
+        for name, by_state in found.items():
+            by_state[state] = Depth(counts.get(name, 0), is_exact)
+    return found
+
+
+def _ready_depths(using: str) -> dict[str, Depth]:
+    with connections[using].cursor() as cursor:
+        cursor.execute(_READY, [_FIRST_LOOK + 1])
+        counts = dict(cursor.fetchall())
+        deep = [name for name, count in counts.items() if count > _FIRST_LOOK]
+        limit = _FIRST_LOOK
+        if deep:
+            limit = max(_FIRST_LOOK, _LOOK_BUDGET // len(deep))
+            places = ", ".join(["%s"] * len(deep))
+            cursor.execute(f"{_READY} WHERE name IN ({places})", [limit + 1, *deep])
+            counts.update(cursor.fetchall())
+    return {name: Depth(min(count, limit), count <= limit) for name, count in counts.items()}
+
+
+def _looked_at(using: str, condition: str) -> tuple[dict[str, int], bool]:
+    with connections[using].cursor() as cursor:
+        cursor.execute(
+            f"SELECT queue, count(*) FROM (SELECT queue FROM job WHERE {condition} LIMIT %s) AS look"
+            " GROUP BY queue",
+            [_ROWS_LOOKED_AT + 1],
+        )
+        counts = dict(cursor.fetchall())
+    return counts, sum(counts.values()) <= _ROWS_LOOKED_AT
+
+
+def oldest_ready(using: str) -> dict[str, datetime]:
+    """Since when the longest waiting ready job of each queue has been due."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(_OLDEST, [_HOPS])
+        return {queue: _moment(run_at) for queue, run_at in cursor.fetchall()}
