@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -104,6 +104,19 @@ def failure_to_json(
     }
 
 
+def failure_detail_to_json(
+    failure: Failure,
+    recent: metrics.RecentFailures,
+    hours: Sequence[tuple[datetime, int]],
+    cluster_id: str,
+) -> dict[str, Any]:
+    return {
+        **failure_to_json(failure, recent, cluster_id),
+        "example": failure.example,
+        "hours": [{"at": format_time(at), "count": count} for at, count in hours],
+    }
+
+
 # -- Views -----------------------------------------------------------------------------------------
 
 
@@ -152,13 +165,7 @@ class FailureViewSet(NativeViewSet):
             raise FailureNotFound
         hours = metrics.failure_hours(Failure.objects.all().db, fingerprint, DETAIL_HOURS)
         recent = _recent([fingerprint])[fingerprint]
-        return reply(
-            {
-                **failure_to_json(group, recent, cluster_id),
-                "example": group.example,
-                "hours": [{"at": format_time(at), "count": count} for at, count in hours],
-            }
-        )
+        return reply(failure_detail_to_json(group, recent, hours, cluster_id))
 
 
 def _filtered(asked: dict[str, Any]) -> QuerySet[Failure]:
