@@ -38,6 +38,8 @@ LEAST_ROLE: Mapping[str, Role] = {
     "queues.resume": Role.OPERATOR,
     "nodes.read": Role.VIEWER,
     "nodes.drain": Role.OPERATOR,
+    "stats.read": Role.VIEWER,
+    "failures.read": Role.VIEWER,
 }
 # What every caller with good credentials may ask, whatever his roles; the answer holds only what is his.
 ANY_CALLER = frozenset({"whoami.read", "documentation.read", "clusters.list"})

@@ -33,6 +33,12 @@ class NodeNotFound(JobError):
     code = "not_found"
 
 
+class FailureNotFound(JobError):
+    """There is no such group of failures."""
+
+    code = "not_found"
+
+
 class InvalidTransition(JobError):
     """The job's state does not allow this."""
 

@@ -14,8 +14,10 @@ from authn.api.views import WhoamiViewSet
 from clusters.api.base import NativeView
 from clusters.api.views import ClusterViewSet, NodeViewSet
 from jobs.api.documentation import DocumentViewSet, SwaggerView
+from jobs.api.failures import FailureViewSet
 from jobs.api.parsers import MAX_BULK_NODES
 from jobs.api.queues import QueueViewSet
+from jobs.api.stats import StatsViewSet
 from jobs.api.views import JobViewSet
 from jobs.api.waits import JobWaitsViewSet
 
@@ -46,6 +48,7 @@ bulk_limits = {"max_body_bytes": settings.MAX_BULK_BODY_BYTES, "max_nodes": MAX_
 
 job, queue, node = JobViewSet.as_view, QueueViewSet.as_view, NodeViewSet.as_view
 job_waits = JobWaitsViewSet.as_view
+stats, failure = StatsViewSet.as_view, FailureViewSet.as_view
 
 urlpatterns = [
     route("openapi.json", DocumentViewSet.as_view({"get": "retrieve"}), "native-document"),
@@ -87,5 +90,10 @@ urlpatterns = [
     route("<str:cluster_id>/nodes/count", node({"get": "count"}), "nodes-count"),
     route("<str:cluster_id>/nodes/<str:node_id>", node({"get": "retrieve"}), "node"),
     route("<str:cluster_id>/nodes/<str:node_id>/drain", node({"post": "drain"}), "node-drain"),
+    route("<str:cluster_id>/stats", stats({"get": "stats"}), "stats"),
+    route("<str:cluster_id>/timeline", stats({"get": "timeline"}), "timeline"),
+    route("<str:cluster_id>/failures", failure({"get": "list"}), "failures"),
+    route("<str:cluster_id>/failures/count", failure({"get": "count"}), "failures-count"),
+    route("<str:cluster_id>/failures/<str:fingerprint>", failure({"get": "retrieve"}), "failure"),
     re_path("", unknown, name="unknown"),
 ]

@@ -25,6 +25,7 @@ OPERATIONS = {
     "queues_list", "queues_count", "queues_create", "queues_get", "queues_change", "queues_pause",
     "queues_resume", "queues_delete",
     "nodes_list", "nodes_count", "nodes_get", "nodes_drain",
+    "stats", "timeline", "failures_list", "failures_count", "failures_get",
 }  # fmt: skip
 
 
