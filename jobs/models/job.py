@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import models, transaction
 from django.db.models import Case, F, Q, Value, When
@@ -19,6 +19,27 @@ from jobs.hints import ANY_QUEUE, hint_ready
 from jobs.states import FINAL, RETRYABLE_FROM, UNSTARTED, OnLost, Reason, State
 
 LOWEST_PRIORITY, HIGHEST_PRIORITY = 100, -100
+
+
+class RandomMoment(models.Func):
+    """A moment between now and so many seconds from now, another one for each row."""
+
+    output_field = models.DateTimeField()
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(Value(seconds, models.FloatField()))
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        template = "STATEMENT_TIMESTAMP() + random() * %(expressions)s * interval '1 second'"
+        return self.as_sql(compiler, connection, template=template, **context)
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        fraction = "(random() / 18446744073709551616.0 + 0.5)"
+        template = (
+            f"strftime('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f', 'now', ({fraction} * %(expressions)s)"
+            " || ' seconds')"
+        )
+        return self.as_sql(compiler, connection, template=template, **context)
 
 
 class JobQuerySet(models.QuerySet["Job"]):
@@ -65,6 +86,19 @@ class JobQuerySet(models.QuerySet["Job"]):
             max_attempts=Greatest(F("max_attempts"), F("attempts") + 1),
         )
         return self._hinted(retried)
+
+    def retry_within(self, seconds: float) -> int:
+        """Retry, each job at a moment of its own within so many seconds: all at once would be a flood."""
+        return self.filter(state__in=RETRYABLE_FROM).update(
+            state=State.SCHEDULED,
+            reason=None,
+            is_held=False,
+            crashes=0,
+            run_at=RandomMoment(seconds),
+            finished_at=None,
+            cancel_requested_at=None,
+            max_attempts=Greatest(F("max_attempts"), F("attempts") + 1),
+        )
 
     def promote(self) -> int:
         """Make scheduled jobs ready and keep their due time, which is their place in the queue."""
