@@ -23,7 +23,6 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db import (
-    DatabaseError,
     IntegrityError,
     InterfaceError,
     OperationalError,
@@ -41,6 +40,7 @@ from jobs.errors import (
     Conflict,
     InvalidBulkOperation,
     InvalidTransition,
+    JobError,
     RightsLost,
     UnknownQueue,
 )
@@ -217,6 +217,10 @@ def _conditions(words: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidBulkOperation(f"there is no search word {name!r}", field=f"filter.{name}")
     if not words:
         raise InvalidBulkOperation("the filter is empty", field="filter")
+    for name, value in words.items():
+        # A list of none is no condition to the search, which would mean every job.
+        if value is None or value == []:
+            raise InvalidBulkOperation("must not be empty", field=f"filter.{name}")
     return dict(words)
 
 
@@ -336,11 +340,14 @@ def _step_or_park(using: str, pk: uuid.UUID) -> _Step | None:
     except Exception as error:  # one operation that cannot go on must not keep up the next ones
         parked = error
     logger.error("bulk operation %s cannot go on", pk, exc_info=parked)
-    is_ours = not isinstance(parked, DatabaseError)
-    _operations(using).filter(pk=pk).park(
-        str(parked) if is_ours else f"{type(parked).__name__}: {parked}"
-    )
+    # Of what is not in our words, no more than the first line: the rest may quote rows.
+    text = str(parked) if isinstance(parked, JobError) else _first_line(parked)
+    _operations(using).filter(pk=pk).park(text)
     return _Step(0, 0.0)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def _is_smallest(using: str, pk: uuid.UUID) -> bool:

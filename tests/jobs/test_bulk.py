@@ -274,6 +274,9 @@ def test_the_search_words_are_those_of_the_list():
         ("cancel", {"all": True, "queue": "a"}, {}, "filter.all"),
         ("cancel", {"all": False, "queue": "a"}, {}, "filter.all"),
         ("cancel", {"colour": "red"}, {}, "filter.colour"),
+        ("cancel", {"state": []}, {}, "filter.state"),
+        ("cancel", {"queue": "a", "metadata": []}, {}, "filter.metadata"),
+        ("cancel", {"queue": None}, {}, "filter.queue"),
         ("cancel", {"all": True}, {"queue": "default"}, "arguments.queue"),
         ("move", {"all": True}, {}, "arguments.queue"),
         ("move", {"all": True}, {"queue": "nope"}, "arguments.queue"),
@@ -458,10 +461,11 @@ def test_an_error_parks_the_operation_with_its_text_and_the_next_one_goes_on(mon
     assert broken.finished_at
 
 
-def test_an_empty_filter_that_somehow_got_stored_is_never_every_job():
+@pytest.mark.parametrize("stored", [{}, {"state": []}, {"all": False}])
+def test_an_empty_filter_that_somehow_got_stored_is_never_every_job(stored):
     make_job(State.READY)
     operation = ask("cancel", {"all": True})
-    BulkOperation.objects.filter(pk=operation.pk).update(filter={})
+    BulkOperation.objects.filter(pk=operation.pk).update(filter=stored)
     assert carry_out(operation).status == BulkStatus.FAILED
     assert states() == [State.READY]
 
