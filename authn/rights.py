@@ -25,7 +25,7 @@ def rights_of(actor: str, verb: str, cluster_id: str) -> Rights:
 
 
 def _of_key(name: str) -> Principal | None:
-    key = ApiKey.objects.all().valid().filter(name=name).first()  # type: ignore[attr-defined]
+    key = ApiKey.objects.all().valid().filter(name=name).first()
     if key is None:
         return None
     bindings = list(key.role_bindings.all())
@@ -43,6 +43,8 @@ def _of_user(name: str) -> Principal | None:
     from django.contrib.auth import get_user_model
 
     users = get_user_model()._default_manager
-    if not users.filter(**{get_user_model().USERNAME_FIELD: name}, is_active=True, is_superuser=True):
+    if not users.filter(
+        **{get_user_model().USERNAME_FIELD: name}, is_active=True, is_superuser=True
+    ):
         return None
     return Principal(name=name, actor=f"user:{name}", roles={ALL_CLUSTERS: Role.ADMIN})

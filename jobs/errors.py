@@ -69,6 +69,12 @@ class DuplicateJob(JobError):
     code = "duplicate_job"
 
 
+class UniqueKeyTaken(JobError):
+    """Another job with this unique key has not ended yet."""
+
+    code = "unique_key_taken"
+
+
 class DuplicateQueue(JobError):
     """A queue with this name exists."""
 

@@ -11,7 +11,7 @@ from clusters.api.fields import AnyValue, Choice, Flag, Number, Text, WholeNumbe
 from clusters.api.paging import PageQuery
 from jobs.api.filters import JobFilter
 from jobs.engine.bulk import MAX_REASON, MAX_SPREAD_SECONDS, OUTCOMES, SAMPLE, DryRun
-from jobs.models import BulkAction, BulkStatus
+from jobs.models import BulkAction, BulkOperation, BulkStatus
 from jobs.models.job import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from jobs.states import State
 
@@ -127,7 +127,7 @@ class BulkDryRun(serializers.Serializer[Any]):
     sample = SampledJob(many=True, help_text=f"The first {SAMPLE} of them, the oldest first.")
 
 
-def operation_to_json(operation: Any) -> dict[str, Any]:
+def operation_to_json(operation: BulkOperation) -> dict[str, Any]:
     return {
         "id": str(operation.id),
         "action": operation.action,
@@ -150,13 +150,14 @@ def operation_to_json(operation: Any) -> dict[str, Any]:
     }
 
 
-def percent(operation: Any) -> float | None:
+def percent(operation: BulkOperation) -> float | None:
     """How much is done; it is all done when the operation says so, whatever was expected."""
     if operation.status == BulkStatus.FINISHED:
         return 100.0
     if operation.expected is None:
         return None
-    return round(min(99.0, 100.0 * operation.seen / max(operation.expected, 1)), 1)
+    share = 100.0 * int(operation.seen) / max(int(operation.expected), 1)
+    return round(min(99.0, share), 1)
 
 
 def dry_run_to_json(found: DryRun) -> dict[str, Any]:

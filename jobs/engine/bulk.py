@@ -7,7 +7,7 @@ A node that is killed in between has done and noted a batch, or neither. The row
 locked in that transaction too and has to be as it was read, so two nodes never do the same batch.
 
 Whether a job is meant is decided when its row is locked; whether the verb may touch it, by the verb's own
-guard; what became of it, by looking at the row before and after.
+guard.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db import (
-    IntegrityError,
     InterfaceError,
     OperationalError,
     connections,
@@ -48,7 +47,7 @@ from jobs.executors import KINDS
 from jobs.filters import as_json, filtered
 from jobs.models import BulkAction, BulkOperation, BulkStatus, Job, Queue
 from jobs.models.bulk_operation import BulkOperationQuerySet
-from jobs.models.job import HIGHEST_PRIORITY, LOWEST_PRIORITY, JobQuerySet
+from jobs.models.job import HIGHEST_PRIORITY, LOWEST_PRIORITY, JobQuerySet, Touched
 from jobs.rights import rights_of
 from jobs.states import FINAL, RETRYABLE_FROM, State
 
@@ -101,7 +100,9 @@ OUTCOMES: Mapping[str, str] = {
     "changed": "It has the other priority.",
     "deleted": "It is gone.",
     "unchanged": "There was nothing to do: it was so already, or its state does not allow it.",
-    "conflict": "Somebody else was faster, or its unique key belongs to another job now.",
+    "conflict": "Somebody else was faster: it was gone, or no longer what was meant.",
+    "unique_key_taken": "Another job has its unique key now.",
+    "has_dependants": "Jobs that have not ended depend on it.",
     "held": "It waits for a person's decision; only a filter that says `is_held` retries it.",
     "not_granted": "Its kind needs a grant that whoever asked does not have.",
     "busy": "Somebody else had it locked all the time.",
@@ -111,7 +112,8 @@ OUTCOMES: Mapping[str, str] = {
 # -- Asking ----------------------------------------------------------------------------------------
 
 
-class DryRun(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class DryRun:
     """What an operation would be about; nothing was stored."""
 
     count: int | None
@@ -163,7 +165,8 @@ def dry_run(
     asked = _conditions(words)
     now = database_now(connections[using])
     counted = count_by_state(_meant(using, asked, now), DRY_RUN_SECONDS)
-    return DryRun(*counted, _sample(using, asked, now))
+    sample = _sample(using, asked, now)
+    return DryRun(counted.count, counted.is_exact, counted.by_state, sample)
 
 
 def cancel(operation_id: uuid.UUID, *, by: str) -> BulkOperation:
@@ -254,9 +257,7 @@ def _check_arguments(action: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_spread(value: Any) -> bool:
-    return (
-        type(value) in (int, float) and math.isfinite(value) and 0 < value <= MAX_SPREAD_SECONDS
-    )
+    return type(value) in (int, float) and math.isfinite(value) and 0 < value <= MAX_SPREAD_SECONDS
 
 
 # -- The duty --------------------------------------------------------------------------------------
@@ -375,9 +376,7 @@ def _step(using: str, pk: uuid.UUID) -> _Step | None:
             if _operations(using).filter(pk=pk).begin(expected=expected):
                 _operations(using).filter(pk=pk).update(cursor=first)
         return _Step(0, 0.0)
-    rights = rights_of(
-        operation.requested_by, f"bulk_operations.{operation.action}", id_of(using)
-    )
+    rights = rights_of(operation.requested_by, f"bulk_operations.{operation.action}", id_of(using))
     if not rights.is_allowed:
         raise RightsLost(f"{operation.requested_by} may no longer do this")
     batch = _read(using, operation, asked, rights.kinds)
@@ -393,7 +392,7 @@ def _step(using: str, pk: uuid.UUID) -> _Step | None:
 def _read(
     using: str, operation: BulkOperation, asked: Mapping[str, Any], kinds: frozenset[str]
 ) -> _Batch:
-    cursor = _Cursor.from_json(operation.cursor)
+    cursor = _Cursor.from_json(operation.cursor or {})
     if cursor.is_over:
         jobs = matching(using, _under_lock(operation, asked), cursor.busy)
         gone = len(cursor.busy) - len(jobs)
@@ -442,7 +441,7 @@ def _write(
         if row is None or row.cursor != operation.cursor:
             return None
         outcomes, busy = _act(using, operation, asked, batch.jobs)
-        outcomes += batch.outcomes
+        outcomes.update(batch.outcomes)
         cursor = batch.cursor
         is_last = cursor.is_over and cursor.rounds >= BUSY_ROUNDS
         room = 0 if is_last else MAX_BUSY - len(cursor.busy)
@@ -475,19 +474,15 @@ def _act(
     ours = set(_locked(rows.filter(pk__in=read)).order_by("pk").values_list("pk", flat=True))
     left = [pk for pk in read if pk not in ours]
     busy = list(rows.filter(pk__in=left).values_list("pk", flat=True)) if left else []
-    before = {job.pk: job for job in matching(using, _under_lock(operation, asked), ours)}
-    if before:
-        _apply(rows, operation, list(before))
-    after = {job.pk: job for job in matching(using, {}, before)}
-    for pk, job in before.items():
-        outcome = _outcome(operation, job, after.get(pk))
-        if outcome == "unchanged" and job.state != read[pk].state:
-            outcome = "conflict"
-        outcomes[outcome] += 1
-    # Deleted, or no longer what was meant.
-    if changed := len(read) - len(busy) - len(before):
-        outcomes["conflict"] += changed
-    return outcomes, busy
+    meant = matching(using, _under_lock(operation, asked), ours)
+    ids = [job.pk for job in meant if job.state in ELIGIBLE[operation.action]]
+    if ids:
+        outcomes.update(_verb(rows.filter(pk__in=ids), operation).outcomes)
+        # What the verb itself leaves alone.
+        outcomes["unchanged"] += len(ids) - outcomes.total()
+    # Deleted, ended, or no longer what was meant.
+    outcomes["conflict"] += len(read) - len(busy) - len(ids)
+    return +outcomes, busy
 
 
 def _under_lock(operation: BulkOperation, asked: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -500,56 +495,22 @@ def _under_lock(operation: BulkOperation, asked: Mapping[str, Any]) -> Mapping[s
     return {word: value for word, value in asked.items() if word != "state"}
 
 
-def _apply(jobs: JobQuerySet, operation: BulkOperation, ids: list[uuid.UUID]) -> None:
-    """Use the verb; where the database refuses a job, on all but that one."""
-    try:
-        with transaction.atomic(using=jobs.db):
-            _verb(jobs.filter(pk__in=ids), operation)
-    except IntegrityError:
-        # A retried job whose unique key another one has taken.
-        if len(ids) > 1:
-            middle = len(ids) // 2
-            _apply(jobs, operation, ids[:middle])
-            _apply(jobs, operation, ids[middle:])
-
-
-def _verb(jobs: JobQuerySet, operation: BulkOperation) -> None:
+def _verb(jobs: JobQuerySet, operation: BulkOperation) -> Touched:
     arguments = operation.arguments
     match operation.action:
         case BulkAction.CANCEL:
-            jobs.cancel()
-        case BulkAction.RETRY if "spread_seconds" in arguments:
-            jobs.retry_within(arguments["spread_seconds"])
+            return jobs.cancel()
         case BulkAction.RETRY:
-            jobs.retry()
+            return jobs.retry(spread_seconds=arguments.get("spread_seconds"))
         case BulkAction.RUN_NOW:
-            jobs.run_now()
+            return jobs.run_now()
         case BulkAction.MOVE:
-            jobs.move(arguments["queue"])
+            return jobs.move(arguments["queue"])
         case BulkAction.SET_PRIORITY:
-            jobs.set_priority(arguments["priority"])
+            return jobs.set_priority(arguments["priority"])
         case BulkAction.DELETE:
-            jobs.delete_final()
-
-
-def _outcome(operation: BulkOperation, before: Seen, after: Seen | None) -> str:
-    """What became of a job, as its row tells."""
-    if after is None:
-        return "deleted"
-    match operation.action:
-        case BulkAction.CANCEL if after.state == State.CANCELLED != before.state:
-            return "cancelled"
-        case BulkAction.CANCEL if after.cancel_requested_at != before.cancel_requested_at:
-            return "cancel_requested"
-        case BulkAction.RETRY:
-            return "conflict" if after.state in FINAL else "retried"
-        case BulkAction.RUN_NOW if after.state == State.READY:
-            return "made_ready"
-        case BulkAction.MOVE if after.queue != before.queue:
-            return "moved"
-        case BulkAction.SET_PRIORITY if after.priority != before.priority:
-            return "changed"
-    return "unchanged"
+            return jobs.delete_final()
+    raise InvalidBulkOperation(f"there is no action {operation.action!r}", field="action")
 
 
 def _locked(rows: Any) -> Any:

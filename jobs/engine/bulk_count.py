@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from django.db import OperationalError, connections, transaction
 from django.db.models import Count
@@ -17,7 +17,8 @@ from jobs.models.job import JobQuerySet
 _STEPS = 20_000
 
 
-class Counted(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Counted:
     # None: not even the first hundred thousand could be counted in time.
     count: int | None
     is_exact: bool

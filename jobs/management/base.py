@@ -16,6 +16,7 @@ EXIT_CODES = {
     "not_found": NOT_FOUND,
     "invalid_transition": CONFLICT,
     "duplicate_job": CONFLICT,
+    "unique_key_taken": CONFLICT,
     "duplicate_queue": CONFLICT,
     "conflict": CONFLICT,
 }

@@ -49,9 +49,7 @@ class BulkOperationQuerySet(models.QuerySet["BulkOperation"]):
         ending: dict[str, Any] = {}
         if is_finished:
             ending = {"status": BulkStatus.FINISHED, "finished_at": Now()}
-        return self.open().update(
-            seen=F("seen") + seen, outcomes=outcomes, cursor=cursor, **ending
-        )
+        return self.open().update(seen=F("seen") + seen, outcomes=outcomes, cursor=cursor, **ending)
 
     def cancel(self, *, by: str) -> int:
         """Stop operations. A batch that runs is waited for; there is none after it."""

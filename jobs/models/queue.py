@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from django.core.validators import RegexValidator
 from django.db import models
-from django.db.models import F
+from django.db.models import F, Value
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
@@ -68,13 +68,11 @@ class Queue(models.Model):
     resume_at = models.DateTimeField(null=True)
     # Over all nodes, what they hold but have not begun included.
     max_concurrency = models.PositiveIntegerField(null=True)
-    # So many starts in so many seconds, over all nodes. The bucket holds one period's worth.
+    # So many starts in any stretch of so many seconds, over all nodes.
     rate_limit = models.PositiveIntegerField(null=True)
     rate_period_seconds = models.FloatField(default=1.0, db_default=1.0)
-    rate_tokens = models.FloatField(default=0.0, db_default=0.0)
-    rate_counted_at = models.DateTimeField(null=True)
-    # The turn of a node that has this queue's limits to itself; see jobs.engine.claim.
-    claim_turn = models.UUIDField(null=True)
+    # Starts that still count; see jobs.engine.limits. No business of people.
+    rate_grants = models.JSONField(default=list, db_default=Value([], models.JSONField()))
     # For jobs that do not say; null: as the cluster's settings say.
     default_priority = models.SmallIntegerField(null=True)
     default_timeout_seconds = models.FloatField(null=True)

@@ -251,9 +251,7 @@ def test_operations_of_another_cluster_are_not_there(make_key: Callable[..., str
     identifier = everywhere.post(PATH, CANCEL).json()["id"]
     assert everywhere.get("beta/bulk-operations").json()["items"] == []
     check_problem(everywhere.get(f"beta/bulk-operations/{identifier}"), 404, "not_found")
-    check_problem(
-        everywhere.post(f"beta/bulk-operations/{identifier}/cancel"), 404, "not_found"
-    )
+    check_problem(everywhere.post(f"beta/bulk-operations/{identifier}/cancel"), 404, "not_found")
     assert BulkOperation.objects.get().status == "pending"
 
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from django.db import connections
 
@@ -142,9 +140,9 @@ def test_an_old_holder_changes_nothing(node, outcome):
     for stale in (
         decide(old, node, report(outcome), POLICY),
         decide(old, other, report(outcome), POLICY),
-        decide(replace(old, fence=new.fence), node, report(outcome), POLICY),
+        decide(old._replace(fence=new.fence), node, report(outcome), POLICY),
         hand_back(old, node),
-        hand_back(replace(old, fence=new.fence), node),
+        hand_back(old._replace(fence=new.fence), node),
     ):
         assert write(stale) == [stale]
     connection = connections["cluster-alpha"]
