@@ -71,10 +71,12 @@ EXPECT_SECONDS = 0.4
 
 # One call of the duty works for about so long.
 WORK_SECONDS = 0.3
-LARGEST_BATCH, SMALLEST_BATCH = 1_000, 20
-# A batch grows and shrinks so that its transaction takes about so long; SQLite's keeps all writers out.
-BATCH_SECONDS = {"postgresql": 0.06, "sqlite": 0.015}
+LARGEST_BATCH = 1_000
+# A batch grows and shrinks so that its transaction takes about so long. SQLite's keeps all writers out;
+# PostgreSQL's nobody, and small ones would be slow on a busy host and no shorter.
+BATCH_SECONDS = {"postgresql": 0.15, "sqlite": 0.015}
 FIRST_BATCH = {"postgresql": 500, "sqlite": 50}
+SMALLEST_BATCH = {"postgresql": 250, "sqlite": 20}
 # Between two batches others have the database for as long as the batch had it, and no less than this.
 SHORTEST_PAUSE = 0.01
 # Jobs that somebody else had locked are looked at again so often, at the end.
@@ -357,7 +359,7 @@ def _is_smallest(using: str, pk: uuid.UUID) -> bool:
     if operation is None or operation.cursor is None:
         return False
     cursor = _Cursor.from_json(operation.cursor)
-    smaller = replace(cursor, size=max(SMALLEST_BATCH, cursor.size // 4))
+    smaller = replace(cursor, size=max(SMALLEST_BATCH[connections[using].vendor], cursor.size // 4))
     _operations(using).open().filter(pk=pk, seen=operation.seen).update(cursor=smaller.to_json())
     return smaller == cursor
 
@@ -394,7 +396,8 @@ def _read(
 ) -> _Batch:
     cursor = _Cursor.from_json(operation.cursor or {})
     if cursor.is_over:
-        jobs = matching(using, _under_lock(operation, asked), cursor.busy)
+        left = _jobs(using).filter(pk__any_of=cursor.busy)
+        jobs = [Seen(*row) for row in matching(left, _under_lock(operation, asked))]
         gone = len(cursor.busy) - len(jobs)
         outcomes: Counter[str] = Counter({"conflict": gone} if gone else {})
         onward = replace(cursor, busy=[], rounds=cursor.rounds + 1)
@@ -450,7 +453,7 @@ def _write(
         kept = [*cursor.busy, *busy[:room]]
         fits = BATCH_SECONDS[vendor] / max(countdown() - began, 0.001)
         size = min(cursor.size * min(fits, 2.0), LARGEST_BATCH)
-        cursor = replace(cursor, busy=kept, size=max(SMALLEST_BATCH, int(size)))
+        cursor = replace(cursor, busy=kept, size=max(SMALLEST_BATCH[vendor], int(size)))
         is_finished = cursor.is_over and not cursor.busy
         _operations(using).filter(pk=operation.pk).go_on(
             seen=batch.seen,
@@ -466,22 +469,23 @@ def _act(
 ) -> tuple[Counter[str], list[uuid.UUID]]:
     """Apply the verb to those of these jobs that can be locked at once; the others are returned."""
     outcomes: Counter[str] = Counter()
-    read = {job.pk: job for job in jobs}
-    if not read:
+    if not jobs:
         return outcomes, []
-    rows: JobQuerySet = Job.objects.using(using).all()
+    asked = _under_lock(operation, asked)
+    rows = _jobs(using).filter(pk__any_of=[job.pk for job in jobs])
     # In the order of their ids, as everybody locks many jobs; what a claim holds is left out.
-    ours = set(_locked(rows.filter(pk__in=read)).order_by("pk").values_list("pk", flat=True))
-    left = [pk for pk in read if pk not in ours]
-    busy = list(rows.filter(pk__in=left).values_list("pk", flat=True)) if left else []
-    meant = matching(using, _under_lock(operation, asked), ours)
-    ids = [job.pk for job in meant if job.state in ELIGIBLE[operation.action]]
+    locked = matching(_locked(rows).order_by("pk"), asked, ("pk", "state"))
+    busy = []
+    if len(locked) < len(jobs):
+        ours = {pk for pk, _ in locked}
+        busy = [pk for pk, _ in matching(rows, asked, ("pk", "state")) if pk not in ours]
+    ids = [pk for pk, state in locked if state in ELIGIBLE[operation.action]]
     if ids:
-        outcomes.update(_verb(rows.filter(pk__in=ids), operation).outcomes)
+        outcomes.update(_verb(_jobs(using).filter(pk__any_of=ids), operation).outcomes)
         # What the verb itself leaves alone.
         outcomes["unchanged"] += len(ids) - outcomes.total()
     # Deleted, ended, or no longer what was meant.
-    outcomes["conflict"] += len(read) - len(busy) - len(ids)
+    outcomes["conflict"] += len(jobs) - len(busy) - len(ids)
     return +outcomes, busy
 
 
@@ -516,7 +520,13 @@ def _verb(jobs: JobQuerySet, operation: BulkOperation) -> Touched:
 def _locked(rows: Any) -> Any:
     """The rows, locked, without those that somebody else has locked. SQLite locks the file instead."""
     features = connections[rows.db].features
-    return rows.select_for_update(skip_locked=features.has_select_for_update_skip_locked)
+    can_skip = features.has_select_for_update_skip_locked
+    return rows.select_for_update(skip_locked=can_skip, of=("self",), no_key=True)
+
+
+def _jobs(using: str) -> JobQuerySet:
+    jobs: JobQuerySet = Job.objects.using(using).all()
+    return jobs
 
 
 def _meant(using: str, asked: Mapping[str, Any], until: datetime) -> JobQuerySet:

@@ -1,18 +1,17 @@
 """Walk over all jobs that match a filter, in the order in which they were made, a stretch at a time.
 
-No statement reads more than a window of keys, however few of them match: first the next keys of an index
-that knows the order, then, by primary key, those among them that are meant. Nothing is locked.
+No statement reads more than a window of keys, however few of them match: the next keys of an index that
+knows the order and, by primary key, those among them that are meant. Nothing is locked.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from django.db import connections
-from django.db.models import BooleanField, DateTimeField, F, Func, QuerySet, UUIDField, Value
+from django.db.models import BooleanField, DateTimeField, F, Func, Q, QuerySet, UUIDField, Value
 from django.db.models.lookups import GreaterThan
 
 from jobs.engine.clock import countdown
@@ -23,8 +22,7 @@ from jobs.states import FINAL, State
 
 # One stretch ends after so many seconds, even where nothing was found in it.
 STRETCH_SECONDS = 0.1
-# SQLite takes about a thousand parameters in any version.
-MAX_WINDOW = {"postgresql": 2_000, "sqlite": 900}
+LARGEST_WINDOW = 4_000
 
 Key = tuple[datetime, uuid.UUID]
 
@@ -33,7 +31,6 @@ class Seen(NamedTuple):
     """A job as it was when it was read; its fields are columns."""
 
     pk: uuid.UUID
-    created_at: datetime
     state: str
     kind: str
     is_held: bool
@@ -53,39 +50,63 @@ def read_stretch(
     using: str, asked: Mapping[str, Any], until: datetime, after: Key | None, size: int
 ) -> Stretch:
     """Up to ``size`` jobs made after the key ``after`` and before ``until`` that meet the conditions."""
-    largest = MAX_WINDOW[connections[using].vendor]
-    window = min(size, largest)
     deadline = countdown() + STRETCH_SECONDS
+    window = size
     found: list[Seen] = []
     while True:
-        keys = list(_keys(using, asked, until, after)[:window])
-        found += matching(using, asked, [pk for _, pk in keys])
-        if len(found) >= size:
-            last = found[size - 1]
-            return Stretch(found[:size], (last.created_at, last.pk))
-        if len(keys) < window:
-            return Stretch(found, None)
-        after = keys[-1]
-        if countdown() > deadline:
+        window_read = _read_window(_keys(using, asked, until, after), window)
+        if window_read is None:
+            continue
+        ids, end = window_read
+        rows = _ordered(_jobs(using).filter(pk__any_of=ids), asked)
+        if len(found) + len(rows) > size and window > size:
+            if found:
+                return Stretch(found, after)
+            window = size
+            continue
+        found += rows
+        after = end
+        if after is None or 2 * len(found) >= size or countdown() > deadline:
             return Stretch(found, after)
-        window = min(2 * window, largest)
+        window = min(2 * window, max(LARGEST_WINDOW, size))
 
 
-def matching(using: str, asked: Mapping[str, Any], ids: Collection[uuid.UUID]) -> list[Seen]:
-    """Those of these jobs that meet the conditions now, in the order of the walk."""
-    if not ids:
-        return []
-    # The state is looked at here: with it in the question a planner whose statistics are old reads a
-    # partial index from end to end, a million entries for a thousand keys.
+def _read_window(
+    keys: QuerySet[Any, Key], window: int
+) -> tuple[list[uuid.UUID], Key | None] | None:
+    """The next ids and the last one's key, or None as the key if they are all; None: look again.
+
+    The one key is read first, because a thousand times take long to be read. What comes into the
+    window between the two looks may push its end out of it, but nothing out unseen.
+    """
+    end = keys[window - 1 : window].first()
+    ids = list(keys.values_list(_identifier(keys), flat=True)[:window])
+    if end is None:
+        return (ids, None) if len(ids) < window else None
+    return (ids[: ids.index(end[1]) + 1], end) if end[1] in ids else None
+
+
+def matching(
+    rows: JobQuerySet, asked: Mapping[str, Any], columns: Sequence[str] = Seen._fields
+) -> list[Any]:
+    """Those of these jobs, named by their ids, that meet the conditions; tuples that begin pk, state.
+
+    The state is looked at here: with it in the question a planner whose statistics are old reads a
+    partial index from end to end, a million entries for a thousand keys.
+    """
     states = asked.get("state")
     others = {word: value for word, value in asked.items() if word != "state"}
+    found = filtered(rows, others).values_list(*columns)
+    return [row for row in found if not states or row[1] in states]
+
+
+def _ordered(rows: JobQuerySet, asked: Mapping[str, Any]) -> list[Seen]:
+    return [Seen(*row) for row in matching(rows.order_by("created_at", "pk"), asked)]
+
+
+def _jobs(using: str) -> JobQuerySet:
     jobs: JobQuerySet = Job.objects.using(using).all()
-    rows = filtered(jobs.filter(pk__in=ids), others).order_by("created_at", "pk")
-    return [
-        seen
-        for seen in (Seen(*row) for row in rows.values_list(*Seen._fields))
-        if not states or seen.state in states
-    ]
+    return jobs
 
 
 def _keys(
@@ -95,21 +116,26 @@ def _keys(
     by_listing = state is None or (
         state == State.SUCCEEDED and ("queue" in asked or "type" in asked)
     )
-    if by_listing:
-        identifier, rows = "job_id", _listed(using, asked)
-    else:
-        identifier, rows = "id", _in_state(using, str(state))
+    rows = _listed(using, asked) if by_listing else _in_state(using, str(state))
     if after is not None:
-        # As one comparison, because a million jobs may have been made at the same moment.
-        here = _Row(F("created_at"), F(identifier))
-        there = _Row(Value(after[0], DateTimeField()), Value(after[1], UUIDField()))
-        rows = rows.filter(GreaterThan(here, there))
+        rows = rows.filter(_beyond(rows, after))
     if "created_after" in asked:
         rows = rows.filter(created_at__gte=asked["created_after"])
     if "created_before" in asked:
         rows = rows.filter(created_at__lt=asked["created_before"])
     rows = rows.filter(created_at__lt=until)
+    identifier = _identifier(rows)
     return rows.order_by("created_at", identifier).values_list("created_at", identifier)
+
+
+def _identifier(rows: QuerySet[Any, Any]) -> str:
+    return "job_id" if rows.model is JobListing else "id"
+
+
+def _beyond(rows: QuerySet[Any, Any], key: Key) -> Q:
+    """Rows after a key. One comparison, because a million jobs may have been made at one moment."""
+    here = _Row(F("created_at"), F(_identifier(rows)))
+    return Q(GreaterThan(here, _Row(Value(key[0], DateTimeField()), Value(key[1], UUIDField()))))
 
 
 def _only_state(asked: Mapping[str, Any]) -> str | None:

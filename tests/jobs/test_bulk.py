@@ -178,6 +178,7 @@ def test_an_operation_is_about_the_jobs_that_a_list_with_these_words_shows(words
             # several made at the same moment
             created_at=now - timedelta(seconds=number // 7),
         )
+    made = dict(Job.objects.values_list("pk", "created_at"))
     meant = {job.pk for job in filtered(Job.objects.all(), words)}
     found = bulk.dry_run("set_priority", words, {"priority": 9})
     assert (found.count, found.is_exact) == (len(meant), True)
@@ -191,7 +192,7 @@ def test_an_operation_is_about_the_jobs_that_a_list_with_these_words_shows(words
     while True:
         stretch = bulk.read_stretch(USING, asked, operation.covers_until, after, 7)
         assert len(stretch.jobs) <= 7
-        keys = [(job.created_at, job.pk) for job in stretch.jobs]
+        keys = [(made[job.pk], job.pk) for job in stretch.jobs]
         assert keys == sorted(keys)
         assert not seen & {job.pk for job in stretch.jobs}
         seen |= {job.pk for job in stretch.jobs}
@@ -209,10 +210,7 @@ def test_what_is_enqueued_after_the_request_is_left_alone():
     assert late.state == State.READY
 
 
-def test_many_batches_see_each_job_once(monkeypatch):
-    monkeypatch.setitem(bulk.FIRST_BATCH, "postgresql", 20)
-    monkeypatch.setitem(bulk.FIRST_BATCH, "sqlite", 20)
-    monkeypatch.setattr(bulk, "LARGEST_BATCH", 20)
+def test_many_batches_see_each_job_once(small_batches):
     same = timezone.now()
     Job.objects.bulk_create(
         Job(
@@ -332,6 +330,7 @@ def test_there_is_a_ceiling(monkeypatch):
 def small_batches(monkeypatch):
     for vendor in ("postgresql", "sqlite"):
         monkeypatch.setitem(bulk.FIRST_BATCH, vendor, 20)
+        monkeypatch.setitem(bulk.SMALLEST_BATCH, vendor, 20)
     monkeypatch.setattr(bulk, "LARGEST_BATCH", 20)
     monkeypatch.setattr(bulk, "WORK_SECONDS", 0.0)  # one step a call
 

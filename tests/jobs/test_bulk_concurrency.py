@@ -30,6 +30,7 @@ def cluster(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator
     """The cluster `alpha`, with batches of 20 and no pauses."""
     for vendor in ("postgresql", "sqlite"):
         monkeypatch.setitem(bulk.FIRST_BATCH, vendor, 20)
+        monkeypatch.setitem(bulk.SMALLEST_BATCH, vendor, 20)
     monkeypatch.setattr(bulk, "LARGEST_BATCH", 20)
     monkeypatch.setattr(bulk, "SHORTEST_PAUSE", 0.0)
     monkeypatch.setattr(bulk, "BUSY_PAUSE", 0.01)
@@ -143,6 +144,7 @@ from jobs.engine import bulk
 from jobs.models.bulk_operation import BulkOperationQuerySet
 bulk.FIRST_BATCH = {"postgresql": 20, "sqlite": 20}
 bulk.LARGEST_BATCH = 20
+bulk.SMALLEST_BATCH = {"postgresql": 20, "sqlite": 20}
 go_on, batches = BulkOperationQuerySet.go_on, []
 def killed_in_the_third(self, **columns):
     batches.append(columns)
@@ -328,7 +330,7 @@ def test_a_batch_that_the_statement_limit_ends_is_tried_smaller_and_then_parked(
             bulk.advance(USING, DEFAULTS)
         operation.refresh_from_db()
         sizes.append(operation.cursor["size"])
-        if sizes[-1] == bulk.SMALLEST_BATCH:
+        if sizes[-1] == 20:
             break
     assert sizes == [75, 20]
     assert bulk.advance(USING, DEFAULTS)
