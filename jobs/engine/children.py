@@ -53,10 +53,22 @@ class Held:
     seq: int
     expected_seconds: float
     given_at: float
-    # Why it was asked to stop, and when.
+    # Why it was asked to stop, in words too where time ran out, and when.
     asked: Outcome | None = None
+    complaint: str = ""
     asked_at: float = 0.0
     is_nudged: bool = False
+    # When it last spoke of progress.
+    progress_at: float = 0.0
+
+    def overdue(self, begun_at: float, now: float) -> str | None:
+        """Which of its clocks has run out, in words; None while none has."""
+        if now - begun_at >= self.job.timeout_seconds:
+            return f"did not end within {self.job.timeout_seconds:g} s"
+        patience = self.job.progress_timeout_seconds
+        if patience is not None and now - max(begun_at, self.progress_at) >= patience:
+            return f"made no progress for {patience:g} s"
+        return None
 
 
 @dataclass(slots=True)
@@ -223,6 +235,7 @@ class Child:
             for seq, (percent, note) in message.get("progress", {}).items():
                 if (held := self.held.get(int(seq))) is not None:
                     news.progress[held.job.id, held.job.fence] = (percent, note)
+                    held.progress_at = countdown()
             if rows := message.get("results"):
                 self._take_results(rows, news)
             for seq in message.get("recalled", ()):
@@ -319,7 +332,7 @@ def _stopped(held: Held, started_at: float, finished_at: float) -> Report:
             Outcome.TIMEOUT,
             started_at,
             finished_at,
-            error=f"did not end within {held.job.timeout_seconds:g} s",
+            error=held.complaint,
             error_type="Timeout",
             effect_unknown=_may_have_effect(held.job),
         )
@@ -438,7 +451,8 @@ class Children:
                 continue
             for held, begun_at in child.running():
                 if held.asked is None:
-                    if now - begun_at >= held.job.timeout_seconds:
+                    if complaint := held.overdue(begun_at, now):
+                        held.complaint = complaint
                         child.ask(held, Outcome.TIMEOUT)
                 else:
                     self._harden(child, held, now - held.asked_at, policy.cancel_grace_seconds)

@@ -18,10 +18,10 @@ from clusters.policy import ClusterPolicy
 from jobs.engine.backoff import full_jitter
 from jobs.engine.claim import Claimed
 from jobs.engine.clock import countdown, sqlite_time
-from jobs.tallies import sqlite_tally
 from jobs.fingerprints import fingerprint
 from jobs.histogram import POSTGRES_BUCKET, bucket_of
 from jobs.states import FINAL, OnLost, Outcome, Reason, State
+from jobs.tallies import sqlite_tally
 
 MAX_ERROR = 4096
 
@@ -135,13 +135,15 @@ def hand_back(job: Claimed, node: str) -> Completion:
 
 # -- PostgreSQL ------------------------------------------------------------------------------------
 
-# The planner must find each job by its key, whatever it believes of the table: `= ANY` says so, and
-# `state || ''` keeps it from reading all that the node holds. A job that others wait for is left alone
-# here: its end and what follows for them need a transaction.
+# The planner must find each job by its key and then hash the batch, whatever it believes of the table:
+# `= ANY` tells it how many rows there are, and what the guard compares with comes from behind OFFSET 0,
+# so that it neither reads all that the node holds nor takes the guard for picky and loops over the batch.
+# A job that others wait for is left alone here: its end and what follows need a transaction.
 _HELD = """
 job.id = ANY(%({ids})s::uuid[]) AND job.id = d.id AND job.fence = d.fence
-AND job.node_id = %(node)s AND job.state || '' = 'running'
+AND job.node_id = d.node AND job.state = d.held
 """
+_GUARDED = "SELECT *, %(node)s::uuid AS node, 'running' AS held FROM"
 _ALONE = "AND NOT job.has_dependants"
 _RUN_BUCKET = POSTGRES_BUCKET.format(seconds="(started_age - finished_age)::float8 / 1e6")
 _SUCCESSES = f"""
@@ -149,15 +151,15 @@ success AS (
   UPDATE job SET state = 'succeeded', finished_at = clock_timestamp(),
     started_at = clock_timestamp() - d.started_age * interval '1 microsecond',
     result = d.result::jsonb, error = NULL, fingerprint = NULL
-  FROM unnest(%(s_id)s::uuid[], %(s_fence)s::bigint[], %(s_result)s::text[],
-              %(s_started_age)s::bigint[], %(s_finished_age)s::bigint[])
-       AS d(id, fence, result, started_age, finished_age)
+  FROM ({_GUARDED} unnest(
+    %(s_id)s::uuid[], %(s_fence)s::bigint[], %(s_result)s::text[], %(s_started_age)s::bigint[],
+    %(s_finished_age)s::bigint[]) AS u(id, fence, result, started_age, finished_age) OFFSET 0) AS d
   WHERE {_HELD.format(ids="s_id")} {_ALONE}
   RETURNING job.id, job.fence, job.attempts, job.queue, job.type, d.started_age, d.finished_age
 ), success_history AS (
   INSERT INTO attempt (job_id, fence, number, node_id, outcome, effect_unknown, started_at,
                        finished_at)
-  SELECT id, fence, attempts, %(node)s, 'succeeded', false,
+  SELECT id, fence, attempts, %(node)s::uuid, 'succeeded', false,
          clock_timestamp() - started_age * interval '1 microsecond',
          clock_timestamp() - finished_age * interval '1 microsecond'
     FROM success
@@ -176,14 +178,14 @@ CASE state WHEN 'scheduled' THEN 'retried' WHEN 'ready' THEN 'released' ELSE sta
 """
 _MOVES = f"""
 d AS (
-  SELECT * FROM unnest(
+  {_GUARDED} unnest(
     %(d_id)s::uuid[], %(d_fence)s::bigint[], %(d_state)s::text[], %(d_reason)s::text[],
     %(d_is_held)s::bool[], %(d_delay)s::float8[], %(d_refund)s::int[], %(d_crash)s::int[],
     %(d_result)s::text[], %(d_error)s::text[], %(d_outcome)s::text[], %(d_error_type)s::text[],
     %(d_trace)s::text[], %(d_effect_unknown)s::bool[], %(d_fingerprint)s::text[],
     %(d_started_age)s::bigint[], %(d_finished_age)s::bigint[])
-    AS d(id, fence, state, reason, is_held, delay, refund, crash, result, error, outcome,
-         error_type, trace, effect_unknown, fingerprint, started_age, finished_age)
+    AS u(id, fence, state, reason, is_held, delay, refund, crash, result, error, outcome,
+         error_type, trace, effect_unknown, fingerprint, started_age, finished_age) OFFSET 0
 ), move AS (
   UPDATE job SET
     state = CASE WHEN {_CANCELS} THEN 'cancelled' ELSE d.state END,
@@ -205,7 +207,7 @@ d AS (
 ), move_history AS (
   INSERT INTO attempt (job_id, fence, number, node_id, outcome, error_type, error,
                        effect_unknown, started_at, finished_at)
-  SELECT id, fence, attempts, %(node)s, outcome, error_type, trace, effect_unknown,
+  SELECT id, fence, attempts, %(node)s::uuid, outcome, error_type, trace, effect_unknown,
          clock_timestamp() - started_age * interval '1 microsecond',
          clock_timestamp() - finished_age * interval '1 microsecond'
     FROM move WHERE outcome IS NOT NULL

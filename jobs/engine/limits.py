@@ -23,10 +23,12 @@ SLOTS = 100
 
 Grants = Sequence[Sequence[float]]  # (seconds since the epoch, how many)
 
+# The order keeps the planner to the index on ready jobs: one entry a queue, and no join with the table.
 _WAITING = """
 SELECT q.name FROM queue q
  WHERE NOT q.is_paused AND (q.max_concurrency IS NOT NULL OR q.rate_limit IS NOT NULL)
-   AND EXISTS (SELECT 1 FROM job WHERE state = 'ready' AND queue = q.name)
+   AND (SELECT true FROM job WHERE state = 'ready' AND queue = q.name
+         ORDER BY kind, priority, run_at, id LIMIT 1)
 """
 _LOCK = """
 SELECT name, max_concurrency, rate_limit, rate_period_seconds, rate_grants::text, {now}

@@ -206,3 +206,24 @@ def test_a_frame_without_bounds_is_refused():
         Channel(ours).receive()
     ours.close()
     theirs.close()
+
+
+def test_a_job_that_makes_no_progress_is_out_of_time(two, template):
+    child: Child = two.all[0]
+    child.give([(claimed(1)._replace(progress_timeout_seconds=2.0), 0.001)], 5.0)
+    peer, marks = template.peers[0]
+    assert "run" in read_frame(peer)
+    marks.begin(0, countdown() - 2.5)
+    peer.sendall(encode({"progress": {"0": [50, "half"]}}))
+    child.read(News("node"))
+    two.enforce(POLICY)
+    assert child.held[0].asked is None
+    child.held[0].progress_at -= 2.5
+    two.enforce(POLICY)
+    assert child.held[0].asked == Outcome.TIMEOUT
+    assert read_frame(peer) == {"cancel": [0]}
+    peer.sendall(encode({"results": [[0, "cancelled", 1.0, 2.0]]}))
+    news = News("node")
+    child.read(news)
+    (report,) = [report for _, report in news.reports]
+    assert (report.outcome, report.error) == (Outcome.TIMEOUT, "made no progress for 2 s")
