@@ -74,9 +74,9 @@ WORK_SECONDS = 0.3
 LARGEST_BATCH = 1_000
 # A batch grows and shrinks so that its transaction takes about so long. SQLite's keeps all writers out;
 # PostgreSQL's nobody, and small ones would be slow on a busy host and no shorter.
-BATCH_SECONDS = {"postgresql": 0.15, "sqlite": 0.015}
+BATCH_SECONDS = {"postgresql": 0.15, "sqlite": 0.01}
 FIRST_BATCH = {"postgresql": 500, "sqlite": 50}
-SMALLEST_BATCH = {"postgresql": 250, "sqlite": 20}
+SMALLEST_BATCH = {"postgresql": 250, "sqlite": 10}
 # Between two batches others have the database for as long as the batch had it, and no less than this.
 SHORTEST_PAUSE = 0.01
 # Jobs that somebody else had locked are looked at again so often, at the end.
