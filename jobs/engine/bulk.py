@@ -381,8 +381,8 @@ def _step(using: str, pk: uuid.UUID) -> _Step | None:
     rights = rights_of(operation.requested_by, f"bulk_operations.{operation.action}", id_of(using))
     if not rights.is_allowed:
         raise RightsLost(f"{operation.requested_by} may no longer do this")
-    batch = _read(using, operation, asked, rights.kinds)
     began = countdown()
+    batch = _read(using, operation, asked, rights.kinds)
     cursor = _write(using, operation, asked, batch)
     took = countdown() - began
     if cursor is None:
