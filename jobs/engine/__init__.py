@@ -16,7 +16,7 @@ copy of one) and ``waiting.py`` (why a job does not run now).
 
 Beside them: ``backoff.py`` (retry timing), ``clock.py`` (the database's time), ``idempotency.py``
 (replies kept for a second ask), ``turn.py`` (completing and claiming as one statement), ``journal.py``
-(log lines and progress), ``tallies.py`` (counting events where they happen), ``heartbeat.py`` (the
-lease), and the processes of a node: ``template.py`` forks them, ``children.py`` is the node's side,
-``frames.py`` and ``marks.py`` what runs between.
+(log lines and progress), ``bulk.py`` (one verb over all jobs that match a filter, with ``bulk_walk.py``
+and ``bulk_count.py``), ``heartbeat.py`` (the lease), and the processes of a node: ``template.py`` forks
+them, ``children.py`` is the node's side, ``frames.py`` and ``marks.py`` what runs between.
 """
