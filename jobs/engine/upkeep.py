@@ -25,6 +25,7 @@ from clusters.models import current_policy
 from clusters.policy import ClusterPolicy
 from jobs.engine import idempotency
 from jobs.engine.clock import countdown
+from jobs.engine.prune import Pruner
 from jobs.engine.rescue import rescue_lost
 from jobs.engine.ticks import promote_due
 from jobs.engine.trouble import Trouble, is_outage
@@ -61,11 +62,16 @@ class Duty:
         return min(self.every_seconds, policy.lease_seconds / self.times_a_lease)
 
 
-DUTIES = (
-    Duty("promote_due", promote_due, 0.5, is_everywhere=True, makes_ready=True),
-    Duty("rescue_lost", rescue_lost, 5.0, times_a_lease=6, is_everywhere=True, makes_ready=True),
-    Duty("forget_replies", idempotency.prune, 60.0),
-)
+def duties() -> tuple[Duty, ...]:
+    """All there is to do, for one node."""
+    return (
+        Duty("promote_due", promote_due, 0.5, is_everywhere=True, makes_ready=True),
+        Duty(
+            "rescue_lost", rescue_lost, 5.0, times_a_lease=6, is_everywhere=True, makes_ready=True
+        ),
+        Duty("prune", Pruner(), 60.0),
+        Duty("forget_replies", idempotency.prune, 60.0),
+    )
 
 
 @dataclass(slots=True)
@@ -92,7 +98,7 @@ class Upkeep(threading.Thread):
         node_id: str,
         watchdog: Watchdog,
         wake: Callable[[], None],
-        duties: Sequence[Duty] | None = None,
+        tasks: Sequence[Duty] = (),
     ) -> None:
         super().__init__(name="upkeep", daemon=True)
         self._cluster_id = cluster_id
@@ -112,7 +118,7 @@ class Upkeep(threading.Thread):
                 # Nodes that start together must not come together.
                 next_at=now + random.uniform(0.0, min(duty.every_seconds, 1.0)),  # noqa: S311
             )
-            for duty in (DUTIES if duties is None else duties)
+            for duty in tasks or duties()
         ]
 
     def conditions(self) -> dict[str, str]:

@@ -26,7 +26,8 @@ def main(loop: str, file: str, *arguments: str) -> None:
 
     watchdog.PERIOD_SECONDS = PERIOD_SECONDS
     if loop == "upkeep":
-        upkeep.DUTIES += (upkeep.Duty("hang", hang_if_told, 0.1, is_everywhere=True),)
+        hang = upkeep.Duty("hang", hang_if_told, 0.1, is_everywhere=True)
+        upkeep.duties = lambda: (hang,)
     elif loop == "heartbeat":
         beat = heartbeat.Heartbeat._beat
 
