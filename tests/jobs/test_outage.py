@@ -114,9 +114,8 @@ def test_a_database_that_takes_no_writes_holds_up_and_loses_nothing(crowded, eve
     Queue.objects.filter(name="default").pause(by="test")
     with started("worker", "--cluster", "alpha", "--concurrency", "2", env=env) as process:
         eventually(lambda: Node.objects.exists(), seconds=20)
-        slow = [
-            add("test:sleep", {"seconds": 2.5}, queue=make_queue("slow").name) for _ in range(2)
-        ]
+        make_queue("slow")
+        slow = [add("test:sleep", {"seconds": 2.5}, queue="slow") for _ in range(2)]
         eventually(lambda: all(state_of(job) == State.RUNNING for job in slow), seconds=20)
         Queue.objects.filter(name="default").resume()
         crowded.fill()
