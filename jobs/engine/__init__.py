@@ -6,10 +6,14 @@
     execute.py      the child: runs attempts, one process per slot
     complete.py     what the holder reports becomes the next state
     rescue.py       jobs whose node went quiet
+    prune.py        finished jobs that nobody needs any more
+    upkeep.py       when such things are done beside the jobs, and by which node
     worker.py       the node: the loop that ties these together; no rules of its own
 
 Beside them: ``backoff.py`` (retry timing), ``clock.py`` (the database's time), ``idempotency.py``
 (replies kept for a second ask), ``turn.py`` (completing and claiming as one statement), ``journal.py``
-(log lines and progress), ``heartbeat.py`` (the lease), and the processes of a node: ``template.py``
-forks them, ``children.py`` is the node's side, ``frames.py`` and ``marks.py`` what runs between.
+(log lines and progress), ``heartbeat.py`` (the lease), ``listening.py`` (hints), ``trouble.py`` (backing
+off), ``watchdog.py`` (loops that hang), ``health.py`` (what a node tells of itself), and the processes of
+a node: ``template.py`` forks them, ``children.py`` is the node's side, ``frames.py`` and ``marks.py`` what
+runs between.
 """
