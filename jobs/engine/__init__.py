@@ -14,6 +14,6 @@ Beside them: ``backoff.py`` (retry timing), ``clock.py`` (the database's time), 
 (replies kept for a second ask), ``turn.py`` (completing and claiming as one statement), ``journal.py``
 (log lines and progress), ``heartbeat.py`` (the lease), ``listening.py`` (hints), ``trouble.py`` (backing
 off), ``watchdog.py`` (loops that hang), ``health.py`` (what a node tells of itself), and the processes of
-a node: ``template.py`` forks them, ``children.py`` is the node's side, ``frames.py`` and ``marks.py`` what
-runs between.
+a node: ``template.py`` forks them, ``children.py`` is the node's side, ``frames.py`` and ``marks.py``
+what runs between.
 """
