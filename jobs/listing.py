@@ -79,7 +79,7 @@ def newest(
     connection = connections[using]
     way = choose_way(connection, asked)
     order, sign = ("ASC", ">") if is_backwards else ("DESC", "<")
-    more = [Test(f"(d.created_at, {way.key}) {sign} (%s, %s)", tuple(beyond))] if beyond else []
+    more = [_beyond(connection, way, beyond, sign)] if beyond else []
     pages, values = [], []
     for walk in _walks(connection, way, asked, more):
         pages.append(
@@ -237,6 +237,15 @@ def _walks(
             f"FROM {way.table} d{hint}{join} WHERE {' AND '.join(one.sql for one in all_tests)}",
             [value for one in all_tests for value in one.values],
         )
+
+
+def _beyond(connection: BaseDatabaseWrapper, way: Way, beyond: Position, sign: str) -> Test:
+    if connection.vendor == "sqlite":
+        # With statistics it would rather skip through all values of the first column than use a bound
+        # on two columns with it.
+        sql = f"d.created_at {sign}= %s AND (d.created_at {sign} %s OR {way.key} {sign} %s)"
+        return Test(sql, (beyond.created_at, beyond.created_at, beyond.id))
+    return Test(f"(d.created_at, {way.key}) {sign} (%s, %s)", tuple(beyond))
 
 
 def _tests(way: Way, asked: Mapping[str, Any]) -> Iterator[Test]:
