@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Iterator
 from typing import Any
 
@@ -71,8 +72,11 @@ def test_one_with_a_word_from_the_server_is_asked_and_kept(
 ) -> None:
     before = connection.connection
     before.execute("LISTEN somebody")
-    with connections["cluster-alpha"].copy().cursor() as other:
-        other.execute("NOTIFY somebody")
+    other = connections["cluster-alpha"].copy()
+    with other.cursor() as cursor:
+        cursor.execute("NOTIFY somebody")
+    other.close()
+    assert select.select([before.fileno()], [], [], 10)[0]
     spy = Spy(connection, monkeypatch)
     assert connection.is_usable()
     assert spy.sent == 1
