@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
-from django.db.models.functions import Left
+from django.db import connections
 from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
@@ -16,19 +17,21 @@ from rest_framework.request import Request
 from authn.permissions import check_kinds
 from clusters.api.base import NativeViewSet, reply
 from clusters.api.fields import check_object, parse_uuid, refuse
-from clusters.api.paging import NEWEST_FIRST, read_page
+from clusters.api.paging import NEWEST_FIRST, Turning
 from clusters.api.schema import BODY, IDEMPOTENCY_KEY, IF_MATCH, JOB_ID, answers
+from clusters.registry import alias_of
 from config.problems import MAX_ERRORS, FieldError, InvalidInput
+from jobs import listing
 from jobs.api import serializers as wire
 from jobs.api.examples import ENQUEUE_EXAMPLES
 from jobs.api.filters import JobFilter, JobListQuery
+from jobs.api.items import LISTED_ERROR_LENGTH, item_sql, key_of
 from jobs.api.once import answer_once
 from jobs.engine.edit import edit, version_of
 from jobs.engine.enqueue import enqueue, enqueue_many
 from jobs.engine.new_job import NewJob
 from jobs.engine.requeue import requeue
 from jobs.errors import JobError, JobNotFound
-from jobs.filters import estimated_count, exact_count, filtered
 from jobs.models import Attempt, Job, LogLine
 from jobs.models.job import JobQuerySet
 from jobs.states import UNSTARTED, State
@@ -55,20 +58,28 @@ class JobViewSet(NativeViewSet):
         operation_id="jobs_list",
         summary="List jobs, newest first",
         description="Items leave out `payload`, `payload_base64` and `result`, and hold the first "
-        f"{wire.LISTED_ERROR_LENGTH} characters of `error`; the job itself has all of them.",
+        f"{LISTED_ERROR_LENGTH} characters of `error`; the job itself has all of them.",
         parameters=[JobListQuery],
         responses=answers({200: wire.JobPage}),
     )
     def list(self, request: Request, cluster_id: str) -> HttpResponse:
         asked = self.query(JobListQuery)
-        jobs = filtered(_jobs(), asked)
-        rows = jobs.annotate(listed_error=Left("error", wire.LISTED_ERROR_LENGTH)).values_list(
-            *wire.JOB_COLUMNS, "listed_error", named=True
+        using = alias_of(cluster_id)
+        turning = Turning(request, NEWEST_FIRST, asked)
+        found = listing.newest(
+            using,
+            asked,
+            item_sql(connections[using].vendor),
+            turning.limit + 1,
+            beyond=listing.Position(*turning.position) if turning.position else None,
+            is_backwards=turning.is_backwards,
         )
-        body = read_page(request, rows, NEWEST_FIRST, asked).to_json(wire.job_row_to_json)
+        page = turning.page([item for (item,) in found], key_of)
+        rest: dict[str, Any] = {"next": page.next, "previous": page.previous}
         if "count" in asked:
-            body |= exact_count(jobs) if asked["count"] == "exact" else estimated_count(jobs)
-        return reply(body)
+            rest |= (listing.count if asked["count"] == "exact" else listing.estimate)(using, asked)
+        body = f'{{"items":[{",".join(page.rows)}],{json.dumps(rest)[1:]}'
+        return HttpResponse(body.encode(), content_type="application/json")
 
     @extend_schema(
         operation_id="jobs_count",
@@ -77,7 +88,7 @@ class JobViewSet(NativeViewSet):
         responses=answers({200: wire.Count}),
     )
     def count(self, request: Request, cluster_id: str) -> HttpResponse:
-        return reply(exact_count(filtered(_jobs(), self.query(JobFilter))))
+        return reply(listing.count(alias_of(cluster_id), self.query(JobFilter)))
 
     @extend_schema(
         operation_id="jobs_get",

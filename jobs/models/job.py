@@ -452,6 +452,24 @@ class Job(models.Model):
                 fields=["fingerprint", "-created_at", "-id"],
                 condition=Q(fingerprint__isnull=False),
             ),
+            # Lists by what few jobs have: why they failed, held ones, an uncommon kind, a unique key
+            # (the other half of job_unique_while_open). Most jobs are in none of them.
+            models.Index(
+                name="job_reason",
+                fields=["reason", "-created_at", "-id"],
+                condition=Q(reason__isnull=False),
+            ),
+            models.Index(name="job_held", fields=["-created_at", "-id"], condition=Q(is_held=True)),
+            models.Index(
+                name="job_kind",
+                fields=["kind", "-created_at", "-id"],
+                condition=~Q(kind="python"),
+            ),
+            models.Index(
+                name="job_unique_ended",
+                fields=["unique_key", "-created_at", "-id"],
+                condition=Q(unique_key__isnull=False, finished_at__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:
