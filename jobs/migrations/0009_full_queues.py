@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
     # PostgreSQL builds indexes online only outside of a transaction.
     atomic = False
 
-    dependencies = [("jobs", "0007_lighter_indexes")]
+    dependencies = [("jobs", "0008_list_indexes")]
 
     operations = [
         migrations.AlterField(
