@@ -138,7 +138,7 @@ class Upkeep(threading.Thread):
             if task.trouble.condition is not None
         }
 
-    def stop(self, wait_seconds: float = 2.0) -> None:
+    def stop(self, wait_seconds: float = 1.0) -> None:
         self._stopping.set()
         if self.is_alive():
             self.join(wait_seconds)
