@@ -10,8 +10,8 @@
     worker.py       the node: the loop that ties these together; no rules of its own
 
 Of the front door: ``new_job.py`` (what may be asked), ``insert.py`` (rows), ``repeat.py`` (the same job
-again) and ``overflow.py`` (full queues). Of people: ``edit.py`` (a job that has not started), ``requeue.py`` (a
-copy of one) and ``waiting.py`` (why a job does not run now).
+again) and ``overflow.py`` (full queues). Of people: ``edit.py`` (a job that has not started),
+``requeue.py`` (a copy of one) and ``waiting.py`` (why a job does not run now).
 
 Beside them: ``backoff.py`` (retry timing), ``clock.py`` (the database's time), ``idempotency.py``
 (replies kept for a second ask), ``turn.py`` (completing and claiming as one statement), ``journal.py``
