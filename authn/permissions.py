@@ -30,6 +30,16 @@ LEAST_ROLE: Mapping[str, Role] = {
     "jobs.requeue": Role.OPERATOR,
     "jobs.change": Role.OPERATOR,
     "jobs.delete": Role.ADMIN,
+    "bulk_operations.read": Role.VIEWER,
+    # The request as such; then the verb of its action, now and when each batch runs.
+    "bulk_operations.request": Role.OPERATOR,
+    "bulk_operations.stop": Role.OPERATOR,
+    "bulk_operations.cancel": Role.OPERATOR,
+    "bulk_operations.retry": Role.OPERATOR,
+    "bulk_operations.run_now": Role.OPERATOR,
+    "bulk_operations.move": Role.OPERATOR,
+    "bulk_operations.set_priority": Role.OPERATOR,
+    "bulk_operations.delete": Role.ADMIN,
     "queues.read": Role.VIEWER,
     "queues.create": Role.ADMIN,
     "queues.change": Role.ADMIN,
@@ -38,6 +48,8 @@ LEAST_ROLE: Mapping[str, Role] = {
     "queues.resume": Role.OPERATOR,
     "nodes.read": Role.VIEWER,
     "nodes.drain": Role.OPERATOR,
+    "stats.read": Role.VIEWER,
+    "failures.read": Role.VIEWER,
 }
 # What every caller with good credentials may ask, whatever his roles; the answer holds only what is his.
 ANY_CALLER = frozenset({"whoami.read", "documentation.read", "clusters.list"})

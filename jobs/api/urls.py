@@ -13,9 +13,12 @@ from rest_framework.exceptions import NotFound
 from authn.api.views import WhoamiViewSet
 from clusters.api.base import NativeView
 from clusters.api.views import ClusterViewSet, NodeViewSet
+from jobs.api.bulk_operations import BulkOperationViewSet
 from jobs.api.documentation import DocumentViewSet, SwaggerView
+from jobs.api.failures import FailureViewSet
 from jobs.api.parsers import MAX_BULK_NODES
 from jobs.api.queues import QueueViewSet
+from jobs.api.stats import StatsViewSet
 from jobs.api.views import JobViewSet
 from jobs.api.waits import JobWaitsViewSet
 
@@ -46,6 +49,8 @@ bulk_limits = {"max_body_bytes": settings.MAX_BULK_BODY_BYTES, "max_nodes": MAX_
 
 job, queue, node = JobViewSet.as_view, QueueViewSet.as_view, NodeViewSet.as_view
 job_waits = JobWaitsViewSet.as_view
+stats, failure = StatsViewSet.as_view, FailureViewSet.as_view
+operation = BulkOperationViewSet.as_view
 
 urlpatterns = [
     route("openapi.json", DocumentViewSet.as_view({"get": "retrieve"}), "native-document"),
@@ -74,6 +79,26 @@ urlpatterns = [
     ),
     route("<str:cluster_id>/jobs/<str:job_id>/attempts", job({"get": "attempts"}), "job-attempts"),
     route("<str:cluster_id>/jobs/<str:job_id>/logs", job({"get": "logs"}), "job-logs"),
+    route(
+        "<str:cluster_id>/bulk-operations",
+        operation({"get": "list", "post": "create"}),
+        "bulk-operations",
+    ),
+    route(
+        "<str:cluster_id>/bulk-operations/count",
+        operation({"get": "count"}),
+        "bulk-operations-count",
+    ),
+    route(
+        "<str:cluster_id>/bulk-operations/<str:operation_id>",
+        operation({"get": "retrieve"}),
+        "bulk-operation",
+    ),
+    route(
+        "<str:cluster_id>/bulk-operations/<str:operation_id>/cancel",
+        operation({"post": "cancel"}),
+        "bulk-operation-cancel",
+    ),
     route("<str:cluster_id>/queues", queue({"get": "list", "post": "create"}), "queues"),
     route("<str:cluster_id>/queues/count", queue({"get": "count"}), "queues-count"),
     route(
@@ -87,5 +112,10 @@ urlpatterns = [
     route("<str:cluster_id>/nodes/count", node({"get": "count"}), "nodes-count"),
     route("<str:cluster_id>/nodes/<str:node_id>", node({"get": "retrieve"}), "node"),
     route("<str:cluster_id>/nodes/<str:node_id>/drain", node({"post": "drain"}), "node-drain"),
+    route("<str:cluster_id>/stats", stats({"get": "stats"}), "stats"),
+    route("<str:cluster_id>/timeline", stats({"get": "timeline"}), "timeline"),
+    route("<str:cluster_id>/failures", failure({"get": "list"}), "failures"),
+    route("<str:cluster_id>/failures/count", failure({"get": "count"}), "failures-count"),
+    route("<str:cluster_id>/failures/<str:fingerprint>", failure({"get": "retrieve"}), "failure"),
     re_path("", unknown, name="unknown"),
 ]

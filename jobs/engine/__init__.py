@@ -7,6 +7,7 @@
     execute.py      the child: runs attempts, one process per slot
     complete.py     what the holder reports becomes the next state
     rescue.py       jobs whose node went quiet
+    rollup.py       what happened becomes counts, histograms and groups of failures
     worker.py       the node: the loop that ties these together; no rules of its own
 
 Of the front door: ``new_job.py`` (what may be asked), ``insert.py`` (rows), ``repeat.py`` (the same job
@@ -15,6 +16,7 @@ again) and ``overflow.py`` (full queues). Of people: ``edit.py`` (a job that has
 
 Beside them: ``backoff.py`` (retry timing), ``clock.py`` (the database's time), ``idempotency.py``
 (replies kept for a second ask), ``turn.py`` (completing and claiming as one statement), ``journal.py``
-(log lines and progress), ``heartbeat.py`` (the lease), and the processes of a node: ``template.py``
-forks them, ``children.py`` is the node's side, ``frames.py`` and ``marks.py`` what runs between.
+(log lines and progress), ``bulk.py`` (one verb over all jobs that match a filter, with ``bulk_walk.py``
+and ``bulk_count.py``), ``heartbeat.py`` (the lease), and the processes of a node: ``template.py`` forks
+them, ``children.py`` is the node's side, ``frames.py`` and ``marks.py`` what runs between.
 """

@@ -23,7 +23,7 @@ from django.db import connections
 from clusters.binding import cluster_bound
 from clusters.models import current_policy
 from clusters.policy import ClusterPolicy
-from jobs.engine import dependencies, idempotency
+from jobs.engine import bulk, dependencies, idempotency
 from jobs.engine.clock import countdown
 from jobs.engine.rescue import rescue_lost
 from jobs.engine.ticks import (
@@ -75,6 +75,7 @@ DUTIES = (
     Duty("sweep_dependencies", dependencies.sweep, 60.0),
     Duty("resume_due", resume_due, 1.0, makes_ready=True),
     Duty("restore_queues", restore_queues, 15.0, makes_ready=True),
+    Duty("bulk_operations", bulk.advance, 1.0, makes_ready=True),
     Duty("forget_replies", idempotency.prune, 60.0),
 )
 

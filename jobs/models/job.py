@@ -35,6 +35,46 @@ class Touched(int):
         return touched
 
 
+@models.UUIDField.register_lookup
+class AnyOf(models.Lookup):
+    """One of many ids, as one parameter: a thousand take a while to be written one by one."""
+
+    lookup_name = "any_of"
+    prepare_rhs = False
+
+    def as_postgresql(self, compiler: Any, connection: Any) -> Any:
+        column, parameters = self.process_lhs(compiler, connection)
+        ids = ",".join(map(str, self.rhs))
+        return f"{column} = ANY(%s::uuid[])", [*parameters, f"{{{ids}}}"]
+
+    def as_sqlite(self, compiler: Any, connection: Any) -> Any:
+        column, parameters = self.process_lhs(compiler, connection)
+        ids = json.dumps([pk.hex for pk in self.rhs])
+        each = "(SELECT value FROM json_each(%s))"
+        return f"{column} IN {each}", [*parameters, ids]
+
+
+class RandomMoment(models.Func):
+    """A moment between now and so many seconds from now, another one for each row."""
+
+    output_field = models.DateTimeField()
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(Value(seconds, models.FloatField()))
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        template = "STATEMENT_TIMESTAMP() + random() * %(expressions)s * interval '1 second'"
+        return self.as_sql(compiler, connection, template=template, **context)
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        fraction = "(random() / 18446744073709551616.0 + 0.5)"
+        template = (
+            f"strftime('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f', 'now', ({fraction} * %(expressions)s)"
+            " || ' seconds')"
+        )
+        return self.as_sql(compiler, connection, template=template, **context)
+
+
 class JobQuerySet(models.QuerySet["Job"]):
     def final(self) -> JobQuerySet:
         return self.filter(state__in=FINAL)
@@ -73,7 +113,7 @@ class JobQuerySet(models.QuerySet["Job"]):
             cancelled = self._end(unstarted, State.CANCELLED, cancel_requested_at=Now())
             asked = 0
             if running:
-                jobs = Job.objects.using(using).filter(pk__in=running, state=State.RUNNING)
+                jobs = Job.objects.using(using).filter(pk__any_of=running, state=State.RUNNING)
                 asked = jobs.filter(cancel_requested_at=None).update(cancel_requested_at=Now())
         return Touched(cancelled + asked, cancelled=cancelled, cancel_requested=asked)
 
@@ -104,13 +144,16 @@ class JobQuerySet(models.QuerySet["Job"]):
 
         if not rows:
             return 0
-        jobs = Job.objects.using(self.db).filter(pk__in=[row.pk for row in rows])
+        jobs = Job.objects.using(self.db).filter(pk__any_of=[row.pk for row in rows])
         ended = jobs.filter(state__in=UNSTARTED).update(state=state, finished_at=Now(), **columns)
         leave_traces(self.db, rows, state)
         return ended
 
-    def retry(self) -> Touched:
+    def retry(self, *, spread_seconds: float | None = None) -> Touched:
         """Make failed, cancelled and skipped jobs ready again, now, with at least one attempt left.
+
+        With ``spread_seconds`` each is due at a moment of its own within that time, because many at
+        once would be a flood.
 
         It is a person's word: a full queue takes them, they wait for no other job, and neither for
         their turn nor for a time that has passed. Of jobs with one unique key the newest is taken,
@@ -119,14 +162,14 @@ class JobQuerySet(models.QuerySet["Job"]):
         for _ in range(3):
             try:
                 with transaction.atomic(using=self.db):
-                    return self._retry()
+                    return self._retry(spread_seconds)
             except IntegrityError:
                 # Somebody took a unique key between the look and the write; now it can be seen.
                 continue
         with transaction.atomic(using=self.db):
-            return self._retry()
+            return self._retry(spread_seconds)
 
-    def _retry(self) -> Touched:
+    def _retry(self, spread_seconds: float | None) -> Touched:
         jobs: JobQuerySet = Job.objects.using(self.db)
         stopped = self.filter(state__in=RETRYABLE_FROM).order_by("pk")
         rows = list(stopped.select_for_update(no_key=True).values_list("pk", "unique_key"))
@@ -140,14 +183,14 @@ class JobQuerySet(models.QuerySet["Job"]):
                 taken |= {key} - {None}
         retried = 0
         if chosen:
-            retried = jobs.filter(pk__in=chosen, state__in=RETRYABLE_FROM).update(
-                state=State.READY,
+            retried = jobs.filter(pk__any_of=chosen, state__in=RETRYABLE_FROM).update(
+                state=State.READY if spread_seconds is None else State.SCHEDULED,
                 reason=None,
                 is_held=False,
                 fingerprint=None,
                 crashes=0,
                 pending_dependencies=0,
-                run_at=Now(),
+                run_at=Now() if spread_seconds is None else RandomMoment(spread_seconds),
                 finished_at=None,
                 cancel_requested_at=None,
                 expires_at=_unless_passed("expires_at"),
@@ -200,7 +243,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Update the rows in id order, so that two such updates never wait for each other."""
         with transaction.atomic(using=self.db):
             ids = [row.pk for row in self._lock()]
-            return self.filter(pk__in=ids).update(**columns) if ids else 0
+            return self.filter(pk__any_of=ids).update(**columns) if ids else 0
 
     def _hinted(self, made_ready: int) -> int:
         if made_ready:

@@ -44,7 +44,8 @@ from jobs.engine.requeue import requeue
 from jobs.errors import JobError, JobNotFound
 from jobs.executors import KINDS
 from jobs.filters import filtered
-from jobs.management.base import JobsCommand, job_failure
+from jobs.management.base import job_failure
+from jobs.management.bulk import BulkVerbs
 from jobs.models import Attempt, Job, LogLine, Needs, OnParentFailure
 from jobs.models.job import JobQuerySet, Touched
 from jobs.states import FINAL, RETRYABLE_FROM, UNSTARTED, OnLost, State
@@ -93,7 +94,7 @@ def priority_to(asked: Namespace) -> Action:
     )
 
 
-class Command(JobsCommand):
+class Command(BulkVerbs):
     help = "Look at the jobs of a cluster and act on them."
 
     def add_verbs(self) -> None:
@@ -118,6 +119,7 @@ class Command(JobsCommand):
         self._add_edit()
         requeue = self.verb("requeue", self.requeue, "enqueue copies of jobs, due now")
         requeue.add_argument("ids", nargs="+", type=job_id, metavar="id")
+        self.add_bulk_verbs()
 
     # -- list, show -------------------------------------------------------------------------------
 
