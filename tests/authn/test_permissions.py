@@ -40,6 +40,8 @@ EVERY_VERB = {
     "queues.delete": "admin",
     "queues.pause": "operator",
     "queues.resume": "operator",
+    "stats.read": "viewer",
+    "failures.read": "viewer",
     "nodes.read": "viewer",
     "nodes.drain": "operator",
 }
