@@ -27,6 +27,8 @@ LEAST_ROLE: Mapping[str, Role] = {
     "jobs.cancel": Role.OPERATOR,
     "jobs.retry": Role.OPERATOR,
     "jobs.run_now": Role.OPERATOR,
+    "jobs.requeue": Role.OPERATOR,
+    "jobs.change": Role.OPERATOR,
     "jobs.delete": Role.ADMIN,
     "bulk_operations.read": Role.VIEWER,
     # The request as such; then the verb of its action, now and when each batch runs.
@@ -41,6 +43,7 @@ LEAST_ROLE: Mapping[str, Role] = {
     "queues.read": Role.VIEWER,
     "queues.create": Role.ADMIN,
     "queues.change": Role.ADMIN,
+    "queues.delete": Role.ADMIN,
     "queues.pause": Role.OPERATOR,
     "queues.resume": Role.OPERATOR,
     "nodes.read": Role.VIEWER,

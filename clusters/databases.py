@@ -76,6 +76,8 @@ def _postgresql(parsed: dict[str, Any], is_pooled: bool) -> dict[str, Any]:
     if not is_pooled:
         # A pooler in transaction mode refuses start-up options; there the role carries the limits.
         options["options"] = " ".join(f"-c {k}={v}" for k, v in POSTGRES_LIMITS.items())
+        # Statements of our own cursors are prepared when they are first used; Django's never are.
+        options["prepare_threshold"] = 0
     given = dict(parsed.get("OPTIONS", {}))
     if "options" in given and "options" in options:
         # Later ones win, so an address may change a limit but not drop the others.

@@ -57,6 +57,12 @@ class PayloadTooLarge(InvalidJob):
     code = "payload_too_large"
 
 
+class QueueFull(JobError):
+    """The queue holds as many jobs that have not started as it may."""
+
+    code = "queue_full"
+
+
 class KindNotGranted(JobError):
     """Jobs of this kind need a grant of their own."""
 
@@ -69,6 +75,18 @@ class DuplicateJob(JobError):
     code = "duplicate_job"
 
 
+class OutdatedJob(JobError):
+    """The job was changed since you read it; read it again."""
+
+    code = "precondition_failed"
+
+
+class InvalidQueue(JobError):
+    """The queue cannot be as asked for."""
+
+    code = "invalid"
+
+
 class UniqueKeyTaken(JobError):
     """Another job with this unique key has not ended yet."""
 
@@ -79,6 +97,12 @@ class DuplicateQueue(JobError):
     """A queue with this name exists."""
 
     code = "duplicate_queue"
+
+
+class QueueInUse(JobError):
+    """The queue cannot be deleted: jobs in it have not ended."""
+
+    code = "queue_in_use"
 
 
 class Conflict(JobError):

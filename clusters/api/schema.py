@@ -21,6 +21,7 @@ _ABOUT = {
     413: "The body is too large.",
     415: "The body is not `application/json`.",
     422: "The Idempotency-Key belongs to another request.",
+    429: "The queue is full; try again later.",
     503: "The cluster's database does not answer, or not in time.",
 }
 

@@ -18,6 +18,7 @@ from jobs.api.documentation import DocumentViewSet, SwaggerView
 from jobs.api.parsers import MAX_BULK_NODES
 from jobs.api.queues import QueueViewSet
 from jobs.api.views import JobViewSet
+from jobs.api.waits import JobWaitsViewSet
 
 
 class OptionalSlash(RoutePattern):
@@ -46,6 +47,7 @@ bulk_limits = {"max_body_bytes": settings.MAX_BULK_BODY_BYTES, "max_nodes": MAX_
 
 job, queue, node = JobViewSet.as_view, QueueViewSet.as_view, NodeViewSet.as_view
 operation = BulkOperationViewSet.as_view
+job_waits = JobWaitsViewSet.as_view
 
 urlpatterns = [
     route("openapi.json", DocumentViewSet.as_view({"get": "retrieve"}), "native-document"),
@@ -58,11 +60,20 @@ urlpatterns = [
     route("<str:cluster_id>/jobs/count", job({"get": "count"}), "jobs-count"),
     route("<str:cluster_id>/jobs/bulk", job({"post": "bulk"}, **bulk_limits), "jobs-bulk"),
     route(
-        "<str:cluster_id>/jobs/<str:job_id>", job({"get": "retrieve", "delete": "destroy"}), "job"
+        "<str:cluster_id>/jobs/<str:job_id>",
+        job({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+        "job",
     ),
     route("<str:cluster_id>/jobs/<str:job_id>/cancel", job({"post": "cancel"}), "job-cancel"),
     route("<str:cluster_id>/jobs/<str:job_id>/retry", job({"post": "retry"}), "job-retry"),
     route("<str:cluster_id>/jobs/<str:job_id>/run-now", job({"post": "run_now"}), "job-run-now"),
+    route("<str:cluster_id>/jobs/<str:job_id>/requeue", job({"post": "requeue"}), "job-requeue"),
+    route("<str:cluster_id>/jobs/<str:job_id>/why", job_waits({"get": "why"}), "job-why"),
+    route(
+        "<str:cluster_id>/jobs/<str:job_id>/dependencies",
+        job_waits({"get": "dependencies"}),
+        "job-dependencies",
+    ),
     route("<str:cluster_id>/jobs/<str:job_id>/attempts", job({"get": "attempts"}), "job-attempts"),
     route("<str:cluster_id>/jobs/<str:job_id>/logs", job({"get": "logs"}), "job-logs"),
     route(
@@ -89,7 +100,7 @@ urlpatterns = [
     route("<str:cluster_id>/queues/count", queue({"get": "count"}), "queues-count"),
     route(
         "<str:cluster_id>/queues/<str:name>",
-        queue({"get": "retrieve", "patch": "partial_update"}),
+        queue({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
         "queue",
     ),
     route("<str:cluster_id>/queues/<str:name>/pause", queue({"post": "pause"}), "queue-pause"),

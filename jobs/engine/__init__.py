@@ -1,12 +1,17 @@
 """The engine: the life of a job, in order.
 
-    enqueue.py      the one front door; a job is born `ready` or `scheduled`
-    ticks.py        due jobs become ready
+    enqueue.py      the one front door; a job is born `ready`, `scheduled` or `blocked`
+    dependencies.py jobs that others had to wait for have ended, and these go on
+    ticks.py        due jobs become ready, late ones fail
     claim.py        ready jobs become running, each held by exactly one node under a fence
     execute.py      the child: runs attempts, one process per slot
     complete.py     what the holder reports becomes the next state
     rescue.py       jobs whose node went quiet
     worker.py       the node: the loop that ties these together; no rules of its own
+
+Of the front door: ``new_job.py`` (what may be asked), ``insert.py`` (rows), ``repeat.py`` (the same job
+again) and ``overflow.py`` (full queues). Of people: ``edit.py`` (a job that has not started), ``requeue.py`` (a
+copy of one) and ``waiting.py`` (why a job does not run now).
 
 Beside them: ``backoff.py`` (retry timing), ``clock.py`` (the database's time), ``idempotency.py``
 (replies kept for a second ask), ``turn.py`` (completing and claiming as one statement), ``journal.py``

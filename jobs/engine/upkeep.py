@@ -23,10 +23,16 @@ from django.db import connections
 from clusters.binding import cluster_bound
 from clusters.models import current_policy
 from clusters.policy import ClusterPolicy
-from jobs.engine import bulk, idempotency
+from jobs.engine import bulk, dependencies, idempotency
 from jobs.engine.clock import countdown
 from jobs.engine.rescue import rescue_lost
-from jobs.engine.ticks import promote_due
+from jobs.engine.ticks import (
+    expire_due,
+    fail_overdue,
+    promote_due,
+    restore_queues,
+    resume_due,
+)
 from jobs.engine.trouble import Trouble, is_outage
 from jobs.engine.watchdog import Watchdog
 from jobs.models import UpkeepDuty
@@ -64,6 +70,11 @@ class Duty:
 DUTIES = (
     Duty("promote_due", promote_due, 0.5, is_everywhere=True, makes_ready=True),
     Duty("rescue_lost", rescue_lost, 5.0, times_a_lease=6, is_everywhere=True, makes_ready=True),
+    Duty("expire_due", expire_due, 1.0),
+    Duty("fail_overdue", fail_overdue, 1.0),
+    Duty("sweep_dependencies", dependencies.sweep, 60.0),
+    Duty("resume_due", resume_due, 1.0, makes_ready=True),
+    Duty("restore_queues", restore_queues, 15.0, makes_ready=True),
     Duty("bulk_operations", bulk.advance, 1.0, makes_ready=True),
     Duty("forget_replies", idempotency.prune, 60.0),
 )

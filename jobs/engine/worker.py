@@ -431,9 +431,7 @@ class Worker:
             self._write_journal()
         batch = self._pending[:BATCH_LIMIT]
         self._hinted = False
-        turn = take_turn(
-            connections[self.alias], batch, appetite, with_limits=self._limits_are_due
-        )
+        turn = take_turn(connections[self.alias], batch, appetite, with_limits=self._limits_are_due)
         self._limits_are_due = False
         del self._pending[: len(batch)]
         for late in turn.superseded:

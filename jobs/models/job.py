@@ -6,6 +6,7 @@ The moves of the holder (claim, complete, release) are SQL of their own in ``job
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -19,6 +20,8 @@ from jobs.hints import ANY_QUEUE, hint_ready
 from jobs.states import FINAL, RETRYABLE_FROM, UNSTARTED, OnLost, Reason, State
 
 LOWEST_PRIORITY, HIGHEST_PRIORITY = 100, -100
+# Not started, and not to be started yet.
+WAITING = (State.BLOCKED, State.SCHEDULED)
 
 
 class Touched(int):
@@ -217,10 +220,7 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def move(self, queue: str) -> Touched:
         """Put jobs that have not started into another queue, where their place is by the same order."""
-        from jobs.models.queue import Queue
-
-        if not Queue.objects.using(self.db).filter(name=queue).exists():
-            raise UnknownQueue(f"there is no queue {queue[:100]!r}", field="queue")
+        check_queue(self.db, queue)
         moved = self.edit(Q(queue=queue), queue=queue)
         if moved:
             hint_ready(self.db, {queue})
@@ -228,9 +228,7 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def set_priority(self, priority: int) -> Touched:
         """Give jobs that have not started another priority; the lower number runs first."""
-        if not HIGHEST_PRIORITY <= priority <= LOWEST_PRIORITY:
-            allowed = f"between {HIGHEST_PRIORITY} and {LOWEST_PRIORITY}"
-            raise InvalidJob(f"priority must be {allowed}", field="priority")
+        check_priority(priority)
         changed = self.edit(Q(priority=priority), priority=priority)
         return Touched(changed, changed=changed)
 
@@ -273,6 +271,23 @@ class JobQuerySet(models.QuerySet["Job"]):
             edges.filter(child_id__in=ids)._raw_delete(using)
             deleted = Job.objects.using(using).filter(pk__in=ids)._raw_delete(using) or 0
         return Touched(deleted, deleted=deleted, has_dependants=len(kept))
+
+
+def check_queue(using: str | None, name: str) -> None:
+    from jobs.models.queue import QUEUE_NAME, Queue
+
+    # What no queue can be called is not asked for: some databases refuse the very question.
+    if (
+        not re.match(QUEUE_NAME.regex, name)
+        or not Queue.objects.using(using).filter(name=name).exists()
+    ):
+        raise UnknownQueue(f"there is no queue {name[:100]!r}", field="queue")
+
+
+def check_priority(priority: int) -> None:
+    if not HIGHEST_PRIORITY <= priority <= LOWEST_PRIORITY:
+        allowed = f"between {HIGHEST_PRIORITY} and {LOWEST_PRIORITY}"
+        raise InvalidJob(f"priority must be {allowed}", field="priority")
 
 
 def _unless_passed(column: str) -> Case:
@@ -394,6 +409,14 @@ class Job(models.Model):
             ),
             # promotion: what has become due
             models.Index(name="job_due", fields=["run_at"], condition=Q(state=State.SCHEDULED)),
+            # queues: what is in them besides ready and running jobs, which have indexes of their own
+            models.Index(
+                name="job_unready",
+                fields=["queue", "state"],
+                condition=Q(state__in=(State.BLOCKED, State.SCHEDULED, State.WAITING)),
+            ),
+            # how full a queue is, beside the ready ones
+            models.Index(name="job_waiting", fields=["queue"], condition=Q(state__in=WAITING)),
             # rescue, cancel requests: what a node holds; limits: how much of it is of one queue
             models.Index(
                 name="job_holder", fields=["node", "queue"], condition=Q(state=State.RUNNING)
@@ -465,6 +488,20 @@ class Job(models.Model):
         rows = self._only_me().run_now()
         self.refresh_from_db()
         self._move("run now", rows)
+
+    def move(self, queue: str) -> None:
+        """Put this job into another queue; it may be there already."""
+        moved: int = self._only_me().move(queue)
+        self._changed("move", moved)
+
+    def set_priority(self, priority: int) -> None:
+        changed: int = self._only_me().set_priority(priority)
+        self._changed("change", changed)
+
+    def _changed(self, verb: str, rows: int) -> None:
+        self.refresh_from_db()
+        # Of a job that has not started, nothing was left to do.
+        self._move(verb, rows or self.state in UNSTARTED)
 
     def delete_final(self) -> None:
         deleted = self._only_me().delete_final()
@@ -558,7 +595,8 @@ class JobMetadata(models.Model):
 
     pk = models.CompositePrimaryKey("key", "value", "created_at", "job_id")
     key = models.CharField(max_length=60)
-    value = models.CharField(max_length=300)
+    # As JSON, where a character may become six.
+    value = models.CharField(max_length=1600)
     created_at = models.DateTimeField()
     job = models.ForeignKey(Job, on_delete=models.DO_NOTHING, db_constraint=False)
 
