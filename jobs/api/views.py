@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -24,15 +22,13 @@ from config.problems import MAX_ERRORS, FieldError, InvalidInput
 from jobs.api import serializers as wire
 from jobs.api.examples import ENQUEUE_EXAMPLES
 from jobs.api.filters import JobFilter, JobListQuery
+from jobs.api.once import answer_once
 from jobs.engine.enqueue import NewJob, enqueue, enqueue_many
-from jobs.engine.idempotency import once
 from jobs.errors import JobError, JobNotFound
 from jobs.filters import estimated_count, exact_count, filtered
 from jobs.models import Attempt, Job, LogLine
 from jobs.models.job import JobQuerySet
 from jobs.states import State
-
-IDEMPOTENCY_KEY_TEXT = re.compile(r"[\x20-\x7e]{1,255}\Z")
 
 
 class JobViewSet(NativeViewSet):
@@ -238,16 +234,8 @@ class JobViewSet(NativeViewSet):
 
     def _once(self, effect: Callable[[], tuple[int, Any]]) -> tuple[HttpResponse, Any]:
         """Run the effect, or give the reply it had under the same Idempotency-Key."""
-        key = self.request.headers.get("Idempotency-Key")
-        if key is not None and not IDEMPOTENCY_KEY_TEXT.match(key):
-            refuse("Idempotency-Key", "Must be 1 to 255 printable ASCII characters.")
         with _in_words_of_the_body():
-            if key is None:
-                status, body = effect()
-                return reply(body, status), body
-            done = once(self.principal.actor, key, _request_hash(self.request), effect)
-        headers = {"Idempotent-Replayed": "true"} if done.is_repeat else None
-        return reply(done.body, done.status, headers), done.body
+            return answer_once(self.request, self.principal.actor, effect)
 
 
 def _jobs() -> JobQuerySet:
@@ -285,13 +273,6 @@ def _new_jobs(data: Any) -> list[NewJob]:
     if errors:
         raise InvalidInput(errors)
     return news
-
-
-def _request_hash(request: Request) -> str:
-    """The same for the same request only."""
-    body_hash = getattr(request, "body_hash", "")
-    text = f"{request.method} {request.path.rstrip('/')}\n{body_hash}"
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _next(request: Request, asked: dict[str, Any], last: int) -> str:

@@ -23,7 +23,7 @@ from django.db import connections
 from clusters.binding import cluster_bound
 from clusters.models import current_policy
 from clusters.policy import ClusterPolicy
-from jobs.engine import idempotency
+from jobs.engine import bulk, idempotency
 from jobs.engine.clock import countdown
 from jobs.engine.rescue import rescue_lost
 from jobs.engine.ticks import promote_due, restore_queues, resume_due
@@ -66,6 +66,7 @@ DUTIES = (
     Duty("rescue_lost", rescue_lost, 5.0, times_a_lease=6, is_everywhere=True, makes_ready=True),
     Duty("resume_due", resume_due, 1.0, makes_ready=True),
     Duty("restore_queues", restore_queues, 15.0, makes_ready=True),
+    Duty("bulk_operations", bulk.advance, 1.0, makes_ready=True),
     Duty("forget_replies", idempotency.prune, 60.0),
 )
 

@@ -32,6 +32,27 @@ class Touched(int):
         return touched
 
 
+class RandomMoment(models.Func):
+    """A moment between now and so many seconds from now, another one for each row."""
+
+    output_field = models.DateTimeField()
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(Value(seconds, models.FloatField()))
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        template = "STATEMENT_TIMESTAMP() + random() * %(expressions)s * interval '1 second'"
+        return self.as_sql(compiler, connection, template=template, **context)
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        fraction = "(random() / 18446744073709551616.0 + 0.5)"
+        template = (
+            f"strftime('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f', 'now', ({fraction} * %(expressions)s)"
+            " || ' seconds')"
+        )
+        return self.as_sql(compiler, connection, template=template, **context)
+
+
 class JobQuerySet(models.QuerySet["Job"]):
     def final(self) -> JobQuerySet:
         return self.filter(state__in=FINAL)
@@ -106,8 +127,11 @@ class JobQuerySet(models.QuerySet["Job"]):
         leave_traces(self.db, rows, state)
         return ended
 
-    def retry(self) -> Touched:
+    def retry(self, *, spread_seconds: float | None = None) -> Touched:
         """Make failed, cancelled and skipped jobs ready again, now, with at least one attempt left.
+
+        With ``spread_seconds`` each is due at a moment of its own within that time, because many at
+        once would be a flood.
 
         It is a person's word: a full queue takes them, they wait for no other job, and neither for
         their turn nor for a time that has passed. Of jobs with one unique key the newest is taken,
@@ -116,14 +140,14 @@ class JobQuerySet(models.QuerySet["Job"]):
         for _ in range(3):
             try:
                 with transaction.atomic(using=self.db):
-                    return self._retry()
+                    return self._retry(spread_seconds)
             except IntegrityError:
                 # Somebody took a unique key between the look and the write; now it can be seen.
                 continue
         with transaction.atomic(using=self.db):
-            return self._retry()
+            return self._retry(spread_seconds)
 
-    def _retry(self) -> Touched:
+    def _retry(self, spread_seconds: float | None) -> Touched:
         jobs: JobQuerySet = Job.objects.using(self.db)
         stopped = self.filter(state__in=RETRYABLE_FROM).order_by("pk")
         rows = list(stopped.select_for_update(no_key=True).values_list("pk", "unique_key"))
@@ -138,13 +162,13 @@ class JobQuerySet(models.QuerySet["Job"]):
         retried = 0
         if chosen:
             retried = jobs.filter(pk__in=chosen, state__in=RETRYABLE_FROM).update(
-                state=State.READY,
+                state=State.READY if spread_seconds is None else State.SCHEDULED,
                 reason=None,
                 is_held=False,
                 fingerprint=None,
                 crashes=0,
                 pending_dependencies=0,
-                run_at=Now(),
+                run_at=Now() if spread_seconds is None else RandomMoment(spread_seconds),
                 finished_at=None,
                 cancel_requested_at=None,
                 expires_at=_unless_passed("expires_at"),

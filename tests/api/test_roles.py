@@ -26,6 +26,8 @@ CHANGES = [
     ("POST", "alpha/queues/q/pause", Role.OPERATOR),
     ("POST", "alpha/queues/q/resume", Role.OPERATOR),
     ("POST", f"alpha/nodes/{ID}/drain", Role.OPERATOR),
+    ("POST", "alpha/bulk-operations", Role.OPERATOR),
+    ("POST", f"alpha/bulk-operations/{ID}/cancel", Role.OPERATOR),
 ]
 READS = [
     "alpha/jobs",
@@ -39,6 +41,9 @@ READS = [
     "alpha/nodes",
     "alpha/nodes/count",
     f"alpha/nodes/{ID}",
+    "alpha/bulk-operations",
+    "alpha/bulk-operations/count",
+    f"alpha/bulk-operations/{ID}",
     "clusters",
     "clusters/alpha",
     "clusters/count",

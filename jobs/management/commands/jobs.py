@@ -40,7 +40,8 @@ from jobs.engine.enqueue import NewJob, enqueue
 from jobs.errors import JobError, JobNotFound
 from jobs.executors import KINDS
 from jobs.filters import filtered
-from jobs.management.base import JobsCommand, job_failure
+from jobs.management.base import job_failure
+from jobs.management.bulk import BulkVerbs
 from jobs.models import Attempt, Job, LogLine
 from jobs.models.job import JobQuerySet
 from jobs.states import FINAL, RETRYABLE_FROM, UNSTARTED, OnLost, State
@@ -71,7 +72,7 @@ RUN_NOW = Action("ready", Job.run_now, JobQuerySet.run_now, Q(state=State.SCHEDU
 DELETE = Action("deleted", Job.delete_final, JobQuerySet.delete_final, Q(state__in=FINAL))
 
 
-class Command(JobsCommand):
+class Command(BulkVerbs):
     help = "Look at the jobs of a cluster and act on them."
 
     def add_verbs(self) -> None:
@@ -90,6 +91,7 @@ class Command(JobsCommand):
         self._add_action("retry", RETRY, "make failed, cancelled and skipped jobs ready again")
         self._add_action("run-now", RUN_NOW, "make scheduled jobs ready without waiting")
         self._add_action("delete", DELETE, "delete finished jobs with attempts and logs")
+        self.add_bulk_verbs()
 
     # -- list, show -------------------------------------------------------------------------------
 
