@@ -70,7 +70,8 @@ def percentile(histogram: Histogram, q: float) -> float | None:
     for bucket, count in sorted(histogram.items()):
         if count > 0 and before + count >= rank:
             # Within a bucket, evenly over its logarithm.
-            return upper_bound(bucket - 1) * _RATIO ** ((rank - before) / count)
+            duration: float = upper_bound(bucket - 1) * _RATIO ** ((rank - before) / count)
+            return duration
         before += count
     return upper_bound(bucket)
 

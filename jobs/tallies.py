@@ -51,7 +51,7 @@ def sqlite_tally(cursor: Any, tallies: Mapping[tuple[str, str, str, int | None],
     if tallies:
         cursor.execute(
             "INSERT INTO tally (minute, queue, type, event, bucket, count)"
-            " SELECT strftime('%%Y-%%m-%%d %%H:%%M:00', 'now'), value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4"
-            "   FROM json_each(%s)",
+            " SELECT strftime('%%Y-%%m-%%d %%H:%%M:00', 'now'), value ->> 0, value ->> 1,"
+            "        value ->> 2, value ->> 3, value ->> 4 FROM json_each(%s)",
             [json.dumps([[*key, number] for key, number in tallies.items()])],
         )

@@ -17,8 +17,8 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from jobs.engine.clock import sqlite_time
-from jobs.tallies import sqlite_tally
 from jobs.histogram import POSTGRES_BUCKET, bucket_of
+from jobs.tallies import sqlite_tally
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,10 @@ from clusters.policy import ClusterPolicy
 from jobs.engine.backoff import full_jitter
 from jobs.engine.claim import Claimed
 from jobs.engine.clock import countdown, sqlite_time
-from jobs.tallies import sqlite_tally
 from jobs.fingerprints import fingerprint
 from jobs.histogram import POSTGRES_BUCKET, bucket_of
 from jobs.states import FINAL, OnLost, Outcome, Reason, State
+from jobs.tallies import sqlite_tally
 
 MAX_ERROR = 4096
 

@@ -19,7 +19,7 @@ from clusters.models import Node, NodeStatus
 from clusters.policy import ClusterPolicy
 from jobs.engine.claim import Claimed
 from jobs.engine.clock import countdown, database_now
-from jobs.engine.complete import Completion, Report, decide
+from jobs.engine.complete import Completion, Report, Success, decide
 from jobs.engine.trouble import is_outage
 from jobs.engine.turn import take_turn
 from jobs.models import Job
@@ -86,9 +86,9 @@ def _rescue_alone(using: str, node: Node, job_id: UUID, policy: ClusterPolicy) -
 
 def _as_lost(
     using: str, node: Node, jobs: Sequence[Job], policy: ClusterPolicy
-) -> list[Completion]:
+) -> list[Success | Completion]:
     now = database_now(connections[using])
-    batch = []
+    batch: list[Success | Completion] = []
     for job in jobs:
         began_ago = (now - (job.started_at or now)).total_seconds()
         report = Report(

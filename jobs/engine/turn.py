@@ -176,13 +176,13 @@ def _complete_awaited(connection: BaseDatabaseWrapper, batch: Batch) -> int:
 
 
 def _release(alias: str, ids: Sequence[str]) -> None:
-    from jobs.engine import dependencies
     from jobs.models import Job
+    from jobs.models.release import release
 
     ended = Job.objects.using(alias).filter(
         pk__in=ids, has_dependants=True, finished_at__isnull=False
     )
-    dependencies.release(alias, list(ended.values_list("pk", flat=True)))
+    release(alias, list(ended.values_list("pk", flat=True)))
 
 
 # -- SQLite ----------------------------------------------------------------------------------------

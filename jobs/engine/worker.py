@@ -26,6 +26,7 @@ from clusters.binding import current_cluster
 from clusters.models import ClusterSetting, Node, current_policy
 from clusters.policy import ClusterPolicy
 from clusters.processes import forbid_inspection
+from jobs.engine import limits
 from jobs.engine.children import Child, Children, News
 from jobs.engine.claim import Appetite
 from jobs.engine.clock import countdown
@@ -48,6 +49,9 @@ logger = logging.getLogger(__name__)
 
 # Polling is the truth; it starts quick after work was found and slows down while there is none.
 POLL_FASTEST = 0.05
+POLL_WITHIN_LIMITS = 0.1
+# How often a node looks whether queues with limits have ready jobs; each such claim is a transaction.
+LIMITS_SECONDS = 0.05
 POLL_SLOWEST = {"postgresql": 2.0, "sqlite": 0.1}
 # While work runs the loop looks at deadlines this often.
 ENFORCE_SECONDS = 0.05
@@ -105,6 +109,8 @@ class Worker:
         self._hinted = True
         self._poll_seconds = POLL_FASTEST
         self._next_poll_at = 0.0
+        self._limits_are_due = self._limits_wait = False
+        self._next_look_at_limits = 0.0
         self._trouble = Trouble(f"the database of {cluster_id}")
         self._readable: list[Child] = []
         self._drain_started_at: float | None = None
@@ -285,7 +291,8 @@ class Worker:
             if self._pending or self._lines or self._progress:
                 until = min(until, now + ENFORCE_SECONDS)
             if not self._is_draining and self._has_room():
-                until = now if self._hinted else min(until, self._next_poll_at)
+                is_time = self._hinted or self._limits_are_due
+                until = now if is_time else min(until, self._next_poll_at)
         if not self._children.is_empty():
             until = min(until, now + ENFORCE_SECONDS)
         return max(until - now, 0.0)
@@ -408,7 +415,8 @@ class Worker:
             self._in_trouble(error)
 
     def _wants_work(self, now: float) -> bool:
-        return (self._hinted or now >= self._next_poll_at) and self._has_room()
+        is_time = self._hinted or self._limits_are_due or now >= self._next_poll_at
+        return is_time and self._has_room()
 
     def _has_room(self) -> bool:
         return any(self._children.free().values())
@@ -423,7 +431,10 @@ class Worker:
             self._write_journal()
         batch = self._pending[:BATCH_LIMIT]
         self._hinted = False
-        turn = take_turn(connections[self.alias], batch, appetite)
+        turn = take_turn(
+            connections[self.alias], batch, appetite, with_limits=self._limits_are_due
+        )
+        self._limits_are_due = False
         del self._pending[: len(batch)]
         for late in turn.superseded:
             logger.warning(
@@ -437,7 +448,18 @@ class Worker:
                 if child.channel.has_backlog:
                     self._watch_child(child)
         if appetite is not None:
+            self._look_at_limits(now)
             self._plan_next_poll(len(turn.claimed), sum(appetite.free.values()))
+
+    def _look_at_limits(self, now: float) -> None:
+        """Find out whether queues with limits wait for a claim; on SQLite every claim includes them."""
+        connection = connections[self.alias]
+        if connection.vendor != "postgresql" or now < self._next_look_at_limits:
+            return
+        self._next_look_at_limits = now + LIMITS_SECONDS
+        with connection.cursor() as cursor:
+            self._limits_are_due = limits.has_waiting(cursor, self.queues)
+        self._limits_wait = self._limits_are_due
 
     def _appetite(self) -> Appetite:
         return Appetite(
@@ -452,6 +474,9 @@ class Worker:
         slowest = POLL_SLOWEST[connections[self.alias].vendor]
         if not settings.NOTIFY or settings.DB_POOLED:
             slowest = min(slowest, 0.25)
+        if self._limits_wait:
+            # Room in a queue with limits comes without a hint.
+            slowest = min(slowest, POLL_WITHIN_LIMITS)
         if claimed:
             self._poll_seconds = POLL_FASTEST
             # There was more than one claim takes, so there is probably more now.
