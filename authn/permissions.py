@@ -44,6 +44,7 @@ LEAST_ROLE: Mapping[str, Role] = {
     "queues.create": Role.ADMIN,
     "queues.change": Role.ADMIN,
     "queues.delete": Role.ADMIN,
+    "queues.purge": Role.ADMIN,
     "queues.pause": Role.OPERATOR,
     "queues.resume": Role.OPERATOR,
     "nodes.read": Role.VIEWER,

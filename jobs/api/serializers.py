@@ -51,7 +51,7 @@ from jobs.models.log import Stream
 from jobs.models.queue import LONGEST_PAUSE, MAX_REASON_LENGTH
 from jobs.models.queue_policies import POLICIES, Overflow
 from jobs.queue_load import COUNT_LIMIT, Load
-from jobs.states import OnLost, Outcome, Reason, State
+from jobs.states import UNSTARTED, OnLost, Outcome, Reason, State
 
 MAX_BULK_JOBS = 10_000
 
@@ -255,6 +255,25 @@ class PauseInput(serializers.Serializer[Any]):
         allow_null=True,
         help_text="The pause ends so many seconds from now; instead of `resume_at`.",
     )
+
+
+@extend_schema_serializer(component_name="Purge")
+class PurgeInput(serializers.Serializer[Any]):
+    """Which of the jobs that have not started are to be cancelled."""
+
+    states = Texts(
+        child=Choice(choices=[state.value for state in UNSTARTED]),
+        required=False,
+        min_length=1,
+        max_length=len(UNSTARTED),
+        help_text="Unless told, all of these.",
+    )
+    reason = Text(
+        max_length=MAX_REASON_LENGTH,
+        required=False,
+        help_text="Why; kept with the operation. May be left out of a dry run only.",
+    )
+    dry_run = Boolean(required=False, help_text="Only say what the purge would be about.")
 
 
 class LogQuery(serializers.Serializer[Any]):

@@ -108,6 +108,7 @@ urlpatterns = [
     ),
     route("<str:cluster_id>/queues/<str:name>/pause", queue({"post": "pause"}), "queue-pause"),
     route("<str:cluster_id>/queues/<str:name>/resume", queue({"post": "resume"}), "queue-resume"),
+    route("<str:cluster_id>/queues/<str:name>/purge", queue({"post": "purge"}), "queue-purge"),
     route("<str:cluster_id>/nodes", node({"get": "list"}), "nodes"),
     route("<str:cluster_id>/nodes/count", node({"get": "count"}), "nodes-count"),
     route("<str:cluster_id>/nodes/<str:node_id>", node({"get": "retrieve"}), "node"),

@@ -27,6 +27,7 @@ CHANGES = [
     ("DELETE", "alpha/queues/q", Role.ADMIN),
     ("POST", "alpha/queues/q/pause", Role.OPERATOR),
     ("POST", "alpha/queues/q/resume", Role.OPERATOR),
+    ("POST", "alpha/queues/q/purge", Role.ADMIN),
     ("POST", f"alpha/nodes/{ID}/drain", Role.OPERATOR),
     ("POST", "alpha/bulk-operations", Role.OPERATOR),
     ("POST", f"alpha/bulk-operations/{ID}/cancel", Role.OPERATOR),
