@@ -31,6 +31,7 @@ LEAST_ROLE: Mapping[str, Role] = {
     "queues.read": Role.VIEWER,
     "queues.create": Role.ADMIN,
     "queues.change": Role.ADMIN,
+    "queues.delete": Role.ADMIN,
     "queues.pause": Role.OPERATOR,
     "queues.resume": Role.OPERATOR,
     "nodes.read": Role.VIEWER,

@@ -44,7 +44,9 @@ STATUS_OF: Mapping[str, int] = {
     "not_found": 404,
     "invalid_transition": 409,
     "duplicate_job": 409,
+    "unique_key_taken": 409,
     "duplicate_queue": 409,
+    "queue_in_use": 409,
     "conflict": 409,
     # Room comes by itself; whoever tries again later is right to do so.
     "queue_full": 429,

@@ -75,10 +75,28 @@ class DuplicateJob(JobError):
     code = "duplicate_job"
 
 
+class InvalidQueue(JobError):
+    """The queue cannot be as asked for."""
+
+    code = "invalid"
+
+
+class UniqueKeyTaken(JobError):
+    """Another job with this unique key has not ended yet."""
+
+    code = "unique_key_taken"
+
+
 class DuplicateQueue(JobError):
     """A queue with this name exists."""
 
     code = "duplicate_queue"
+
+
+class QueueInUse(JobError):
+    """The queue cannot be deleted: jobs in it have not ended."""
+
+    code = "queue_in_use"
 
 
 class Conflict(JobError):

@@ -18,7 +18,7 @@ LONGEST_SECONDS, LARGEST = 2.0**40 * UNIT_SECONDS, 160
 _PER_NAT = PER_DOUBLING / math.log(2)
 # Keeps the upper bounds themselves in their bucket, though logarithms are rounded.
 _ROUNDING = 1e-9
-_RATIO = 2 ** (1 / PER_DOUBLING)
+_RATIO: float = 2 ** (1 / PER_DOUBLING)
 # The mean of a bucket in which every share of a doubling is as likely, in parts of its upper bound.
 _MEAN_SHARE = (1 - 1 / _RATIO) / math.log(_RATIO)
 
@@ -47,7 +47,8 @@ def bucket_of(seconds: float) -> int:
 
 def upper_bound(bucket: int) -> float:
     """The longest duration of a bucket, in seconds."""
-    return UNIT_SECONDS * 2.0 ** (bucket / PER_DOUBLING)
+    longest: float = UNIT_SECONDS * 2.0 ** (bucket / PER_DOUBLING)
+    return longest
 
 
 def merge(histograms: Iterable[Mapping[int, int] | Mapping[str, int]]) -> dict[int, int]:
@@ -69,7 +70,8 @@ def percentile(histogram: Histogram, q: float) -> float | None:
     for bucket, count in sorted(histogram.items()):
         if count > 0 and before + count >= rank:
             # Within a bucket, evenly over its logarithm.
-            return upper_bound(bucket - 1) * _RATIO ** ((rank - before) / count)
+            duration: float = upper_bound(bucket - 1) * _RATIO ** ((rank - before) / count)
+            return duration
         before += count
     return upper_bound(bucket)
 

@@ -6,8 +6,10 @@ ends some that never started, calls ``count``. ``rollup.py`` folds them.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from django.db import connections
 
@@ -42,3 +44,14 @@ def count(using: str, rows: Iterable[tuple[str, str, str, int]]) -> None:
             page = tallies[start : start + _PAGE]
             places = ", ".join([_SQLITE_ROW] * len(page))
             cursor.execute(_SQLITE + places, [value for row in page for value in row])
+
+
+def sqlite_tally(cursor: Any, tallies: Mapping[tuple[str, str, str, int | None], int]) -> None:
+    """Tally events by queue, type, event and bucket, for claims and completions on SQLite."""
+    if tallies:
+        cursor.execute(
+            "INSERT INTO tally (minute, queue, type, event, bucket, count)"
+            " SELECT strftime('%%Y-%%m-%%d %%H:%%M:00', 'now'), value ->> 0, value ->> 1,"
+            "        value ->> 2, value ->> 3, value ->> 4 FROM json_each(%s)",
+            [json.dumps([[*key, number] for key, number in tallies.items()])],
+        )

@@ -216,6 +216,15 @@ def test_every_documented_variable_is_read_somewhere():
         assert any(base in source for source in sources), f"nobody reads {name}"
 
 
+def test_every_policy_of_a_queue_is_told_of_with_its_option():
+    from jobs.models.queue_policies import POLICIES
+
+    rows = re.findall(r"^\| `([a-z_]+)` \| `(--[a-z-]+)` \|", text("README.md"), re.MULTILINE)
+    assert {name for name, _ in rows} == set(POLICIES)
+    for _, option in rows:
+        check_management_command(["queues", "change", "mail", option])
+
+
 # -- Style that no linter knows --------------------------------------------------------------------
 
 

@@ -67,7 +67,7 @@ urlpatterns = [
     route("<str:cluster_id>/queues/count", queue({"get": "count"}), "queues-count"),
     route(
         "<str:cluster_id>/queues/<str:name>",
-        queue({"get": "retrieve", "patch": "partial_update"}),
+        queue({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
         "queue",
     ),
     route("<str:cluster_id>/queues/<str:name>/pause", queue({"post": "pause"}), "queue-pause"),

@@ -23,17 +23,12 @@ from clusters.api.schema import BODY, IDEMPOTENCY_KEY, JOB_ID, answers
 from config.problems import MAX_ERRORS, FieldError, InvalidInput
 from jobs.api import serializers as wire
 from jobs.api.examples import ENQUEUE_EXAMPLES
-from jobs.api.filters import (
-    JobFilter,
-    JobListQuery,
-    estimated_count,
-    exact_count,
-    filtered,
-)
+from jobs.api.filters import JobFilter, JobListQuery
 from jobs.engine.enqueue import enqueue, enqueue_many
 from jobs.engine.idempotency import once
 from jobs.engine.new_job import NewJob
 from jobs.errors import JobError, JobNotFound
+from jobs.filters import estimated_count, exact_count, filtered
 from jobs.models import Attempt, Job, LogLine
 from jobs.models.job import JobQuerySet
 from jobs.states import State

@@ -34,6 +34,8 @@ from jobs.executors import KINDS, Assignment, Outcome
 
 # Results of a moment are sent together; no result waits longer than this for company.
 FLUSH_SECONDS = 0.02
+# Handlers' own connections are looked at no more often than this: it costs more than a short job.
+CONNECTION_CHECK_SECONDS = 0.05
 MAX_ERROR = 4096
 MAX_TRACE = 16_384
 
@@ -212,6 +214,7 @@ class ProcessChild:
         self._inbox: queue.SimpleQueue[Assignment] = queue.SimpleQueue()
         self._is_idle = True
         self._may_interrupt = False
+        self._connections_checked_at = 0.0
 
     @property
     def output(self) -> BoundedOutput:
@@ -247,9 +250,11 @@ class ProcessChild:
         outcome: Outcome | None = None
         trace: str | None = None
         try:
-            # A database that was restarted since the last job must not fail this one.
-            for connection in connections.all(initialized_only=True):
-                connection.close_if_unusable_or_obsolete()
+            if started - self._connections_checked_at > CONNECTION_CHECK_SECONDS:
+                # A database that was restarted since then must not fail this job.
+                self._connections_checked_at = started
+                for connection in connections.all(initialized_only=True):
+                    connection.close_if_unusable_or_obsolete()
             registration = registry.find(job.type)
             if registration is None:
                 raise registry.PermanentError(f"no handler is registered for {job.type!r}")

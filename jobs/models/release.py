@@ -26,6 +26,12 @@ from jobs.tallies import count
 PAGE = 5000
 # What becomes of a child, beside the two states it may end in.
 _FREE = "free"
+# How jobs are counted that end without an attempt.
+_EVENTS: dict[str, str] = {
+    State.FAILED: Event.FAILED.value,
+    State.CANCELLED: Event.CANCELLED.value,
+    State.SKIPPED: Event.SKIPPED.value,
+}
 
 _POSTGRES_NOW = "clock_timestamp()"
 _SQLITE_NOW = "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"
@@ -125,7 +131,7 @@ def release_ended(
         if not edges:
             continue
         told = _tell(connection, _verdicts(edges, level.states))
-        _leave_traces(using, told)
+        _leave_traces_of_rules(using, told)
         moved += sum(state != State.BLOCKED for _, state, *_ in told)
         ended = {pk: state for pk, state, _, _, waited in told if waited and state in FINAL}
         if ended:
@@ -205,11 +211,20 @@ def _tell(
         return [(_uuid(pk), *rest) for pk, *rest in cursor.fetchall()]
 
 
-def _leave_traces(using: str, told: Sequence[tuple[UUID, str, str, str, bool]]) -> None:
-    ends = {State.FAILED.value: Event.FAILED.value, State.SKIPPED.value: Event.SKIPPED.value}
-    count(using, [(q, type_, ends[state], 1) for _, state, q, type_, _ in told if state in ends])
+def _leave_traces_of_rules(using: str, told: Sequence[tuple[UUID, str, str, str, bool]]) -> None:
+    count(using, [(q, type_, _EVENTS[s], 1) for _, s, q, type_, _ in told if s in _EVENTS])
     if ready := {queue for _, state, queue, _, _ in told if state == State.READY}:
         hint_ready(using, ready)
+
+
+def leave_traces(using: str, rows: Sequence[Any], state: State) -> None:
+    """What follows when jobs end without an attempt: a tally, and word to those who wait for them.
+
+    The rows have the pk, queue, type and has_dependants of jobs that this transaction put into
+    ``state``.
+    """
+    count(using, [(row.queue, row.type, _EVENTS[state], 1) for row in rows])
+    release_ended(using, {row.pk: state for row in rows if row.has_dependants})
 
 
 def _ids(connection: BaseDatabaseWrapper, ids: Iterable[UUID]) -> Any:

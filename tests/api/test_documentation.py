@@ -22,7 +22,7 @@ OPERATIONS = {
     "jobs_list", "jobs_count", "jobs_get", "jobs_enqueue", "jobs_enqueue_bulk", "jobs_cancel",
     "jobs_retry", "jobs_run_now", "jobs_delete", "jobs_attempts", "jobs_logs",
     "queues_list", "queues_count", "queues_create", "queues_get", "queues_change", "queues_pause",
-    "queues_resume",
+    "queues_resume", "queues_delete",
     "nodes_list", "nodes_count", "nodes_get", "nodes_drain",
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ import pytest
 from django.db import connections
 from django.test.utils import CaptureQueriesContext
 
-from jobs.api import filters
+from jobs import filters
 from jobs.api.serializers import LISTED_ERROR_LENGTH, JobDetail, JobItem
 from jobs.models import Job
 from jobs.states import State

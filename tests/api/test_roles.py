@@ -22,6 +22,7 @@ CHANGES = [
     ("DELETE", f"alpha/jobs/{ID}", Role.ADMIN),
     ("POST", "alpha/queues", Role.ADMIN),
     ("PATCH", "alpha/queues/q", Role.ADMIN),
+    ("DELETE", "alpha/queues/q", Role.ADMIN),
     ("POST", "alpha/queues/q/pause", Role.OPERATOR),
     ("POST", "alpha/queues/q/resume", Role.OPERATOR),
     ("POST", f"alpha/nodes/{ID}/drain", Role.OPERATOR),

@@ -170,6 +170,6 @@ def test_what_waits_is_counted_by_an_index(alpha, is_postgresql):
     with connections["cluster-alpha"].cursor() as cursor:
         cursor.execute("ANALYZE job")
     for half, index in zip(
-        _waiting("cluster-alpha", queue), ("job_ready", "job_waiting"), strict=True
+        _waiting("cluster-alpha", queue), ("job_ready", "job_unready"), strict=True
     ):
         assert index in half.values("pk").explain()

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.db import connections, transaction
 
-from jobs.engine import tallies
+from jobs import tallies
 from jobs.engine.clock import database_now
 from jobs.models import Tally
 

@@ -26,7 +26,6 @@ from clusters.management.base import (
     operator,
     printable,
 )
-from jobs.api.filters import filtered
 from jobs.api.serializers import (
     JOB_COLUMNS,
     LISTED_ERROR_LENGTH,
@@ -40,6 +39,7 @@ from jobs.engine.clock import database_now
 from jobs.engine.enqueue import NewJob, enqueue
 from jobs.errors import JobError, JobNotFound
 from jobs.executors import KINDS
+from jobs.filters import filtered
 from jobs.management.base import JobsCommand, job_failure
 from jobs.models import Attempt, Job, LogLine, Needs, OnParentFailure
 from jobs.models.job import JobQuerySet
