@@ -102,7 +102,7 @@ def insert_one(
         *(due_after, _in_seconds(terms.deadline_after), terms.queue),
     ]
     if job.tags:
-        values.append(job.tags)
+        values.append([*job.tags])
     if job.metadata:
         values += [[*job.metadata], [metadata_value(value) for value in job.metadata.values()]]
     statement = _statement(new.may_exist, bool(job.tags), bool(job.metadata))
@@ -144,7 +144,7 @@ class InsertedJob:
             priority=priority,
             payload=new.payload,
             payload_bytes=new.payload_bytes,
-            tags=self.job.tags,
+            tags=[*self.job.tags],
             metadata=dict(self.job.metadata),
             unique_key=new.unique_key,
             copy_of=new.copy_of,

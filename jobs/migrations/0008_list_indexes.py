@@ -16,7 +16,7 @@ class Migration(migrations.Migration):
             model_name="job",
             index=models.Index(
                 condition=models.Q(("reason__isnull", False)),
-                fields=["reason", "-created_at", "-id"],
+                fields=["reason", "created_at", "id"],
                 name="job_reason",
             ),
         ),
@@ -24,7 +24,7 @@ class Migration(migrations.Migration):
             model_name="job",
             index=models.Index(
                 condition=models.Q(("is_held", True)),
-                fields=["-created_at", "-id"],
+                fields=["created_at", "id"],
                 name="job_held",
             ),
         ),
@@ -32,7 +32,7 @@ class Migration(migrations.Migration):
             model_name="job",
             index=models.Index(
                 condition=models.Q(("kind", "python"), _negated=True),
-                fields=["kind", "-created_at", "-id"],
+                fields=["kind", "created_at", "id"],
                 name="job_kind",
             ),
         ),
@@ -40,7 +40,7 @@ class Migration(migrations.Migration):
             model_name="job",
             index=models.Index(
                 condition=models.Q(("finished_at__isnull", False), ("unique_key__isnull", False)),
-                fields=["unique_key", "-created_at", "-id"],
+                fields=["unique_key", "created_at", "id"],
                 name="job_unique_ended",
             ),
         ),

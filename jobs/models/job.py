@@ -20,8 +20,6 @@ from jobs.hints import ANY_QUEUE, hint_ready
 from jobs.states import FINAL, RETRYABLE_FROM, UNSTARTED, OnLost, Reason, State
 
 LOWEST_PRIORITY, HIGHEST_PRIORITY = 100, -100
-# Not started, and not to be started yet.
-WAITING = (State.BLOCKED, State.SCHEDULED)
 
 
 class Touched(int):
@@ -415,23 +413,22 @@ class Job(models.Model):
                 fields=["queue", "state"],
                 condition=Q(state__in=(State.BLOCKED, State.SCHEDULED, State.WAITING)),
             ),
-            # how full a queue is, beside the ready ones
-            models.Index(name="job_waiting", fields=["queue"], condition=Q(state__in=WAITING)),
             # rescue, cancel requests: what a node holds; limits: how much of it is of one queue
             models.Index(
                 name="job_holder", fields=["node", "queue"], condition=Q(state=State.RUNNING)
             ),
-            # Lists by state, newest first, in two halves. A job is written to one when it is enqueued
-            # and to the other when it has ended; a claim touches neither. Lists by queue and by type
-            # are JobListing's. The second half is retention's too.
+            # Lists by state, in two halves; read backwards, for where new rows come last, an index is
+            # filled page by page. A job is written to one half when it is enqueued and to the other
+            # when it has ended; a claim touches neither. Lists by queue and by type are JobListing's.
+            # The second half is retention's too.
             models.Index(
                 name="job_open",
-                fields=["state", "-created_at", "-id"],
+                fields=["state", "created_at", "id"],
                 condition=Q(finished_at=None) & ~Q(state=State.RUNNING),
             ),
             models.Index(
                 name="job_final",
-                fields=["state", "-created_at", "-id"],
+                fields=["state", "created_at", "id"],
                 condition=Q(finished_at__isnull=False),
             ),
             # what was not started, or not finished, in time
@@ -449,25 +446,25 @@ class Job(models.Model):
             models.Index(name="job_copies", fields=["copy_of"], condition=Q(copy_of__isnull=False)),
             models.Index(
                 name="job_fingerprint",
-                fields=["fingerprint", "-created_at", "-id"],
+                fields=["fingerprint", "created_at", "id"],
                 condition=Q(fingerprint__isnull=False),
             ),
             # Lists by what few jobs have: why they failed, held ones, an uncommon kind, a unique key
             # (the other half of job_unique_while_open). Most jobs are in none of them.
             models.Index(
                 name="job_reason",
-                fields=["reason", "-created_at", "-id"],
+                fields=["reason", "created_at", "id"],
                 condition=Q(reason__isnull=False),
             ),
-            models.Index(name="job_held", fields=["-created_at", "-id"], condition=Q(is_held=True)),
+            models.Index(name="job_held", fields=["created_at", "id"], condition=Q(is_held=True)),
             models.Index(
                 name="job_kind",
-                fields=["kind", "-created_at", "-id"],
+                fields=["kind", "created_at", "id"],
                 condition=~Q(kind="python"),
             ),
             models.Index(
                 name="job_unique_ended",
-                fields=["unique_key", "-created_at", "-id"],
+                fields=["unique_key", "created_at", "id"],
                 condition=Q(unique_key__isnull=False, finished_at__isnull=False),
             ),
         ]
@@ -554,8 +551,8 @@ class JobListing(models.Model):
     class Meta:
         db_table = "job_listing"
         indexes = [
-            models.Index(name="job_listing_queue", fields=["queue", "-created_at", "-job"]),
-            models.Index(name="job_listing_type", fields=["type", "-created_at", "-job"]),
+            models.Index(name="job_listing_queue", fields=["queue", "created_at", "job"]),
+            models.Index(name="job_listing_type", fields=["type", "created_at", "job"]),
         ]
 
     def __str__(self) -> str:
@@ -584,7 +581,7 @@ class JobTag(models.Model):
 
     class Meta:
         db_table = "job_tag"
-        indexes = [models.Index(name="job_tag_newest", fields=["tag", "-created_at", "-job"])]
+        indexes = [models.Index(name="job_tag_newest", fields=["tag", "created_at", "job"])]
 
     def __str__(self) -> str:
         return self.tag

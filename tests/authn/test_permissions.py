@@ -38,6 +38,7 @@ EVERY_VERB = {
     "queues.create": "admin",
     "queues.change": "admin",
     "queues.delete": "admin",
+    "queues.purge": "admin",
     "queues.pause": "operator",
     "queues.resume": "operator",
     "stats.read": "viewer",
