@@ -33,6 +33,12 @@ class NodeNotFound(JobError):
     code = "not_found"
 
 
+class FailureNotFound(JobError):
+    """There is no such group of failures."""
+
+    code = "not_found"
+
+
 class InvalidTransition(JobError):
     """The job's state does not allow this."""
 
@@ -75,6 +81,12 @@ class DuplicateJob(JobError):
     code = "duplicate_job"
 
 
+class OutdatedJob(JobError):
+    """The job was changed since you read it; read it again."""
+
+    code = "precondition_failed"
+
+
 class InvalidQueue(JobError):
     """The queue cannot be as asked for."""
 
@@ -103,3 +115,19 @@ class Conflict(JobError):
     """Somebody else changed this, or is doing so now."""
 
     code = "conflict"
+
+
+class InvalidBulkOperation(InvalidJob):
+    """The bulk operation cannot be accepted as it is."""
+
+
+class BulkOperationNotFound(JobError):
+    """There is no such bulk operation."""
+
+    code = "not_found"
+
+
+class RightsLost(JobError):
+    """Whoever asked for this may no longer do it."""
+
+    code = "rights_lost"

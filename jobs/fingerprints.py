@@ -91,6 +91,16 @@ def _mark(match: re.Match[str]) -> str:
     return match[0] if name == "kept" else f"<{name}>"
 
 
+def message_of(trace: str) -> str:
+    """The message at the end of a trace; the text itself where it is none."""
+    lines = trace[-_READ_TRACE:].rpartition(_TRACE_START)[2].split("\n")
+    for number in range(len(lines) - 1, 0, -1):
+        # The last line of a frame is indented, and the exception follows it.
+        if lines[number - 1][:1].isspace() and lines[number][:1] not in ("", " ", "\t"):
+            return "\n".join([lines[number].partition(": ")[2], *lines[number + 1 :]])
+    return trace
+
+
 def own_frame(trace: str) -> str:
     """File and function of the innermost frame that is not of Python or an installed package.
 

@@ -47,8 +47,7 @@ def bucket_of(seconds: float) -> int:
 
 def upper_bound(bucket: int) -> float:
     """The longest duration of a bucket, in seconds."""
-    longest: float = UNIT_SECONDS * 2.0 ** (bucket / PER_DOUBLING)
-    return longest
+    return UNIT_SECONDS * math.exp2(bucket / PER_DOUBLING)
 
 
 def merge(histograms: Iterable[Mapping[int, int] | Mapping[str, int]]) -> dict[int, int]:
@@ -70,8 +69,7 @@ def percentile(histogram: Histogram, q: float) -> float | None:
     for bucket, count in sorted(histogram.items()):
         if count > 0 and before + count >= rank:
             # Within a bucket, evenly over its logarithm.
-            duration: float = upper_bound(bucket - 1) * _RATIO ** ((rank - before) / count)
-            return duration
+            return upper_bound(bucket - 1) * math.pow(_RATIO, (rank - before) / count)
         before += count
     return upper_bound(bucket)
 

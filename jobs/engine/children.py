@@ -250,7 +250,7 @@ class Child:
             held = self.held.get(row[0])
             if held is None:
                 continue
-            started_at, finished_at = row[2], row[3]
+            started_at, finished_at = row[2] * 1e-6, row[3] * 1e-6
             if not 0.0 <= started_at <= finished_at <= latest:
                 raise BrokenPeer("an attempt that ended before it began, or has yet to end")
             job = held.job
@@ -260,7 +260,7 @@ class Child:
                     raise BrokenPeer("a result that is no text")
                 successes.append(Success(job.id, job.fence, node, started_at, finished_at, result))
             else:
-                news.reports.append((held, _report(held, row)))
+                news.reports.append((held, _report(held, row, started_at, finished_at)))
             self.drop(row[0])
             if row[1] != "cancelled":
                 seconds = durations.setdefault((job.kind, job.type), [])
@@ -298,26 +298,24 @@ class Child:
 
 
 def _assignment_frame(job: Claimed, seq: int, grace_seconds: float) -> str:
-    """One job as JSON; the payload is JSON already and is not read here."""
+    """One job as the fields of an Assignment; the payload is JSON already and is not read here."""
     if job.payload_bytes is not None:
-        data = ',"bytes":"' + base64.b64encode(job.payload_bytes).decode() + '","payload":null'
+        payload = f'"{base64.b64encode(job.payload_bytes).decode()}",true'
     else:
-        data = ',"payload":' + (job.payload or "null")
+        payload = job.payload or "null"
     return (
-        f'{{"seq":{seq},"id":"{job.id}","fence":{job.fence},"kind":"{job.kind}",'
-        f'"type":{_quoted(job.type)},"queue":{_quoted(job.queue)},"attempt":{job.attempts},'
-        f'"max_attempts":{job.max_attempts},"timeout_seconds":{job.timeout_seconds},'
-        f'"grace_seconds":{grace_seconds}{data}}}'
+        f'[{seq},"{job.id}",{job.fence},"{job.kind}",{_quoted(job.type)},{_quoted(job.queue)},'
+        f"{job.attempts},{job.max_attempts},{job.timeout_seconds},{grace_seconds},{payload}]"
     )
 
 
-def _report(held: Held, row: list[Any]) -> Report:
+def _report(held: Held, row: list[Any], started_at: float, finished_at: float) -> Report:
     """A child's account of an attempt; what we asked for names the kind of stop."""
     outcome = _OUTCOMES[row[1]]
     if outcome == Outcome.CANCELLED:
-        report = _stopped(held, row[2], row[3])
+        report = _stopped(held, started_at, finished_at)
     else:
-        report = Report(outcome, row[2], row[3])
+        report = Report(outcome, started_at, finished_at)
     if len(row) > 4:
         report.result, report.error_type, report.error, report.trace = row[4:8]
         report.is_permanent, report.retry_after_seconds, report.effect_unknown = row[8:11]

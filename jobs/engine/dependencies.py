@@ -128,12 +128,13 @@ def _insert(using: str, waits: Sequence[Waits]) -> None:
         .values_list("parent_id", flat=True)
         .distinct()
     )
-    edges.bulk_create(
-        JobDependency(
-            child_id=wait.child_id, parent_id=parent, needs=wait.needs, on_failure=wait.on_failure
-        )
-        for wait in waits
-        for parent in dict.fromkeys(wait.parents)
+    _insert_edges(
+        using,
+        [
+            (wait.child_id, parent, wait.needs, wait.on_failure)
+            for wait in waits
+            for parent in dict.fromkeys(wait.parents)
+        ],
     )
     for index, wait in enumerate(waits):
         if wait.child_id in awaited and _waits_for_itself(using, wait.child_id):
@@ -146,6 +147,21 @@ def _insert(using: str, waits: Sequence[Waits]) -> None:
         raise InvalidTransition("only a job that has not started can wait for others")
     parents = {parent for wait in waits for parent in wait.parents}
     jobs.filter(pk__in=parents, has_dependants=False).update(has_dependants=True)
+
+
+def _insert_edges(using: str, rows: Sequence[tuple[UUID, UUID, str, str]]) -> None:
+    connection = connections[using]
+    names = ("child_id", "parent_id", "needs", "on_failure")
+    if connection.vendor != "postgresql":
+        edges = (JobDependency(**dict(zip(names, row, strict=True))) for row in rows)
+        JobDependency.objects.using(using).bulk_create(edges)
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO job_dependency ({', '.join(names)})"
+            " SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::text[])",
+            [list(column) for column in zip(*rows, strict=True)],
+        )
 
 
 def _waits_for_itself(using: str, job_id: UUID) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from uuid import UUID
 
 from django.db import connections, transaction
 from django.db.models.functions import Now
@@ -57,27 +58,40 @@ def promote_due(using: str, policy: ClusterPolicy) -> int:
 
 def expire_due(using: str, policy: ClusterPolicy) -> int:
     """Fail a batch of jobs that were not started before they expired; 0 when there are no more."""
-    late = Job.objects.using(using).filter(state__in=UNSTARTED, expires_at__lte=Now())
-    return _end_late(using, late.order_by("expires_at"), JobQuerySet.expire)
+    return _end_late(using, "expires_at", JobQuerySet.expire)
 
 
 def fail_overdue(using: str, policy: ClusterPolicy) -> int:
     """Fail a batch of jobs that have not started by their deadline; 0 when there are no more."""
-    late = Job.objects.using(using).filter(state__in=UNSTARTED, deadline_at__lte=Now())
-    return _end_late(using, late.order_by("deadline_at"), JobQuerySet.fail_overdue)
+    return _end_late(using, "deadline_at", JobQuerySet.fail_overdue)
 
 
-def _end_late(using: str, late: JobQuerySet, verb: Callable[[JobQuerySet], int]) -> int:
+def _end_late(using: str, column: str, verb: Callable[[JobQuerySet], int]) -> int:
     # The look outside the transaction keeps idle nodes from taking SQLite's write lock.
-    if not late.exists():
+    if not _late(using, column, 1):
         return 0
     with transaction.atomic(using=using):
         # Whoever has a row locked is claiming, cancelling or ending it.
-        rows = late.select_for_update(
-            skip_locked=connections[using].features.has_select_for_update_skip_locked, no_key=True
-        )
-        ids = list(rows.values_list("pk", flat=True)[:BATCH])
+        skip = connections[using].features.has_select_for_update_skip_locked
+        ids = _late(using, column, BATCH, "FOR NO KEY UPDATE SKIP LOCKED" if skip else "")
         return verb(Job.objects.using(using).filter(pk__in=ids))
+
+
+# The states are written out: SQLite uses a partial index only where it can see that it may.
+_UNSTARTED = ", ".join(f"'{state.value}'" for state in UNSTARTED)
+_LATE = f"""
+SELECT id FROM job WHERE {{column}} <= {{now}} AND state IN ({_UNSTARTED})
+ ORDER BY {{column}} LIMIT %s {{lock}}
+"""
+
+
+def _late(using: str, column: str, limit: int, lock: str = "") -> list[UUID]:
+    connection = connections[using]
+    is_postgresql = connection.vendor == "postgresql"
+    now = "statement_timestamp()" if is_postgresql else "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"
+    with connection.cursor() as cursor:
+        cursor.execute(_LATE.format(column=column, now=now, lock=lock), [limit])
+        return [pk if isinstance(pk, UUID) else UUID(pk) for (pk,) in cursor.fetchall()]
 
 
 def resume_due(using: str, policy: ClusterPolicy) -> int:

@@ -17,6 +17,7 @@ EXIT_CODES = {
     "invalid_transition": CONFLICT,
     "duplicate_job": CONFLICT,
     "unique_key_taken": CONFLICT,
+    "precondition_failed": CONFLICT,
     "duplicate_queue": CONFLICT,
     "queue_in_use": CONFLICT,
     "conflict": CONFLICT,

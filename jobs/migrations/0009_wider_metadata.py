@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("jobs", "0011_unready_jobs_by_queue")]
+    dependencies = [("jobs", "0008_list_indexes")]
 
     operations = [
         migrations.AlterField(

@@ -6,6 +6,7 @@ The moves of the holder (claim, complete, release) are SQL of their own in ``job
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -30,6 +31,46 @@ class Touched(int):
         touched = super().__new__(cls, changed)
         touched.outcomes = {name: count for name, count in outcomes.items() if count}
         return touched
+
+
+@models.UUIDField.register_lookup
+class AnyOf(models.Lookup):
+    """One of many ids, as one parameter: a thousand take a while to be written one by one."""
+
+    lookup_name = "any_of"
+    prepare_rhs = False
+
+    def as_postgresql(self, compiler: Any, connection: Any) -> Any:
+        column, parameters = self.process_lhs(compiler, connection)
+        ids = ",".join(map(str, self.rhs))
+        return f"{column} = ANY(%s::uuid[])", [*parameters, f"{{{ids}}}"]
+
+    def as_sqlite(self, compiler: Any, connection: Any) -> Any:
+        column, parameters = self.process_lhs(compiler, connection)
+        ids = json.dumps([pk.hex for pk in self.rhs])
+        each = "(SELECT value FROM json_each(%s))"
+        return f"{column} IN {each}", [*parameters, ids]
+
+
+class RandomMoment(models.Func):
+    """A moment between now and so many seconds from now, another one for each row."""
+
+    output_field = models.DateTimeField()
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(Value(seconds, models.FloatField()))
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        template = "STATEMENT_TIMESTAMP() + random() * %(expressions)s * interval '1 second'"
+        return self.as_sql(compiler, connection, template=template, **context)
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        fraction = "(random() / 18446744073709551616.0 + 0.5)"
+        template = (
+            f"strftime('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f', 'now', ({fraction} * %(expressions)s)"
+            " || ' seconds')"
+        )
+        return self.as_sql(compiler, connection, template=template, **context)
 
 
 class JobQuerySet(models.QuerySet["Job"]):
@@ -70,7 +111,7 @@ class JobQuerySet(models.QuerySet["Job"]):
             cancelled = self._end(unstarted, State.CANCELLED, cancel_requested_at=Now())
             asked = 0
             if running:
-                jobs = Job.objects.using(using).filter(pk__in=running, state=State.RUNNING)
+                jobs = Job.objects.using(using).filter(pk__any_of=running, state=State.RUNNING)
                 asked = jobs.filter(cancel_requested_at=None).update(cancel_requested_at=Now())
         return Touched(cancelled + asked, cancelled=cancelled, cancel_requested=asked)
 
@@ -101,13 +142,16 @@ class JobQuerySet(models.QuerySet["Job"]):
 
         if not rows:
             return 0
-        jobs = Job.objects.using(self.db).filter(pk__in=[row.pk for row in rows])
+        jobs = Job.objects.using(self.db).filter(pk__any_of=[row.pk for row in rows])
         ended = jobs.filter(state__in=UNSTARTED).update(state=state, finished_at=Now(), **columns)
         leave_traces(self.db, rows, state)
         return ended
 
-    def retry(self) -> Touched:
+    def retry(self, *, spread_seconds: float | None = None) -> Touched:
         """Make failed, cancelled and skipped jobs ready again, now, with at least one attempt left.
+
+        With ``spread_seconds`` each is due at a moment of its own within that time, because many at
+        once would be a flood.
 
         It is a person's word: a full queue takes them, they wait for no other job, and neither for
         their turn nor for a time that has passed. Of jobs with one unique key the newest is taken,
@@ -116,14 +160,14 @@ class JobQuerySet(models.QuerySet["Job"]):
         for _ in range(3):
             try:
                 with transaction.atomic(using=self.db):
-                    return self._retry()
+                    return self._retry(spread_seconds)
             except IntegrityError:
                 # Somebody took a unique key between the look and the write; now it can be seen.
                 continue
         with transaction.atomic(using=self.db):
-            return self._retry()
+            return self._retry(spread_seconds)
 
-    def _retry(self) -> Touched:
+    def _retry(self, spread_seconds: float | None) -> Touched:
         jobs: JobQuerySet = Job.objects.using(self.db)
         stopped = self.filter(state__in=RETRYABLE_FROM).order_by("pk")
         rows = list(stopped.select_for_update(no_key=True).values_list("pk", "unique_key"))
@@ -137,14 +181,14 @@ class JobQuerySet(models.QuerySet["Job"]):
                 taken |= {key} - {None}
         retried = 0
         if chosen:
-            retried = jobs.filter(pk__in=chosen, state__in=RETRYABLE_FROM).update(
-                state=State.READY,
+            retried = jobs.filter(pk__any_of=chosen, state__in=RETRYABLE_FROM).update(
+                state=State.READY if spread_seconds is None else State.SCHEDULED,
                 reason=None,
                 is_held=False,
                 fingerprint=None,
                 crashes=0,
                 pending_dependencies=0,
-                run_at=Now(),
+                run_at=Now() if spread_seconds is None else RandomMoment(spread_seconds),
                 finished_at=None,
                 cancel_requested_at=None,
                 expires_at=_unless_passed("expires_at"),
@@ -174,10 +218,7 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def move(self, queue: str) -> Touched:
         """Put jobs that have not started into another queue, where their place is by the same order."""
-        from jobs.models.queue import Queue
-
-        if not Queue.objects.using(self.db).filter(name=queue).exists():
-            raise UnknownQueue(f"there is no queue {queue[:100]!r}", field="queue")
+        check_queue(self.db, queue)
         moved = self.edit(Q(queue=queue), queue=queue)
         if moved:
             hint_ready(self.db, {queue})
@@ -185,9 +226,7 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def set_priority(self, priority: int) -> Touched:
         """Give jobs that have not started another priority; the lower number runs first."""
-        if not HIGHEST_PRIORITY <= priority <= LOWEST_PRIORITY:
-            allowed = f"between {HIGHEST_PRIORITY} and {LOWEST_PRIORITY}"
-            raise InvalidJob(f"priority must be {allowed}", field="priority")
+        check_priority(priority)
         changed = self.edit(Q(priority=priority), priority=priority)
         return Touched(changed, changed=changed)
 
@@ -202,7 +241,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Update the rows in id order, so that two such updates never wait for each other."""
         with transaction.atomic(using=self.db):
             ids = [row.pk for row in self._lock()]
-            return self.filter(pk__in=ids).update(**columns) if ids else 0
+            return self.filter(pk__any_of=ids).update(**columns) if ids else 0
 
     def _hinted(self, made_ready: int) -> int:
         if made_ready:
@@ -230,6 +269,23 @@ class JobQuerySet(models.QuerySet["Job"]):
             edges.filter(child_id__in=ids)._raw_delete(using)
             deleted = Job.objects.using(using).filter(pk__in=ids)._raw_delete(using) or 0
         return Touched(deleted, deleted=deleted, has_dependants=len(kept))
+
+
+def check_queue(using: str | None, name: str) -> None:
+    from jobs.models.queue import QUEUE_NAME, Queue
+
+    # What no queue can be called is not asked for: some databases refuse the very question.
+    if (
+        not re.match(QUEUE_NAME.regex, name)
+        or not Queue.objects.using(using).filter(name=name).exists()
+    ):
+        raise UnknownQueue(f"there is no queue {name[:100]!r}", field="queue")
+
+
+def check_priority(priority: int) -> None:
+    if not HIGHEST_PRIORITY <= priority <= LOWEST_PRIORITY:
+        allowed = f"between {HIGHEST_PRIORITY} and {LOWEST_PRIORITY}"
+        raise InvalidJob(f"priority must be {allowed}", field="priority")
 
 
 def _unless_passed(column: str) -> Case:
@@ -390,8 +446,26 @@ class Job(models.Model):
             models.Index(name="job_copies", fields=["copy_of"], condition=Q(copy_of__isnull=False)),
             models.Index(
                 name="job_fingerprint",
-                fields=["fingerprint", "-created_at", "-id"],
+                fields=["fingerprint", "created_at", "id"],
                 condition=Q(fingerprint__isnull=False),
+            ),
+            # Lists by what few jobs have: why they failed, held ones, an uncommon kind, a unique key
+            # (the other half of job_unique_while_open). Most jobs are in none of them.
+            models.Index(
+                name="job_reason",
+                fields=["reason", "created_at", "id"],
+                condition=Q(reason__isnull=False),
+            ),
+            models.Index(name="job_held", fields=["created_at", "id"], condition=Q(is_held=True)),
+            models.Index(
+                name="job_kind",
+                fields=["kind", "created_at", "id"],
+                condition=~Q(kind="python"),
+            ),
+            models.Index(
+                name="job_unique_ended",
+                fields=["unique_key", "created_at", "id"],
+                condition=Q(unique_key__isnull=False, finished_at__isnull=False),
             ),
         ]
 
@@ -429,6 +503,20 @@ class Job(models.Model):
         rows = self._only_me().run_now()
         self.refresh_from_db()
         self._move("run now", rows)
+
+    def move(self, queue: str) -> None:
+        """Put this job into another queue; it may be there already."""
+        moved: int = self._only_me().move(queue)
+        self._changed("move", moved)
+
+    def set_priority(self, priority: int) -> None:
+        changed: int = self._only_me().set_priority(priority)
+        self._changed("change", changed)
+
+    def _changed(self, verb: str, rows: int) -> None:
+        self.refresh_from_db()
+        # Of a job that has not started, nothing was left to do.
+        self._move(verb, rows or self.state in UNSTARTED)
 
     def delete_final(self) -> None:
         deleted = self._only_me().delete_final()

@@ -258,6 +258,35 @@ def test_an_idle_look_takes_no_lock(alpha, duty):
     assert "FOR UPDATE" not in queries[0]["sql"]
 
 
+@pytest.mark.parametrize(
+    "column,index", [("expires_at", "job_expiring"), ("deadline_at", "job_deadline")]
+)
+def test_late_jobs_are_found_by_their_index(alpha, is_postgresql, column, index):
+    """Idle nodes look every second, however many jobs there are."""
+    now = timezone.now()
+    Job.objects.bulk_create(
+        Job(
+            type="demo:noop",
+            state=State.SUCCEEDED,
+            enqueued_by="test",
+            timeout_seconds=1,
+            max_attempts=1,
+            finished_at=now,
+            **{column: now},
+        )
+        for _ in range(2000)
+    )
+    make_job(**{column: past()})
+    with CaptureQueriesContext(connections[USING]) as queries:
+        assert len(ticks._late(USING, column, 500)) == 1
+    with connections[USING].cursor() as cursor:
+        cursor.execute("ANALYZE job")
+        explain = "EXPLAIN " if is_postgresql else "EXPLAIN QUERY PLAN "
+        cursor.execute(explain + queries[0]["sql"].replace("%", "%%"))
+        plan = str(cursor.fetchall())
+    assert index in plan, plan
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_late_job_that_somebody_is_just_claiming_is_stepped_over(is_postgresql):
     if not is_postgresql:
