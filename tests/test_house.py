@@ -216,6 +216,21 @@ def test_every_documented_variable_is_read_somewhere():
         assert any(base in source for source in sources), f"nobody reads {name}"
 
 
+def test_every_setting_of_a_cluster_is_told_of_as_it_is():
+    from clusters.policy import FIELDS
+
+    number = r"([0-9.]+)"
+    row = rf"^\| `([a-z_]+)` \| {number} \| {number} to {number} \| (.+) \|$"
+    told = {
+        name: (float(default), float(low), float(high), about)
+        for name, default, low, high, about in re.findall(row, text("README.md"), re.MULTILINE)
+    }
+    assert told == {
+        name: (setting.default, *(setting.metadata[key] for key in ("minimum", "maximum", "about")))
+        for name, setting in FIELDS.items()
+    }
+
+
 def test_every_policy_of_a_queue_is_told_of_with_its_option():
     from jobs.models.queue_policies import POLICIES
 
