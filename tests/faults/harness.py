@@ -278,7 +278,7 @@ def new_jobs(
     *,
     type: str = "fault:work",
     payload: Callable[[int], Any] | None = None,
-    **more: Any,  # noqa: A002
+    **more: Any,
 ) -> list[NewJob]:
     return [
         NewJob(type=type, payload=payload(number) if payload else None, **more)
