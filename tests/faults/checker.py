@@ -18,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from tests.faults import ledger
-from tests.faults.database import Database, plain_id, seconds
+from tests.faults.database import Queryable, plain_id, seconds
 from tests.faults.edges import MOVES, REFUSAL
 
 FINAL = {"succeeded", "failed", "cancelled", "skipped"}
@@ -47,7 +47,7 @@ class Freeze:
 
 
 def check(
-    database: Database,
+    database: Queryable,
     *,
     ledger_path: Path,
     accepted: Iterable[str],
@@ -56,7 +56,7 @@ def check(
     freezes: Iterable[Freeze] = (),
     logs: Iterable[Path] = (),
 ) -> Verdict:
-    return Check(database, ledger_path, freezes).run(
+    return Check(database, ledger.read(ledger_path), freezes).run(
         {plain_id(one) for one in accepted},
         {plain_id(one) for one in unknown},
         expect_final,
@@ -65,7 +65,9 @@ def check(
 
 
 class Check:
-    def __init__(self, database: Database, ledger_path: Path, freezes: Iterable[Freeze]) -> None:
+    def __init__(
+        self, database: Queryable, lines: Iterable[ledger.Line], freezes: Iterable[Freeze] = ()
+    ) -> None:
         self.verdict = Verdict()
         self.wrong = self.verdict.wrong
         self.freezes = list(freezes)
@@ -94,7 +96,7 @@ class Check:
         )
         self.last: dict[tuple[str, int], ledger.Line] = {}
         self.ended: set[tuple[str, int]] = set()
-        for line in ledger.read(ledger_path):
+        for line in lines:
             key = (line.job, line.fence)
             if line.word == "S":
                 self.starts[line.job][line.fence].append(line)
@@ -105,7 +107,11 @@ class Check:
                 self.last[key] = line
 
     def run(
-        self, accepted: set[str], unknown: set[str], expect_final: bool, logs: Iterable[Path]
+        self,
+        accepted: set[str],
+        unknown: set[str],
+        expect_final: bool,
+        logs: Iterable[Path] = (),
     ) -> Verdict:
         self.check_accepted(accepted, unknown, expect_final)
         for job in self.starts:

@@ -6,10 +6,18 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote
 
 import psycopg
+
+
+class Queryable(Protocol):
+    """Somewhere to ask in SQL."""
+
+    is_postgresql: bool
+
+    def rows(self, statement: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]: ...
 
 
 class Database:
@@ -42,8 +50,6 @@ class Database:
         finally:
             connection.close()
 
-    run = rows
-
     def value(self, statement: str, parameters: Sequence[object] = ()) -> Any:
         rows = self.rows(statement, parameters)
         return rows[0][0] if rows else None
@@ -58,6 +64,19 @@ class Database:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)
+
+
+class OwnTransaction:
+    """The same questions on a Django connection, for tests that undo all they did."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.is_postgresql = connection.vendor == "postgresql"
+
+    def rows(self, statement: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(statement, parameters or None)
+            return list(cursor.fetchall()) if cursor.description else []
 
 
 def plain_id(value: Any) -> str:

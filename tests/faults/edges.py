@@ -5,7 +5,7 @@ The table is this suite's own copy of DESIGN.md, section 2; it is not read from 
 
 from __future__ import annotations
 
-from tests.faults.database import Database
+from tests.faults.database import Queryable
 
 MOVES = {
     "blocked": ("scheduled", "ready", "skipped", "failed", "cancelled"),
@@ -81,26 +81,26 @@ _SQLITE = (
 )
 
 
-def install(database: Database) -> None:
+def install(database: Queryable) -> None:
     remove(database)
     is_postgres = database.is_postgresql
     serial = "bigserial PRIMARY KEY" if is_postgres else "integer PRIMARY KEY"
     for statement in _TABLES.format(serial=serial, id="uuid" if is_postgres else "text").split(";"):
         if statement.strip():
-            database.run(statement)
+            database.rows(statement)
     for before, afters in MOVES.items():
         for after in afters:
-            database.run(f"INSERT INTO fault_legal VALUES ('{before}', '{after}')")
+            database.rows(f"INSERT INTO fault_legal VALUES ('{before}', '{after}')")
     for statement in [_POSTGRES] if is_postgres else _SQLITE:
-        database.run(statement)
+        database.rows(statement)
 
 
-def remove(database: Database) -> None:
+def remove(database: Queryable) -> None:
     if database.is_postgresql:
-        database.run("DROP TRIGGER IF EXISTS fault_edge ON job")
-        database.run("DROP FUNCTION IF EXISTS fault_edge()")
+        database.rows("DROP TRIGGER IF EXISTS fault_edge ON job")
+        database.rows("DROP FUNCTION IF EXISTS fault_edge()")
     else:
         for name in ("born", "moved", "deleted"):
-            database.run(f"DROP TRIGGER IF EXISTS fault_edge_{name}")
-    database.run("DROP TABLE IF EXISTS fault_legal")
-    database.run("DROP TABLE IF EXISTS fault_edge")
+            database.rows(f"DROP TRIGGER IF EXISTS fault_edge_{name}")
+    database.rows("DROP TABLE IF EXISTS fault_legal")
+    database.rows("DROP TABLE IF EXISTS fault_edge")

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jobs.registry import Context, job
+from jobs.registry import Context, JobCancelled, job
 from tests.faults.ledger import write
 
 # While a job runs it says so this often: a line after another's start proves an overlap.
@@ -54,8 +54,19 @@ def polite(context: Context, payload: Any) -> None:
     """Work until asked to stop."""
     write("S", context.id, context.fence)
     end = time.monotonic() + payload["seconds"]
-    while time.monotonic() < end and not context.cancelled:
+    while time.monotonic() < end:
+        if context.cancelled:
+            raise JobCancelled
         time.sleep(0.01)
+    write("E", context.id, context.fence)
+
+
+@job("fault:family")
+def family(context: Context, payload: Any) -> None:
+    """Start programs, ignore every request to stop, and never end them."""
+    write("S", context.id, context.fence)
+    subprocess.Popen(["sleep", payload["marker"]])
+    _work(payload["seconds"], context)
     write("E", context.id, context.fence)
 
 

@@ -276,12 +276,12 @@ def _with_id(new: NewJob) -> NewJob:
 def new_jobs(
     count: int,
     *,
-    type: str = "fault:work",
+    type_name: str = "fault:work",
     payload: Callable[[int], Any] | None = None,
     **more: Any,
 ) -> list[NewJob]:
     return [
-        NewJob(type=type, payload=payload(number) if payload else None, **more)
+        NewJob(type=type_name, payload=payload(number) if payload else None, **more)
         for number in range(count)
     ]
 
