@@ -10,6 +10,6 @@
 
 Beside them: ``backoff.py`` (retry timing), ``clock.py`` (the database's time), ``idempotency.py``
 (replies kept for a second ask), ``turn.py`` (completing and claiming as one statement), ``journal.py``
-(log lines and progress), ``heartbeat.py`` (the lease), and the processes of a node: ``template.py``
+(log lines and progress), ``heartbeat.py`` (the lease), ``fuse.py`` (its end), and the processes of a node: ``template.py``
 forks them, ``children.py`` is the node's side, ``frames.py`` and ``marks.py`` what runs between.
 """

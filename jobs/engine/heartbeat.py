@@ -22,6 +22,7 @@ from clusters.binding import cluster_bound
 from clusters.models import ALIVE, Node, NodeStatus
 from clusters.policy import ClusterPolicy
 from jobs.engine.clock import countdown, host_now
+from jobs.engine.fuse import Fuse
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class Heartbeat(threading.Thread):
         self.join(timeout=self._policy.lease_seconds / 10)
 
     def run(self) -> None:
+        Fuse(self._policy.lease_seconds, self.lease_is_in_doubt, self._stopping).start()
         with cluster_bound(self._cluster_id) as cluster:
             while not self._stopping.wait(self._pause()):
                 if countdown() - self.loop_seen_at > self._policy.lease_seconds:

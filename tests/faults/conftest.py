@@ -13,6 +13,7 @@ from clusters.binding import cluster_bound
 from clusters.models import ClusterSetting
 from tests.faults import edges, report
 from tests.faults.harness import Yard
+from tests.faults.proxy import Proxy
 
 FAST = {
     "lease_seconds": 3.0,
@@ -84,3 +85,9 @@ def yard(
         finally:
             one.stop()
             edges.remove(one.database)
+
+
+@pytest.fixture
+def proxy(yard: Yard) -> Iterator[Proxy]:
+    with Proxy(yard.database.address, report.seed()).running() as one:
+        yield one

@@ -44,7 +44,7 @@ def keep(context: Context, payload: Any) -> Any:
     write("S", context.id, context.fence)
     context.log("at work")
     context.progress(50, "half")
-    _work(payload.get("seconds", 0.0), context)
+    _work((payload or {}).get("seconds", 0.0), context)
     write("E", context.id, context.fence)
     return {"fence": context.fence}
 

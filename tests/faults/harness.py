@@ -156,6 +156,11 @@ class Yard:
         # A process that was woken runs on until its node has seen what time it is.
         self.freezes.append(Freeze(node.name, begun, ledger.now() + 5.0))
 
+    def stop_one(self, node: Node, seconds: float = 30) -> int:
+        """Let one node drain; returns its exit status."""
+        node.process.terminate()
+        return node.process.wait(seconds)
+
     def stop(self, seconds: float = 30) -> None:
         """Let every node drain, and make sure that nothing is left of any."""
         running = self.running()

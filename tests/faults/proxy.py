@@ -53,6 +53,8 @@ class Proxy:
         self.port = 0
         # Of each direction; a round trip takes twice this.
         self.delay_seconds = 0.0
+        # Nothing comes through, and nobody is told.
+        self.is_stalled = False
         # Cuts still to be made, by kind and "before" or "after", and how likely each chance is taken.
         self.left: Counter[tuple[str, str]] = Counter()
         self.chance = 0.3
@@ -113,8 +115,16 @@ class Proxy:
     def calm(self) -> None:
         self.left.clear()
         self.delay_seconds = 0.0
+        self.is_stalled = False
 
     # -- One connection ------------------------------------------------------------------------------
+
+    async def hold(self, seconds: float = 0.0) -> None:
+        """What a piece of data waits here."""
+        if seconds:
+            await asyncio.sleep(seconds)
+        while self.is_stalled:
+            await asyncio.sleep(0.02)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -230,8 +240,7 @@ class Conversation:
             if when == "before":
                 raise Cut
             self.swallow = when == "after"
-        if self.proxy.delay_seconds:
-            await asyncio.sleep(self.proxy.delay_seconds)
+        await self.proxy.hold(self.proxy.delay_seconds)
         self.upstream_writer.write(data)
         await self.upstream_writer.drain()
 
@@ -257,8 +266,7 @@ class Conversation:
                 continue
             waiting.append(raw)
             if kind == b"Z" or len(waiting) > 64 or kind in b"RSKANGHW":
-                if self.proxy.delay_seconds and kind == b"Z":
-                    await asyncio.sleep(self.proxy.delay_seconds)
+                await self.proxy.hold(self.proxy.delay_seconds if kind == b"Z" else 0.0)
                 self.writer.write(b"".join(waiting))
                 waiting.clear()
                 await self.writer.drain()

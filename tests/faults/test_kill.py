@@ -82,3 +82,48 @@ def _kill_a_child(yard, node) -> float:
         lambda: len({c.pid for c in node.children()} - {victim}) == len(before), 10, every=0.01
     )
     return time.monotonic() - killed
+
+
+def test_what_a_job_returned_is_out_before_the_next_one_kills_the_process(yard, figures):
+    """Red without: the flush of urgent reports. A result is not in the shared marks."""
+    pairs = scaled(50, least=10)
+    node = yard.start_and_wait(concurrency=1, env={"YARDMASTER_WORKER_KINDS": "python"})
+    # The node learns that both types are short, and hands them out in batches.
+    yard.submit(new_jobs(200, type_name="fault:keep"))
+    yard.wait_until_all_ended(30)
+    news = []
+    for keep, poison in zip(
+        new_jobs(pairs, type_name="fault:keep"),
+        new_jobs(pairs, type_name="poison:exit", on_lost="fail"),
+        strict=True,
+    ):
+        news += [keep, poison]
+    yard.submit(news)
+    yard.wait_until_all_ended(60)
+    assert node.is_running
+    yard.stop()
+    verdict = yard.judge()
+    disturbed = yard.database.value(
+        "SELECT count(*) FROM job WHERE type = 'fault:keep' AND (attempts <> 1 OR crashes <> 0)"
+    )
+    figures |= verdict.figures
+    figures |= {"deaths": pairs, "others_disturbed": disturbed}
+    verdict.assert_sound()
+    assert disturbed == 0
+    assert verdict.figures["states"] == {"succeeded": 200 + pairs, "failed": pairs}
+
+
+def test_a_job_that_takes_its_process_down_is_poisoned_after_three_times(yard, figures):
+    """Red without: the crash budget. Attempts are many, crashes are not."""
+    node = yard.start_and_wait(concurrency=2)
+    bad = yard.submit(new_jobs(5, type_name="poison:exit", max_attempts=8))
+    yard.submit(new_jobs(200))
+    yard.wait_until_all_ended(90)
+    assert node.is_running
+    yard.stop()
+    verdict = yard.judge()
+    reasons = yard.database.rows("SELECT reason, crashes, attempts FROM job WHERE state = 'failed'")
+    figures |= verdict.figures | {"poisoned": len(reasons)}
+    verdict.assert_sound()
+    assert reasons == [("poisoned", 3, 3)] * len(bad)
+    assert verdict.figures["states"] == {"succeeded": 200, "failed": len(bad)}

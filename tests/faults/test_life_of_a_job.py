@@ -195,6 +195,17 @@ class Life(RuleBasedStateMachine):
             job.state = "ready"
 
     @rule(pick=_number(30))
+    def promote_one(self, pick: int) -> None:
+        """As upkeep does with jobs that were due when it looked, and may not be any more."""
+        if (name := self._job(pick)) is None:
+            return
+        job = self.jobs[name]
+        touched = Job.objects.filter(pk=name).promote()
+        assert touched == (job.state == "scheduled")
+        if touched:
+            job.state = "ready"
+
+    @rule(pick=_number(30))
     def delete(self, pick: int) -> None:
         if (name := self._job(pick)) is None:
             return

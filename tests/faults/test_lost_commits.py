@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from uuid import UUID
 
 import pytest
 
 from jobs.engine.enqueue import NewJob
 from tests import settings as test_settings
-from tests.faults.harness import Yard, new_jobs
-from tests.faults.proxy import Proxy
+from tests.faults.harness import new_jobs
 from tests.faults.report import scaled
 
 pytestmark = [
@@ -19,12 +17,6 @@ pytestmark = [
     ),
     pytest.mark.django_db(transaction=True),
 ]
-
-
-@pytest.fixture
-def proxy(yard: Yard) -> Iterator[Proxy]:
-    with Proxy(yard.database.address, seed=1).running() as one:
-        yield one
 
 
 def test_an_enqueue_whose_commit_was_lost_is_asked_again_and_makes_one_job(yard, proxy, figures):
