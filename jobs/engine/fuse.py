@@ -22,16 +22,26 @@ class Fuse(threading.Thread):
     """Watches over one lease until ``disarmed`` is set."""
 
     def __init__(
-        self, lease_seconds: float, is_in_doubt: Callable[[], bool], disarmed: threading.Event
+        self,
+        lease_seconds: float,
+        is_in_doubt: Callable[[], bool],
+        wake: Callable[[], None],
+        disarmed: threading.Event,
     ) -> None:
         super().__init__(name="fuse", daemon=True)
-        self._moment = lease_seconds / 10
+        # Half of what is left of the lease; the other half is for the children to die in.
+        self._moment = lease_seconds / 6
         self._is_in_doubt = is_in_doubt
+        self._wake = wake
         self._disarmed = disarmed
 
     def run(self) -> None:
-        while not self._disarmed.wait(self._moment / 3):
-            # A whole process that was stopped for a while wakes up here as well: the loop goes first.
-            if self._is_in_doubt() and not self._disarmed.wait(self._moment) and self._is_in_doubt():
+        while not self._disarmed.wait(self._moment / 5):
+            if not self._is_in_doubt():
+                continue
+            # It may be asleep until the database is to be tried again, or the whole process may have been
+            # stopped for a while: the loop goes first.
+            self._wake()
+            if not self._disarmed.wait(self._moment) and self._is_in_doubt():
                 logger.critical("the lease is nearly over and the loop does not answer; ending")
                 os._exit(EXIT_CUT_OFF)

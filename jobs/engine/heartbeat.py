@@ -66,7 +66,9 @@ class Heartbeat(threading.Thread):
         self.join(timeout=self._policy.lease_seconds / 10)
 
     def run(self) -> None:
-        Fuse(self._policy.lease_seconds, self.lease_is_in_doubt, self._stopping).start()
+        Fuse(
+            self._policy.lease_seconds, self.lease_is_in_doubt, self._wake, self._stopping
+        ).start()
         with cluster_bound(self._cluster_id) as cluster:
             while not self._stopping.wait(self._pause()):
                 if countdown() - self.loop_seen_at > self._policy.lease_seconds:

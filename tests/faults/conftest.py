@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 
 from clusters.binding import cluster_bound
 from clusters.models import ClusterSetting
+from tests import conftest as root_conftest
 from tests.faults import edges, report
 from tests.faults.harness import Yard
 from tests.faults.proxy import Proxy
+from tests.postgres import EmbeddedPostgres
 
 FAST = {
     "lease_seconds": 3.0,
@@ -64,9 +67,28 @@ def unknown(figures: dict[str, Any]) -> Callable[[str], NoReturn]:
     return say
 
 
+# As an installation has them, but for waits between attempts.
+SLOW = {"retry_base_seconds": 0.05, "retry_cap_seconds": 1.0}
+
+
 @pytest.fixture
-def settings_of_the_cluster() -> dict[str, float]:
-    return FAST
+def settings_of_the_cluster(request: pytest.FixtureRequest) -> dict[str, float]:
+    """Short leases for small runs and trials; the defaults for the long ones."""
+    is_long = request.node.get_closest_marker("long") is not None
+    return SLOW if is_long and report.scale() >= 0.5 else FAST
+
+
+@pytest.fixture
+def lease(settings_of_the_cluster: dict[str, float]) -> float:
+    return settings_of_the_cluster.get("lease_seconds", 30.0)
+
+
+@pytest.fixture
+def server(unknown: Callable[[str], NoReturn]) -> EmbeddedPostgres:
+    """The PostgreSQL of this run, to be stopped and started; nobody else may be using it."""
+    if os.environ.get("PYTEST_XDIST_WORKER") or root_conftest._server is None:
+        unknown("the server is not this process's own")
+    return root_conftest._server
 
 
 @pytest.fixture

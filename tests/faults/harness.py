@@ -70,6 +70,13 @@ class Node:
         return b" is up: " in self.log.read_bytes()
 
 
+@dataclass(frozen=True)
+class Frozen:
+    node: Node
+    family: list[psutil.Process]
+    begun_at: float
+
+
 class Yard:
     """The cluster under test: a database, its nodes, and what clients were told."""
 
@@ -140,21 +147,21 @@ class Yard:
         node.process.wait()
         return at
 
-    def freeze(self, node: Node, seconds: float, *, while_frozen: Callable[[], None]) -> None:
-        """SIGSTOP to the node and all that it started, for so long."""
+    def freeze(self, node: Node) -> Frozen:
+        """SIGSTOP to the node and all that it started."""
         family = node.processes()
         begun = ledger.now()
         for process in family:
             with suppress(psutil.NoSuchProcess):
                 process.suspend()
-        while ledger.now() - begun < seconds:
-            while_frozen()
-            time.sleep(0.02)
-        for process in family:
+        return Frozen(node, family, begun)
+
+    def thaw(self, frozen: Frozen) -> None:
+        # Noted first, and with a moment for the node to see what time it is.
+        self.freezes.append(Freeze(frozen.node.name, frozen.begun_at, ledger.now() + 5.0))
+        for process in frozen.family:
             with suppress(psutil.NoSuchProcess):
                 process.resume()
-        # A process that was woken runs on until its node has seen what time it is.
-        self.freezes.append(Freeze(node.name, begun, ledger.now() + 5.0))
 
     def stop_one(self, node: Node, seconds: float = 30) -> int:
         """Let one node drain; returns its exit status."""

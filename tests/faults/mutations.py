@@ -109,8 +109,8 @@ MUTATIONS = (
     Mutation(
         "fuse of a node that is cut off",
         "jobs/engine/heartbeat.py",
-        "Fuse(self._policy.lease_seconds, self.lease_is_in_doubt, self._stopping).start()",
-        "pass",
+        "self._policy.lease_seconds, self.lease_is_in_doubt, self._wake, self._stopping",
+        "1e9, self.lease_is_in_doubt, self._wake, self._stopping",
         CUT_OFF,
         ("postgresql",),
     ),
