@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, ClassVar
+from uuid import UUID
 
 from django.db import models
 from django.db.models.functions import Now
@@ -33,6 +37,28 @@ class NodeQuerySet(models.QuerySet["Node"]):
     def overdue(self) -> NodeQuerySet:
         """Nodes whose lease is over by the database's clock, though nobody has said so yet."""
         return self.alive().filter(lease_until__lt=Now())
+
+    def register(self, node_id: UUID | str, lease_seconds: float, **about: Any) -> Node:
+        """A process of this host becomes a node: a row with a lease."""
+        return self.create(
+            id=node_id,
+            host=socket.gethostname()[:255],
+            pid=os.getpid(),
+            lease_until=Now() + timedelta(seconds=lease_seconds),
+            **about,
+        )
+
+    def say_draining(self) -> int:
+        """Nodes tell that they take nothing new."""
+        return self.filter(status=NodeStatus.LIVE).update(status=NodeStatus.DRAINING)
+
+    def close(self) -> int:
+        """Nodes end by themselves, holding nothing."""
+        return self.alive().update(status=NodeStatus.CLOSED, closed_at=Now(), running_jobs=0)
+
+    def bury(self) -> int:
+        """Mark nodes dead whose lease is over; for ever, whatever they say later."""
+        return self.overdue().update(status=NodeStatus.DEAD, closed_at=Now(), running_jobs=0)
 
     def order_drain(self) -> int:
         """Ask nodes to take nothing new; they learn of it with their next heartbeat."""

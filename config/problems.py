@@ -44,8 +44,13 @@ STATUS_OF: Mapping[str, int] = {
     "not_found": 404,
     "invalid_transition": 409,
     "duplicate_job": 409,
+    "unique_key_taken": 409,
+    "precondition_failed": 412,
     "duplicate_queue": 409,
+    "queue_in_use": 409,
     "conflict": 409,
+    # Room comes by itself; whoever tries again later is right to do so.
+    "queue_full": 429,
     "idempotency_key_reused": 422,
 }
 # Codes of Django REST framework that we call by another name.
@@ -183,7 +188,8 @@ def _domain_problem(request: Any, exc: JobError) -> HttpResponse:
     if exc.field is not None:
         field = exc.field if exc.index is None else f"jobs[{exc.index}].{exc.field}"
         errors.append(FieldError(field, exc.code, str(exc)))
-    return problem(request, status, exc.code, str(exc), errors)
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == 429 else None
+    return problem(request, status, exc.code, str(exc), errors, headers)
 
 
 def _api_problem(request: Any, exc: exceptions.APIException) -> HttpResponse:

@@ -33,6 +33,12 @@ class NodeNotFound(JobError):
     code = "not_found"
 
 
+class FailureNotFound(JobError):
+    """There is no such group of failures."""
+
+    code = "not_found"
+
+
 class InvalidTransition(JobError):
     """The job's state does not allow this."""
 
@@ -57,6 +63,12 @@ class PayloadTooLarge(InvalidJob):
     code = "payload_too_large"
 
 
+class QueueFull(JobError):
+    """The queue holds as many jobs that have not started as it may."""
+
+    code = "queue_full"
+
+
 class KindNotGranted(JobError):
     """Jobs of this kind need a grant of their own."""
 
@@ -69,13 +81,53 @@ class DuplicateJob(JobError):
     code = "duplicate_job"
 
 
+class OutdatedJob(JobError):
+    """The job was changed since you read it; read it again."""
+
+    code = "precondition_failed"
+
+
+class InvalidQueue(JobError):
+    """The queue cannot be as asked for."""
+
+    code = "invalid"
+
+
+class UniqueKeyTaken(JobError):
+    """Another job with this unique key has not ended yet."""
+
+    code = "unique_key_taken"
+
+
 class DuplicateQueue(JobError):
     """A queue with this name exists."""
 
     code = "duplicate_queue"
 
 
+class QueueInUse(JobError):
+    """The queue cannot be deleted: jobs in it have not ended."""
+
+    code = "queue_in_use"
+
+
 class Conflict(JobError):
     """Somebody else changed this, or is doing so now."""
 
     code = "conflict"
+
+
+class InvalidBulkOperation(InvalidJob):
+    """The bulk operation cannot be accepted as it is."""
+
+
+class BulkOperationNotFound(JobError):
+    """There is no such bulk operation."""
+
+    code = "not_found"
+
+
+class RightsLost(JobError):
+    """Whoever asked for this may no longer do it."""
+
+    code = "rights_lost"

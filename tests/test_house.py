@@ -80,8 +80,8 @@ def test_every_management_command_in_the_makefile_exists():
 
 def test_every_module_and_file_in_the_makefile_exists():
     recipes = "\n".join(makefile_recipes())
-    for module in set(re.findall(r"-m ([a-z_]+)", recipes)) - {"venv", "pip"}:
-        is_ours = (ROOT / module / "__main__.py").exists()
+    for module in set(re.findall(r"-m ([a-z_.]+)", recipes)) - {"venv", "pip"}:
+        is_ours = (ROOT / module.replace(".", "/") / "__main__.py").exists()
         assert is_ours or installed_version(module), module
     for name in re.findall(r"requirements[a-z-]*\.txt", text("Makefile")):
         assert (ROOT / name).is_file()
@@ -214,6 +214,15 @@ def test_every_documented_variable_is_read_somewhere():
     for name in documented:
         base = name.removesuffix("_FILE")
         assert any(base in source for source in sources), f"nobody reads {name}"
+
+
+def test_every_policy_of_a_queue_is_told_of_with_its_option():
+    from jobs.models.queue_policies import POLICIES
+
+    rows = re.findall(r"^\| `([a-z_]+)` \| `(--[a-z-]+)` \|", text("README.md"), re.MULTILINE)
+    assert {name for name, _ in rows} == set(POLICIES)
+    for _, option in rows:
+        check_management_command(["queues", "change", "mail", option])
 
 
 # -- Style that no linter knows --------------------------------------------------------------------

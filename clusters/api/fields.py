@@ -113,6 +113,17 @@ class Number(serializers.FloatField):
         return value
 
 
+class Boolean(serializers.BooleanField):
+    """True or false, and no word for it."""
+
+    default_error_messages = {"not_boolean": "Must be true or false."}
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            self.fail("not_boolean")
+        return data
+
+
 class Time(serializers.DateTimeField):
     default_error_messages = {
         "not_time": "Must be a time with its offset, such as 2026-01-31T12:00:00Z."
@@ -133,6 +144,19 @@ class Id(serializers.UUIDField):
         if value is None:
             self.fail("not_uuid")
         return value
+
+
+class Flag(serializers.BooleanField):
+    """A boolean; in a query string its word."""
+
+    default_error_messages = {"not_boolean": "Must be true or false."}
+
+    def to_internal_value(self, data: Any) -> bool:
+        if data in ("true", "false"):
+            return bool(data == "true")
+        if not isinstance(data, bool):
+            self.fail("not_boolean")
+        return data
 
 
 class Base64(serializers.CharField):
@@ -162,6 +186,21 @@ class AnyValue(serializers.JSONField):
 
 class Texts(serializers.ListField):
     """A list of strings."""
+
+
+class Ids(serializers.ListField):
+    """A list of UUIDs."""
+
+
+class Object(serializers.DictField):
+    """A JSON object; what may be in it is for the domain to say."""
+
+    default_error_messages = {"not_object": "Must be an object."}
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        if not isinstance(data, dict):
+            self.fail("not_object")
+        return data
 
 
 class QueryNumber(serializers.IntegerField):

@@ -21,6 +21,7 @@ _ABOUT = {
     413: "The body is too large.",
     415: "The body is not `application/json`.",
     422: "The Idempotency-Key belongs to another request.",
+    429: "The queue is full; try again later.",
     503: "The cluster's database does not answer, or not in time.",
 }
 
@@ -52,6 +53,7 @@ def answers(good: dict[int, Any], *statuses: int) -> dict[Any, Any]:
 
 BODY = (411, 413, 415)
 JOB_ID = OpenApiParameter("job_id", OpenApiTypes.UUID, OpenApiParameter.PATH)
+OPERATION_ID = OpenApiParameter("operation_id", OpenApiTypes.UUID, OpenApiParameter.PATH)
 NODE_ID = OpenApiParameter("node_id", OpenApiTypes.UUID, OpenApiParameter.PATH)
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
-from django.db import IntegrityError, transaction
 from django.http import HttpResponse
+from django.urls import reverse
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 
 from clusters.api.base import NativeViewSet, reply
 from clusters.api.fields import refuse
 from clusters.api.paging import Order, PageQuery, read_page
-from clusters.api.schema import BODY, IF_MATCH, answers
+from clusters.api.schema import BODY, IDEMPOTENCY_KEY, IF_MATCH, answers
 from config.problems import PreconditionFailed
+from jobs.api import bulk_wire
 from jobs.api import serializers as wire
-from jobs.errors import DuplicateQueue, QueueNotFound
+from jobs.api.once import answer_once, idempotency_key
+from jobs.engine import purge
+from jobs.errors import QueueNotFound
 from jobs.models import Queue
-from jobs.models.queue import QUEUE_NAME, QueueQuerySet
+from jobs.models.queue import QueueQuerySet
+from jobs.queue_load import load_of
 
 BY_NAME = Order(("name",), (str,), is_descending=False)
-# `queues/count` is the number of queues.
-RESERVED_NAMES = frozenset({"count"})
-_NAME = re.compile(QUEUE_NAME.regex)
 _ETAG = re.compile(r'"([0-9]{1,9})"\Z')
 
 
@@ -35,8 +36,10 @@ class QueueViewSet(NativeViewSet):
         "retrieve": "queues.read",
         "create": "queues.create",
         "partial_update": "queues.change",
+        "destroy": "queues.delete",
         "pause": "queues.pause",
         "resume": "queues.resume",
+        "purge": "queues.purge",
     }
 
     @extend_schema(
@@ -65,27 +68,20 @@ class QueueViewSet(NativeViewSet):
     def create(self, request: Request, cluster_id: str) -> HttpResponse:
         self.query()
         values = self.body(wire.NewQueueInput)
-        name = values["name"]
-        if not _NAME.match(name):
-            refuse("name", f"A name has {QUEUE_NAME.message}.")
-        if name in RESERVED_NAMES:
-            refuse("name", "This name is part of an address of the API.")
-        try:
-            with transaction.atomic(using=_queues().db):
-                queue = _queues().create(**values)
-        except IntegrityError:
-            raise DuplicateQueue(field="name") from None
+        queue = _queues().create_queue(values.pop("name"), **values)
         location = f"{request.path.rstrip('/')}/{queue.name}"
-        return _one(queue.name, 201, {"Location": location})
+        return _reply(queue, 201, {"Location": location})
 
     @extend_schema(
         operation_id="queues_get",
         summary="Get a queue",
-        responses=answers({200: wire.QueueItem}),
+        description="With what is going on in it at this moment.",
+        responses=answers({200: wire.QueueDetail}),
     )
     def retrieve(self, request: Request, cluster_id: str, name: str) -> HttpResponse:
         self.query()
-        return _one(name)
+        queue = _one(name)
+        return reply(wire.queue_detail_to_json(queue, load_of(queue)), 200, _etag(queue))
 
     @extend_schema(
         operation_id="queues_change",
@@ -99,27 +95,44 @@ class QueueViewSet(NativeViewSet):
         values = self.body(wire.QueueChangeInput)
         if not values:
             refuse("body", "Names nothing to change.", "required")
-        versions = _versions(request.headers.get("If-Match"))
-        queue = _named(name)
+        queue = _queues().named(name)
         # The version is part of the UPDATE itself: nobody can come between a look and the write.
-        if not any(queue.change(version, **values) for version in versions):
-            if not queue.exists():
-                raise QueueNotFound
-            raise PreconditionFailed
-        return _one(name)
+        if not _of_version(queue, request).change(**values):
+            _say_why_not(queue)
+        return _reply(_one(name))
+
+    @extend_schema(
+        operation_id="queues_delete",
+        summary="Delete a queue",
+        description="Only one whose jobs have all ended, and never `default`. Those jobs stay.",
+        parameters=[IF_MATCH],
+        request=None,
+        responses=answers({204: None}, 409, 412),
+    )
+    def destroy(self, request: Request, cluster_id: str, name: str) -> HttpResponse:
+        self.query()
+        self.body()
+        queue = _queues().named(name)
+        wanted = _of_version(queue, request)
+        if not wanted.delete_unused():
+            if wanted.exists():
+                raise _one(name).in_use()
+            _say_why_not(queue)
+        return HttpResponse(status=204)
 
     @extend_schema(
         operation_id="queues_pause",
         summary="Pause a queue",
-        description="Nodes take nothing more from it; what runs goes on. Pausing twice is no error.",
+        description="Nodes take nothing more from it; what runs goes on. Pausing it again is no "
+        "error: the new reason and end count. Without an end it lasts until somebody resumes it.",
         request=wire.PauseInput,
         responses=answers({200: wire.QueueItem}, *BODY),
     )
     def pause(self, request: Request, cluster_id: str, name: str) -> HttpResponse:
         self.query()
-        reason = self.body(wire.PauseInput).get("reason", "")
-        _named(name).pause(by=self.principal.actor[:200], reason=reason)
-        return _one(name)
+        asked = {"reason": "", **self.body(wire.PauseInput)}
+        _queues().named(name).pause(by=self.principal.actor, **asked)
+        return _reply(_one(name))
 
     @extend_schema(
         operation_id="queues_resume",
@@ -130,8 +143,39 @@ class QueueViewSet(NativeViewSet):
     def resume(self, request: Request, cluster_id: str, name: str) -> HttpResponse:
         self.query()
         self.body()
-        _named(name).resume()
-        return _one(name)
+        _queues().named(name).resume()
+        return _reply(_one(name))
+
+    @extend_schema(
+        operation_id="queues_purge",
+        summary="Cancel all jobs that wait in a queue",
+        description="A bulk operation does it in the background, on the jobs that wait now; what "
+        "runs goes on. With `dry_run` nothing is stored.",
+        parameters=[IDEMPOTENCY_KEY],
+        request=wire.PurgeInput,
+        responses=answers(
+            {202: bulk_wire.BulkOperationItem, 200: bulk_wire.BulkDryRun}, 409, 422, *BODY
+        ),
+    )
+    def purge(self, request: Request, cluster_id: str, name: str) -> HttpResponse:
+        self.query()
+        asked = self.body(wire.PurgeInput)
+        states = asked.get("states")
+        if asked.get("dry_run"):
+            idempotency_key(request)
+            return reply(bulk_wire.dry_run_to_json(purge.dry_run(name, states=states)))
+        if "reason" not in asked:
+            refuse("reason", "This field is required.", "required")
+
+        def effect() -> tuple[int, Any]:
+            operation = purge.purge(
+                name, states=states, reason=asked["reason"], by=self.principal.actor
+            )
+            return 202, bulk_wire.operation_to_json(operation)
+
+        response, body = answer_once(request, self.principal.actor, effect)
+        response.headers["Location"] = reverse("bulk-operation", args=[cluster_id, body["id"]])
+        return response
 
 
 def _queues() -> QueueQuerySet:
@@ -139,22 +183,31 @@ def _queues() -> QueueQuerySet:
     return queues
 
 
-def _named(name: str) -> QueueQuerySet:
-    # A name that no queue can have is not asked for: some databases refuse the very question.
-    return _queues().filter(name=name) if _NAME.match(name) else _queues().none()
-
-
-def _one(name: str, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpResponse:
-    queue = _named(name).first()
+def _one(name: str) -> Queue:
+    queue = _queues().named(name).first()
     if queue is None:
         raise QueueNotFound
-    etag = {"ETag": f'"{queue.version}"'}
-    return reply(wire.queue_to_json(queue), status, {**etag, **(headers or {})})
+    return queue
 
 
-def _versions(if_match: str | None) -> list[Any]:
-    """The versions under which a change is wanted; None is any."""
+def _reply(
+    queue: Queue, status: int = 200, headers: Mapping[str, str] | None = None
+) -> HttpResponse:
+    return reply(wire.queue_to_json(queue), status, {**_etag(queue), **(headers or {})})
+
+
+def _etag(queue: Queue) -> dict[str, str]:
+    return {"ETag": f'"{queue.version}"'}
+
+
+def _of_version(queues: QueueQuerySet, request: Request) -> QueueQuerySet:
+    """The queue, if it is still as its reader saw it."""
+    if_match = request.headers.get("If-Match")
     if if_match is None or if_match.strip() == "*":
-        return [None]
+        return queues
     tags = [_ETAG.match(part.strip()) for part in if_match.split(",")[:10]]
-    return [int(tag[1]) for tag in tags if tag]
+    return queues.filter(version__in=[int(tag[1]) for tag in tags if tag])
+
+
+def _say_why_not(queue: QueueQuerySet) -> NoReturn:
+    raise PreconditionFailed if queue.exists() else QueueNotFound

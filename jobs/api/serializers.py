@@ -15,9 +15,12 @@ from rest_framework import serializers
 from clusters.api.fields import (
     AnyValue,
     Base64,
+    Boolean,
     Choice,
     Id,
+    Ids,
     Number,
+    Object,
     QueryNumber,
     Text,
     Texts,
@@ -25,29 +28,39 @@ from clusters.api.fields import (
     WholeNumber,
     format_time,
 )
-from jobs.engine.enqueue import (
+from jobs.api.items import LISTED_ERROR_LENGTH
+from jobs.engine.edit import Changes
+from jobs.engine.new_job import (
     FARTHEST,
     MAX_ATTEMPTS,
+    MAX_METADATA,
+    MAX_METADATA_LENGTH,
+    MAX_PARENTS,
+    MAX_RETRY_BASE_SECONDS,
+    MAX_RETRY_CAP_SECONDS,
     MAX_TAG_LENGTH,
     MAX_TAGS,
     MAX_TIMEOUT_SECONDS,
+    MAX_UNIQUE_KEY_LENGTH,
     NewJob,
 )
 from jobs.executors import KINDS
+from jobs.models import Job, Needs, OnParentFailure
 from jobs.models.job import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from jobs.models.log import Stream
-from jobs.states import OnLost, Outcome, Reason, State
+from jobs.models.queue import LONGEST_PAUSE, MAX_REASON_LENGTH
+from jobs.models.queue_policies import POLICIES, Overflow
+from jobs.queue_load import COUNT_LIMIT, Load
+from jobs.states import UNSTARTED, OnLost, Outcome, Reason, State
 
 MAX_BULK_JOBS = 10_000
-# A list shows the beginning of an error; the whole one is with the job.
-LISTED_ERROR_LENGTH = 4096
 
 # -- In --------------------------------------------------------------------------------------------
 
 
 @extend_schema_serializer(component_name="NewJob")
 class NewJobInput(serializers.Serializer[Any]):
-    """A job to be enqueued. What is left out is as the cluster's settings say."""
+    """A job to be enqueued. What is left out is as the queue says, else the cluster's settings."""
 
     type = Text(
         max_length=200,
@@ -64,7 +77,7 @@ class NewJobInput(serializers.Serializer[Any]):
         min_value=HIGHEST_PRIORITY,
         max_value=LOWEST_PRIORITY,
         required=False,
-        default=0,
+        allow_null=True,
         help_text="The lower number runs first.",
     )
     run_at = Time(required=False, allow_null=True, help_text="Not before this moment.")
@@ -75,11 +88,88 @@ class NewJobInput(serializers.Serializer[Any]):
         allow_null=True,
         help_text="Not before so many seconds from now; instead of `run_at`.",
     )
+    expires_at = Time(
+        required=False, allow_null=True, help_text="Not started by then, it fails as `expired`."
+    )
+    expires_in_seconds = Number(
+        min_value=0,
+        max_value=FARTHEST.total_seconds(),
+        required=False,
+        allow_null=True,
+        help_text="Counted from when the job is due; instead of `expires_at`.",
+    )
+    deadline_at = Time(
+        required=False,
+        allow_null=True,
+        help_text="Over all attempts: not finished by then, it fails as `timeout`.",
+    )
+    deadline_seconds = Number(
+        min_value=0,
+        max_value=FARTHEST.total_seconds(),
+        required=False,
+        allow_null=True,
+        help_text="Counted from when the job is due; instead of `deadline_at`.",
+    )
     max_attempts = WholeNumber(min_value=1, max_value=MAX_ATTEMPTS, required=False, allow_null=True)
     timeout_seconds = Number(
-        min_value=0, max_value=MAX_TIMEOUT_SECONDS, required=False, allow_null=True
+        min_value=0,
+        max_value=MAX_TIMEOUT_SECONDS,
+        required=False,
+        allow_null=True,
+        help_text="Of one attempt.",
+    )
+    progress_timeout_seconds = Number(
+        min_value=0,
+        max_value=MAX_TIMEOUT_SECONDS,
+        required=False,
+        allow_null=True,
+        help_text="Without a word of progress for so long, an attempt is out of time.",
+    )
+    retry_base_seconds = Number(
+        min_value=0,
+        max_value=MAX_RETRY_BASE_SECONDS,
+        required=False,
+        allow_null=True,
+        help_text="Upper bound of the wait before the first retry; doubles with each. 0: at once.",
+    )
+    retry_cap_seconds = Number(
+        min_value=0,
+        max_value=MAX_RETRY_CAP_SECONDS,
+        required=False,
+        allow_null=True,
+        help_text="Upper bound of any wait for a retry.",
     )
     tags = Texts(child=Text(max_length=MAX_TAG_LENGTH), max_length=MAX_TAGS, required=False)
+    metadata = Object(
+        required=False,
+        allow_null=True,
+        help_text=f"Up to {MAX_METADATA} keys of letters, digits and _ . - to a string of at most "
+        f"{MAX_METADATA_LENGTH} characters, a number or a boolean.",
+    )
+    unique_key = Text(
+        max_length=MAX_UNIQUE_KEY_LENGTH,
+        required=False,
+        allow_null=True,
+        help_text="Of all jobs that have not ended only one has it; it is the answer to the others.",
+    )
+    depends_on = Ids(
+        child=Id(),
+        max_length=MAX_PARENTS,
+        required=False,
+        help_text="Jobs that must succeed before.",
+    )
+    needs = Choice(
+        choices=Needs.values,
+        required=False,
+        default=Needs.ALL.value,
+        help_text="How many of them: all, or any one.",
+    )
+    on_dependency_failure = Choice(
+        choices=OnParentFailure.values,
+        required=False,
+        default=OnParentFailure.FAIL.value,
+        help_text="What becomes of this job when one of them does not succeed.",
+    )
     on_lost = Choice(
         choices=OnLost.values,
         required=False,
@@ -100,20 +190,90 @@ class NewJobsInput(serializers.Serializer[Any]):
     jobs = NewJobInput(many=True)
 
 
-@extend_schema_serializer(component_name="NewQueue")
-class NewQueueInput(serializers.Serializer[Any]):
-    name = Text(max_length=100, help_text="Letters, digits and _ . : -")
-    description = Text(max_length=500, allow_blank=True, required=False, default="")
+@extend_schema_serializer(component_name="JobChange")
+class JobChangeInput(serializers.Serializer[Any]):
+    """What is to be different about a job that has not started."""
+
+    queue = Text(max_length=100, required=False)
+    priority = WholeNumber(min_value=HIGHEST_PRIORITY, max_value=LOWEST_PRIORITY, required=False)
+    payload = AnyValue(required=False, allow_null=True, help_text="Any JSON value.")
+    payload_base64 = Base64(required=False, help_text="Bytes instead of a JSON value.")
+
+
+def _policy(name: str) -> dict[str, Any]:
+    """What a field of a queue's policy says, from the one table of them."""
+    policy = POLICIES[name]
+    said = {
+        "min_value": policy.minimum,
+        "max_value": policy.maximum,
+        "max_length": policy.max_length,
+        "choices": policy.choices,
+        "allow_null": policy.is_nullable or None,
+        "help_text": policy.about,
+    }
+    return {"required": False} | {word: value for word, value in said.items() if value is not None}
 
 
 @extend_schema_serializer(component_name="QueueChange")
 class QueueChangeInput(serializers.Serializer[Any]):
-    description = Text(max_length=500, allow_blank=True, required=False)
+    """What is left out stays as it is; a limit that is null is none."""
+
+    description = Text(allow_blank=True, **_policy("description"))
+    max_concurrency = WholeNumber(**_policy("max_concurrency"))
+    rate_limit = WholeNumber(**_policy("rate_limit"))
+    rate_period_seconds = Number(**_policy("rate_period_seconds"))
+    default_priority = WholeNumber(**_policy("default_priority"))
+    default_timeout_seconds = Number(**_policy("default_timeout_seconds"))
+    default_max_attempts = WholeNumber(**_policy("default_max_attempts"))
+    is_backoff_enabled = Boolean(**_policy("is_backoff_enabled"))
+    retry_base_seconds = Number(**_policy("retry_base_seconds"))
+    retry_cap_seconds = Number(**_policy("retry_cap_seconds"))
+    max_age_seconds = Number(**_policy("max_age_seconds"))
+    max_entries = WholeNumber(**_policy("max_entries"))
+    overflow = Choice(**_policy("overflow"))
+    retain_succeeded_seconds = Number(**_policy("retain_succeeded_seconds"))
+    retain_failed_seconds = Number(**_policy("retain_failed_seconds"))
+
+
+@extend_schema_serializer(component_name="NewQueue")
+class NewQueueInput(QueueChangeInput):
+    """A queue to be made. What is left out is as the cluster's settings say."""
+
+    name = Text(max_length=100, help_text="Letters, digits and _ . : -")
 
 
 @extend_schema_serializer(component_name="Pause")
 class PauseInput(serializers.Serializer[Any]):
-    reason = Text(max_length=500, allow_blank=True, required=False, default="")
+    reason = Text(max_length=MAX_REASON_LENGTH, allow_blank=True, required=False, default="")
+    resume_at = Time(
+        required=False, allow_null=True, help_text="When the pause ends by itself; null: never."
+    )
+    resume_in_seconds = Number(
+        min_value=0,
+        max_value=LONGEST_PAUSE.total_seconds(),
+        required=False,
+        allow_null=True,
+        help_text="The pause ends so many seconds from now; instead of `resume_at`.",
+    )
+
+
+@extend_schema_serializer(component_name="Purge")
+class PurgeInput(serializers.Serializer[Any]):
+    """Which of the jobs that have not started are to be cancelled."""
+
+    states = Texts(
+        child=Choice(choices=[state.value for state in UNSTARTED]),
+        required=False,
+        min_length=1,
+        max_length=len(UNSTARTED),
+        help_text="Unless told, all of these.",
+    )
+    reason = Text(
+        max_length=MAX_REASON_LENGTH,
+        required=False,
+        help_text="Why; kept with the operation. May be left out of a dry run only.",
+    )
+    dry_run = Boolean(required=False, help_text="Only say what the purge would be about.")
 
 
 class LogQuery(serializers.Serializer[Any]):
@@ -137,6 +297,13 @@ def new_job(values: dict[str, Any]) -> NewJob:
     return NewJob(**values, payload_bytes=data)
 
 
+def job_changes(values: dict[str, Any]) -> Changes:
+    values = dict(values)
+    if "payload_base64" in values:
+        values["payload_bytes"] = values.pop("payload_base64")
+    return Changes(**values)
+
+
 # -- Out -------------------------------------------------------------------------------------------
 
 
@@ -154,25 +321,49 @@ class JobItem(serializers.Serializer[Any]):
     is_held = serializers.BooleanField(help_text="Failed, and kept for a person to decide.")
     priority = serializers.IntegerField(min_value=HIGHEST_PRIORITY, max_value=LOWEST_PRIORITY)
     tags = serializers.ListField(child=serializers.CharField())
+    metadata = serializers.DictField(help_text="Keys to strings, numbers and booleans.")
+    unique_key = serializers.CharField(
+        allow_null=True, help_text="Only one job that has not ended may carry it."
+    )
     enqueued_by = serializers.CharField()
     on_lost = serializers.ChoiceField(choices=OnLost.values)
     timeout_seconds = serializers.FloatField()
+    progress_timeout_seconds = serializers.FloatField(
+        allow_null=True, help_text="How long an attempt may go on without a word of progress."
+    )
+    retry_base_seconds = serializers.FloatField(
+        allow_null=True, help_text="Null: as the cluster's settings say."
+    )
+    retry_cap_seconds = serializers.FloatField(
+        allow_null=True, help_text="Null: as the cluster's settings say."
+    )
     max_attempts = serializers.IntegerField()
     attempts = serializers.IntegerField()
     crashes = serializers.IntegerField(help_text="How often it took its process down.")
     fence = serializers.IntegerField(help_text="Grows by one with each claim.")
     node_id = serializers.UUIDField(allow_null=True)
+    pending_dependencies = serializers.IntegerField(help_text="Of how many jobs it still waits.")
+    copy_of = serializers.UUIDField(allow_null=True, help_text="The job it was requeued from.")
     progress_percent = serializers.FloatField(allow_null=True)
     progress_note = serializers.CharField(allow_null=True)
     error = serializers.CharField(
         allow_null=True,
         help_text=f"In lists the first {LISTED_ERROR_LENGTH} characters.",
     )
+    fingerprint = serializers.CharField(
+        allow_null=True, help_text="Of the failure it ended with; see the failures."
+    )
     run_at = serializers.DateTimeField()
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
     cancel_requested_at = serializers.DateTimeField(allow_null=True)
+    expires_at = serializers.DateTimeField(
+        allow_null=True, help_text="Not started by then, it fails."
+    )
+    deadline_at = serializers.DateTimeField(
+        allow_null=True, help_text="Not finished by then, it fails, whatever attempts are left."
+    )
 
 
 class JobDetail(JobItem):
@@ -250,8 +441,51 @@ class QueueItem(serializers.Serializer[Any]):
     paused_by = serializers.CharField(allow_null=True)
     pause_reason = serializers.CharField(allow_null=True)
     paused_at = serializers.DateTimeField(allow_null=True)
+    resume_at = serializers.DateTimeField(
+        allow_null=True, help_text="When the pause ends by itself."
+    )
+    max_concurrency = serializers.IntegerField(allow_null=True)
+    rate_limit = serializers.IntegerField(allow_null=True)
+    rate_period_seconds = serializers.FloatField()
+    default_priority = serializers.IntegerField(allow_null=True)
+    default_timeout_seconds = serializers.FloatField(allow_null=True)
+    default_max_attempts = serializers.IntegerField(allow_null=True)
+    is_backoff_enabled = serializers.BooleanField()
+    retry_base_seconds = serializers.FloatField(allow_null=True)
+    retry_cap_seconds = serializers.FloatField(allow_null=True)
+    max_age_seconds = serializers.FloatField(allow_null=True)
+    max_entries = serializers.IntegerField(allow_null=True)
+    overflow = serializers.ChoiceField(choices=Overflow.values)
+    retain_succeeded_seconds = serializers.FloatField(allow_null=True)
+    retain_failed_seconds = serializers.FloatField(allow_null=True)
     created_at = serializers.DateTimeField()
     version = serializers.IntegerField(help_text="Counts the edits; the ETag.")
+
+
+class OpenJobs(serializers.Serializer[Any]):
+    blocked = serializers.IntegerField()
+    scheduled = serializers.IntegerField()
+    ready = serializers.IntegerField()
+    running = serializers.IntegerField()
+    waiting = serializers.IntegerField()
+
+
+class QueueLoad(serializers.Serializer[Any]):
+    """What is going on in the queue at this moment."""
+
+    jobs = OpenJobs(help_text=f"Jobs that have not ended, counted up to {COUNT_LIMIT} in a state.")
+    is_exact = serializers.BooleanField(help_text="False where counting stopped.")
+    oldest_ready_seconds = serializers.FloatField(
+        allow_null=True, help_text="Since the job that waits longest was due; null: none waits."
+    )
+    nodes = serializers.IntegerField(help_text="Live nodes that take from this queue.")
+    rate_room = serializers.IntegerField(
+        allow_null=True, help_text="Starts that the rate limit allows now; null: no such limit."
+    )
+
+
+class QueueDetail(QueueItem):
+    load = QueueLoad()
 
 
 class QueuePage(serializers.Serializer[Any]):
@@ -260,36 +494,8 @@ class QueuePage(serializers.Serializer[Any]):
     previous = serializers.CharField(allow_null=True)
 
 
-JOB_COLUMNS = (
-    "id",
-    "kind",
-    "type",
-    "queue",
-    "state",
-    "reason",
-    "is_held",
-    "priority",
-    "tags",
-    "enqueued_by",
-    "on_lost",
-    "timeout_seconds",
-    "max_attempts",
-    "attempts",
-    "crashes",
-    "fence",
-    "node_id",
-    "progress_percent",
-    "progress_note",
-    "run_at",
-    "created_at",
-    "started_at",
-    "finished_at",
-    "cancel_requested_at",
-)
-
-
-def job_to_json(job: Any, error: str | None) -> dict[str, Any]:
-    """What lists show of a job; ``job`` is a model instance or a row with the same names."""
+def job_to_json(job: Job) -> dict[str, Any]:
+    """What lists show of a job, with the whole error; in lists the database writes it, see ``items``."""
     return {
         "id": str(job.id),
         "kind": job.kind,
@@ -300,33 +506,39 @@ def job_to_json(job: Any, error: str | None) -> dict[str, Any]:
         "is_held": job.is_held,
         "priority": job.priority,
         "tags": job.tags,
+        "metadata": job.metadata,
+        "unique_key": job.unique_key,
         "enqueued_by": job.enqueued_by,
         "on_lost": str(job.on_lost),
         "timeout_seconds": float(job.timeout_seconds),
+        "progress_timeout_seconds": job.progress_timeout_seconds,
+        "retry_base_seconds": job.retry_base_seconds,
+        "retry_cap_seconds": job.retry_cap_seconds,
         "max_attempts": job.max_attempts,
         "attempts": job.attempts,
         "crashes": job.crashes,
         "fence": job.fence,
         "node_id": None if job.node_id is None else str(job.node_id),
+        "pending_dependencies": job.pending_dependencies,
+        "copy_of": None if job.copy_of is None else str(job.copy_of),
         "progress_percent": job.progress_percent,
         "progress_note": job.progress_note,
-        "error": error,
+        "error": job.error,
+        "fingerprint": job.fingerprint,
         "run_at": format_time(job.run_at),
         "created_at": format_time(job.created_at),
         "started_at": format_time(job.started_at),
         "finished_at": format_time(job.finished_at),
         "cancel_requested_at": format_time(job.cancel_requested_at),
+        "expires_at": format_time(job.expires_at),
+        "deadline_at": format_time(job.deadline_at),
     }
 
 
-def job_row_to_json(row: Any) -> dict[str, Any]:
-    return job_to_json(row, row.listed_error)
-
-
-def job_detail_to_json(job: Any) -> dict[str, Any]:
+def job_detail_to_json(job: Job) -> dict[str, Any]:
     data = job.payload_bytes
     return {
-        **job_to_json(job, job.error),
+        **job_to_json(job),
         "payload": job.payload,
         "payload_base64": None if data is None else base64.b64encode(data).decode(),
         "result": job.result,
@@ -381,6 +593,34 @@ def queue_to_json(queue: Any) -> dict[str, Any]:
         "paused_by": queue.paused_by,
         "pause_reason": queue.pause_reason,
         "paused_at": format_time(queue.paused_at),
+        "resume_at": format_time(queue.resume_at),
+        "max_concurrency": queue.max_concurrency,
+        "rate_limit": queue.rate_limit,
+        "rate_period_seconds": queue.rate_period_seconds,
+        "default_priority": queue.default_priority,
+        "default_timeout_seconds": queue.default_timeout_seconds,
+        "default_max_attempts": queue.default_max_attempts,
+        "is_backoff_enabled": queue.is_backoff_enabled,
+        "retry_base_seconds": queue.retry_base_seconds,
+        "retry_cap_seconds": queue.retry_cap_seconds,
+        "max_age_seconds": queue.max_age_seconds,
+        "max_entries": queue.max_entries,
+        "overflow": str(queue.overflow),
+        "retain_succeeded_seconds": queue.retain_succeeded_seconds,
+        "retain_failed_seconds": queue.retain_failed_seconds,
         "created_at": format_time(queue.created_at),
         "version": queue.version,
+    }
+
+
+def queue_detail_to_json(queue: Any, load: Load) -> dict[str, Any]:
+    return {
+        **queue_to_json(queue),
+        "load": {
+            "jobs": load.jobs,
+            "is_exact": load.is_exact,
+            "oldest_ready_seconds": load.oldest_ready_seconds,
+            "nodes": load.nodes,
+            "rate_room": load.rate_room,
+        },
     }

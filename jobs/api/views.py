@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
-from django.db.models.functions import Left
+from django.db import connections
 from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
@@ -18,26 +17,24 @@ from rest_framework.request import Request
 from authn.permissions import check_kinds
 from clusters.api.base import NativeViewSet, reply
 from clusters.api.fields import check_object, parse_uuid, refuse
-from clusters.api.paging import NEWEST_FIRST, read_page
-from clusters.api.schema import BODY, IDEMPOTENCY_KEY, JOB_ID, answers
+from clusters.api.paging import NEWEST_FIRST, Turning
+from clusters.api.schema import BODY, IDEMPOTENCY_KEY, IF_MATCH, JOB_ID, answers
+from clusters.registry import alias_of
 from config.problems import MAX_ERRORS, FieldError, InvalidInput
+from jobs import listing
 from jobs.api import serializers as wire
 from jobs.api.examples import ENQUEUE_EXAMPLES
-from jobs.api.filters import (
-    JobFilter,
-    JobListQuery,
-    estimated_count,
-    exact_count,
-    filtered,
-)
-from jobs.engine.enqueue import NewJob, enqueue, enqueue_many
-from jobs.engine.idempotency import once
+from jobs.api.filters import JobFilter, JobListQuery
+from jobs.api.items import LISTED_ERROR_LENGTH, item_sql, key_of
+from jobs.api.once import answer_once
+from jobs.engine.edit import edit, version_of
+from jobs.engine.enqueue import enqueue, enqueue_many
+from jobs.engine.new_job import NewJob
+from jobs.engine.requeue import requeue
 from jobs.errors import JobError, JobNotFound
 from jobs.models import Attempt, Job, LogLine
 from jobs.models.job import JobQuerySet
-from jobs.states import State
-
-IDEMPOTENCY_KEY_TEXT = re.compile(r"[\x20-\x7e]{1,255}\Z")
+from jobs.states import UNSTARTED, State
 
 
 class JobViewSet(NativeViewSet):
@@ -52,6 +49,8 @@ class JobViewSet(NativeViewSet):
         "cancel": "jobs.cancel",
         "retry": "jobs.retry",
         "run_now": "jobs.run_now",
+        "requeue": "jobs.requeue",
+        "partial_update": "jobs.change",
         "destroy": "jobs.delete",
     }
 
@@ -59,20 +58,28 @@ class JobViewSet(NativeViewSet):
         operation_id="jobs_list",
         summary="List jobs, newest first",
         description="Items leave out `payload`, `payload_base64` and `result`, and hold the first "
-        f"{wire.LISTED_ERROR_LENGTH} characters of `error`; the job itself has all of them.",
+        f"{LISTED_ERROR_LENGTH} characters of `error`; the job itself has all of them.",
         parameters=[JobListQuery],
         responses=answers({200: wire.JobPage}),
     )
     def list(self, request: Request, cluster_id: str) -> HttpResponse:
         asked = self.query(JobListQuery)
-        jobs = filtered(_jobs(), asked)
-        rows = jobs.annotate(listed_error=Left("error", wire.LISTED_ERROR_LENGTH)).values_list(
-            *wire.JOB_COLUMNS, "listed_error", named=True
+        using = alias_of(cluster_id)
+        turning = Turning(request, NEWEST_FIRST, asked)
+        found = listing.newest(
+            using,
+            asked,
+            item_sql(connections[using].vendor),
+            turning.limit + 1,
+            beyond=listing.Position(*turning.position) if turning.position else None,
+            is_backwards=turning.is_backwards,
         )
-        body = read_page(request, rows, NEWEST_FIRST, asked).to_json(wire.job_row_to_json)
+        page = turning.page([item for (item,) in found], key_of)
+        rest: dict[str, Any] = {"next": page.next, "previous": page.previous}
         if "count" in asked:
-            body |= exact_count(jobs) if asked["count"] == "exact" else estimated_count(jobs)
-        return reply(body)
+            rest |= (listing.count if asked["count"] == "exact" else listing.estimate)(using, asked)
+        body = f'{{"items":[{",".join(page.rows)}],{json.dumps(rest)[1:]}'
+        return HttpResponse(body.encode(), content_type="application/json")
 
     @extend_schema(
         operation_id="jobs_count",
@@ -81,7 +88,7 @@ class JobViewSet(NativeViewSet):
         responses=answers({200: wire.Count}),
     )
     def count(self, request: Request, cluster_id: str) -> HttpResponse:
-        return reply(exact_count(filtered(_jobs(), self.query(JobFilter))))
+        return reply(listing.count(alias_of(cluster_id), self.query(JobFilter)))
 
     @extend_schema(
         operation_id="jobs_get",
@@ -91,16 +98,18 @@ class JobViewSet(NativeViewSet):
     )
     def retrieve(self, request: Request, cluster_id: str, job_id: str) -> HttpResponse:
         self.query()
-        return reply(wire.job_detail_to_json(_job(job_id)))
+        return _detail(_job(job_id))
 
     @extend_schema(
         operation_id="jobs_enqueue",
         summary="Enqueue a job",
         description="With an `id` of the caller's the request may be repeated: the same job again is "
-        "200 and `created: false`, a different one under that id is 409.",
+        "200 and `created: false`, a different one under that id is 409. So is a job whose `unique_key` "
+        "another has that has not ended: 200, `created: false` and that job. A queue that is full and "
+        "drops nothing answers 429.",
         parameters=[IDEMPOTENCY_KEY],
         request=wire.NewJobInput,
-        responses=answers({201: wire.EnqueuedJob, 200: wire.EnqueuedJob}, 409, 422, *BODY),
+        responses=answers({201: wire.EnqueuedJob, 200: wire.EnqueuedJob}, 409, 422, 429, *BODY),
         examples=ENQUEUE_EXAMPLES,
     )
     def create(self, request: Request, cluster_id: str) -> HttpResponse:
@@ -124,7 +133,7 @@ class JobViewSet(NativeViewSet):
         "all of them are accepted or none.",
         parameters=[IDEMPOTENCY_KEY],
         request=wire.NewJobsInput,
-        responses=answers({201: wire.EnqueuedJobs}, 409, 422, *BODY),
+        responses=answers({201: wire.EnqueuedJobs}, 409, 422, 429, *BODY),
     )
     def bulk(self, request: Request, cluster_id: str) -> HttpResponse:
         self.query()
@@ -133,7 +142,7 @@ class JobViewSet(NativeViewSet):
 
         def effect() -> tuple[int, Any]:
             done = enqueue_many(news, by=self.principal.actor)
-            items = [{"id": str(one.job.pk), "created": one.created} for one in done]
+            items = [{"id": one.job_id, "created": one.created} for one in done]
             return 201, {"items": items, "count": len(items)}
 
         return self._once(effect)[0]
@@ -179,6 +188,53 @@ class JobViewSet(NativeViewSet):
     )
     def run_now(self, request: Request, cluster_id: str, job_id: str) -> HttpResponse:
         return self._move(job_id, Job.run_now, starts_it=True)
+
+    @extend_schema(
+        operation_id="jobs_requeue",
+        summary="Enqueue a copy of a job",
+        description="The copy is due now, has all its attempts, and names its original in `copy_of`. "
+        "Times and dependencies of the original are not copied.",
+        parameters=[JOB_ID, IDEMPOTENCY_KEY],
+        request=None,
+        responses=answers({201: wire.JobDetail}, 409, 422),
+    )
+    def requeue(self, request: Request, cluster_id: str, job_id: str) -> HttpResponse:
+        self._check_empty()
+        job = _job(job_id)
+        check_kinds(self.principal, self.kwargs["cluster_id"], [job.kind])
+
+        def effect() -> tuple[int, Any]:
+            return 201, wire.job_detail_to_json(requeue(job, by=self.principal.actor))
+
+        response, body = self._once(effect)
+        jobs = request.path.rstrip("/").removesuffix(f"/{job_id}/requeue")
+        response.headers["Location"] = f"{jobs}/{body['id']}"
+        return response
+
+    @extend_schema(
+        operation_id="jobs_change",
+        summary="Change a job that has not started",
+        description="Without `If-Match` the last one to write wins. The ETag of a job that has not "
+        "started names what may be changed here, and nothing else.",
+        parameters=[JOB_ID, IF_MATCH],
+        request=wire.JobChangeInput,
+        responses=answers({200: wire.JobDetail}, 409, 412, *BODY),
+    )
+    def partial_update(self, request: Request, cluster_id: str, job_id: str) -> HttpResponse:
+        self.query()
+        job = _job(job_id)
+        values = self.body(wire.JobChangeInput)
+        if not values:
+            refuse("body", "Names nothing to change.", "required")
+        if {"payload", "payload_base64"} <= values.keys():
+            refuse("payload_base64", "Give a payload or its bytes, not both.")
+        if {"payload", "payload_base64"} & values.keys():
+            # Another payload is another program.
+            check_kinds(self.principal, self.kwargs["cluster_id"], [job.kind])
+        with _in_words_of_the_body():
+            versions = _versions(request.headers.get("If-Match"))
+            edit(job, wire.job_changes(values), versions=versions)
+        return _detail(job)
 
     @extend_schema(
         operation_id="jobs_attempts",
@@ -243,16 +299,8 @@ class JobViewSet(NativeViewSet):
 
     def _once(self, effect: Callable[[], tuple[int, Any]]) -> tuple[HttpResponse, Any]:
         """Run the effect, or give the reply it had under the same Idempotency-Key."""
-        key = self.request.headers.get("Idempotency-Key")
-        if key is not None and not IDEMPOTENCY_KEY_TEXT.match(key):
-            refuse("Idempotency-Key", "Must be 1 to 255 printable ASCII characters.")
         with _in_words_of_the_body():
-            if key is None:
-                status, body = effect()
-                return reply(body, status), body
-            done = once(self.principal.actor, key, _request_hash(self.request), effect)
-        headers = {"Idempotent-Replayed": "true"} if done.is_repeat else None
-        return reply(done.body, done.status, headers), done.body
+            return answer_once(self.request, self.principal.actor, effect)
 
 
 def _jobs() -> JobQuerySet:
@@ -268,6 +316,18 @@ def _job(job_id: str, *columns: str) -> Job:
     if job is None:
         raise JobNotFound
     return job
+
+
+def _detail(job: Job) -> HttpResponse:
+    etag = {"ETag": f'"{version_of(job)}"'} if job.state in UNSTARTED else None
+    return reply(wire.job_detail_to_json(job), headers=etag)
+
+
+def _versions(if_match: str | None) -> list[str] | None:
+    """The versions under which a change is wanted; None is any."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    return [part.strip().strip('"') for part in if_match.split(",")[:10]]
 
 
 def _new_jobs(data: Any) -> list[NewJob]:
@@ -290,13 +350,6 @@ def _new_jobs(data: Any) -> list[NewJob]:
     if errors:
         raise InvalidInput(errors)
     return news
-
-
-def _request_hash(request: Request) -> str:
-    """The same for the same request only."""
-    body_hash = getattr(request, "body_hash", "")
-    text = f"{request.method} {request.path.rstrip('/')}\n{body_hash}"
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _next(request: Request, asked: dict[str, Any], last: int) -> str:

@@ -1,15 +1,26 @@
 """The engine: the life of a job, in order.
 
-    enqueue.py      the one front door; a job is born `ready` or `scheduled`
-    ticks.py        due jobs become ready
+    enqueue.py      the one front door; a job is born `ready`, `scheduled` or `blocked`
+    dependencies.py jobs that others had to wait for have ended, and these go on
+    ticks.py        due jobs become ready, late ones fail
     claim.py        ready jobs become running, each held by exactly one node under a fence
     execute.py      the child: runs attempts, one process per slot
     complete.py     what the holder reports becomes the next state
     rescue.py       jobs whose node went quiet
+    rollup.py       what happened becomes counts, histograms and groups of failures
+    prune.py        finished jobs that nobody needs any more
+    upkeep.py       when such things are done beside the jobs, and by which node
     worker.py       the node: the loop that ties these together; no rules of its own
+
+Of the front door: ``new_job.py`` (what may be asked), ``insert.py`` (rows), ``repeat.py`` (the same job
+again) and ``overflow.py`` (full queues). Of people: ``edit.py`` (a job that has not started),
+``requeue.py`` (a copy of one) and ``waiting.py`` (why a job does not run now).
 
 Beside them: ``backoff.py`` (retry timing), ``clock.py`` (the database's time), ``idempotency.py``
 (replies kept for a second ask), ``turn.py`` (completing and claiming as one statement), ``journal.py``
-(log lines and progress), ``heartbeat.py`` (the lease), ``fuse.py`` (its end), and the processes of a node: ``template.py``
+(log lines and progress), ``bulk.py`` (one verb over all jobs that match a filter, with ``bulk_walk.py``
+and ``bulk_count.py``), ``limits.py`` (queues that may not start more), ``heartbeat.py`` (the lease) and
+``fuse.py`` (its end), ``listening.py`` (hints), ``trouble.py`` (backing off), ``watchdog.py`` (loops
+that hang), ``health.py`` (what a node tells of itself), and the processes of a node: ``template.py``
 forks them, ``children.py`` is the node's side, ``frames.py`` and ``marks.py`` what runs between.
 """

@@ -15,8 +15,8 @@ from typing import Any
 from clusters.policy import ClusterPolicy
 from jobs.engine.claim import Claimed
 from jobs.engine.clock import countdown
-from jobs.engine.complete import Report
-from jobs.engine.frames import Channel, encode, pack
+from jobs.engine.complete import Report, Success
+from jobs.engine.frames import BrokenPeer, Channel, encode, pack
 from jobs.engine.marks import BEGUN, NOTHING, REPORTED, SUCCEEDED
 from jobs.engine.template import Forked, Template
 from jobs.executors import IO, KINDS, PROCESS
@@ -53,16 +53,30 @@ class Held:
     seq: int
     expected_seconds: float
     given_at: float
-    # Why it was asked to stop, and when.
+    # Why it was asked to stop, in words too where time ran out, and when.
     asked: Outcome | None = None
+    complaint: str = ""
     asked_at: float = 0.0
     is_nudged: bool = False
+    # When it last spoke of progress.
+    progress_at: float = 0.0
+
+    def overdue(self, begun_at: float, now: float) -> str | None:
+        """Which of its clocks has run out, in words; None while none has."""
+        if now - begun_at >= self.job.timeout_seconds:
+            return f"did not end within {self.job.timeout_seconds:g} s"
+        patience = self.job.progress_timeout_seconds
+        if patience is not None and now - max(begun_at, self.progress_at) >= patience:
+            return f"made no progress for {patience:g} s"
+        return None
 
 
 @dataclass(slots=True)
 class News:
-    """What children have said since the last look."""
+    """What children have said to the node since the last look."""
 
+    node: str
+    successes: list[Success] = field(default_factory=list)
     reports: list[tuple[Held, Report]] = field(default_factory=list)
     returned: list[Held] = field(default_factory=list)
     logs: list[tuple[Held, float, str, str | None, str]] = field(default_factory=list)
@@ -81,34 +95,41 @@ class Estimates:
     def learn_size(self, jobs: Sequence[Claimed]) -> None:
         """Remember how large payloads are, for the next claim not to take too much at once."""
         if jobs:
-            total = sum(len(job.payload or "") + len(job.payload_bytes or b"") for job in jobs)
-            self.payload_bytes = _moved(self.payload_bytes, total / len(jobs))
+            total = sum([len(job.payload or "") + len(job.payload_bytes or b"") for job in jobs])
+            mean = total / len(jobs)
+            self.payload_bytes = _moved(self.payload_bytes, mean, mean, 1)
 
     def of(self, job: Claimed) -> float:
         """Expected seconds; a type that was never seen fills a child alone."""
         return self._by_type.get((job.kind, job.type), IN_HAND_SECONDS)
 
-    def learn(self, job: Claimed, seconds: float) -> None:
-        key = (job.kind, job.type)
-        self._by_type[key] = _moved(self._by_type.get(key), seconds)
-        if KINDS[job.kind].pool == PROCESS:
-            self.mix = _moved(self.mix, seconds)
+    def learn(self, kind: str, type_name: str, seconds: Sequence[float]) -> None:
+        """Take in how long some jobs of one type took."""
+        key = (kind, type_name)
+        longest, mean = max(seconds), sum(seconds) / len(seconds)
+        self._by_type[key] = _moved(self._by_type.get(key), longest, mean, len(seconds))
+        if KINDS[kind].pool == PROCESS:
+            self.mix = _moved(self.mix, longest, mean, len(seconds))
         if len(self._by_type) > 10_000:
             self._by_type.clear()
 
 
-def _moved(old: float | None, new: float) -> float:
+def _moved(old: float | None, longest: float, mean: float, count: int) -> float:
+    """An estimate after some more values: half the way up to a longer one, a twentieth of it down."""
     if old is None:
-        return new
-    return old + (new - old) * (0.5 if new > old else 0.05)
+        return longest
+    if longest > old:
+        return old + (longest - old) * 0.5
+    return mean + (old - mean) * 0.95**count
 
 
 class Child:
     """One forked process and the jobs it holds."""
 
-    def __init__(self, forked: Forked, pool: str) -> None:
+    def __init__(self, forked: Forked, pool: str, estimates: Estimates) -> None:
         self.pid = forked.pid
         self.pool = pool
+        self.estimates = estimates
         self.channel = Channel(forked.sock)
         self.marks = forked.marks
         self.held: dict[int, Held] = {}
@@ -216,13 +237,38 @@ class Child:
             for seq, (percent, note) in message.get("progress", {}).items():
                 if (held := self.held.get(int(seq))) is not None:
                     news.progress[held.job.id, held.job.fence] = (percent, note)
-            for row in message.get("results", ()):
-                if (held := self.held.get(row[0])) is not None:
-                    news.reports.append((held, _report(held, row)))
-                    self.drop(row[0])
+                    held.progress_at = countdown()
+            if rows := message.get("results"):
+                self._take_results(rows, news)
             for seq in message.get("recalled", ()):
                 if (held := self.drop(seq)) is not None:
                     news.returned.append(held)
+
+    def _take_results(self, rows: list[list[Any]], news: News) -> None:
+        node, successes = news.node, news.successes
+        durations: dict[tuple[str, str], list[float]] = {}
+        latest = countdown() + 1.0
+        for row in rows:
+            held = self.held.get(row[0])
+            if held is None:
+                continue
+            started_at, finished_at = row[2] * 1e-6, row[3] * 1e-6
+            if not 0.0 <= started_at <= finished_at <= latest:
+                raise BrokenPeer("an attempt that ended before it began, or has yet to end")
+            job = held.job
+            if row[1] == "ok":
+                result = row[4] if len(row) > 4 else None
+                if not (result is None or isinstance(result, str)):
+                    raise BrokenPeer("a result that is no text")
+                successes.append(Success(job.id, job.fence, node, started_at, finished_at, result))
+            else:
+                news.reports.append((held, _report(held, row, started_at, finished_at)))
+            self.drop(row[0])
+            if row[1] != "cancelled":
+                seconds = durations.setdefault((job.kind, job.type), [])
+                seconds.append(finished_at - started_at)
+        for (kind, type_name), times in durations.items():
+            self.estimates.learn(kind, type_name, times)
 
     def end(self) -> None:
         """Kill it with all that its jobs have started; their programs have sessions of their own."""
@@ -240,8 +286,10 @@ class Child:
             assert held is not None
             cell = self.marks.cell(seq)
             if cell == SUCCEEDED:
-                report = Report(Outcome.SUCCEEDED, held.given_at, now)
-                news.reports.append((held, report))
+                job = held.job
+                news.successes.append(
+                    Success(job.id, job.fence, news.node, held.given_at, now, None)
+                )
             elif cell in (BEGUN, REPORTED):
                 is_charged = self.culprit in (None, seq)
                 news.reports.append((held, _last_report(held, now, is_charged)))
@@ -252,26 +300,24 @@ class Child:
 
 
 def _assignment_frame(job: Claimed, seq: int, grace_seconds: float) -> str:
-    """One job as JSON; the payload is JSON already and is not read here."""
+    """One job as the fields of an Assignment; the payload is JSON already and is not read here."""
     if job.payload_bytes is not None:
-        data = ',"bytes":"' + base64.b64encode(job.payload_bytes).decode() + '","payload":null'
+        payload = f'"{base64.b64encode(job.payload_bytes).decode()}",true'
     else:
-        data = ',"payload":' + (job.payload or "null")
+        payload = job.payload or "null"
     return (
-        f'{{"seq":{seq},"id":"{job.id}","fence":{job.fence},"kind":"{job.kind}",'
-        f'"type":{_quoted(job.type)},"queue":{_quoted(job.queue)},"attempt":{job.attempts},'
-        f'"max_attempts":{job.max_attempts},"timeout_seconds":{job.timeout_seconds},'
-        f'"grace_seconds":{grace_seconds}{data}}}'
+        f'[{seq},"{job.id}",{job.fence},"{job.kind}",{_quoted(job.type)},{_quoted(job.queue)},'
+        f"{job.attempts},{job.max_attempts},{job.timeout_seconds},{grace_seconds},{payload}]"
     )
 
 
-def _report(held: Held, row: list[Any]) -> Report:
+def _report(held: Held, row: list[Any], started_at: float, finished_at: float) -> Report:
     """A child's account of an attempt; what we asked for names the kind of stop."""
     outcome = _OUTCOMES[row[1]]
     if outcome == Outcome.CANCELLED:
-        report = _stopped(held, row[2], row[3])
+        report = _stopped(held, started_at, finished_at)
     else:
-        report = Report(outcome, row[2], row[3])
+        report = Report(outcome, started_at, finished_at)
     if len(row) > 4:
         report.result, report.error_type, report.error, report.trace = row[4:8]
         report.is_permanent, report.retry_after_seconds, report.effect_unknown = row[8:11]
@@ -286,7 +332,7 @@ def _stopped(held: Held, started_at: float, finished_at: float) -> Report:
             Outcome.TIMEOUT,
             started_at,
             finished_at,
-            error=f"did not end within {held.job.timeout_seconds:g} s",
+            error=held.complaint,
             error_type="Timeout",
             effect_unknown=_may_have_effect(held.job),
         )
@@ -348,7 +394,7 @@ class Children:
         for pool, wanted in self._wanted.items():
             for _ in range(wanted - sum(child.pool == pool for child in self.all)):
                 forked = self._template.fork(pool, policy.max_result_bytes)
-                born.append(Child(forked, pool))
+                born.append(Child(forked, pool, self.estimates))
         self.all += born
         return born
 
@@ -405,7 +451,8 @@ class Children:
                 continue
             for held, begun_at in child.running():
                 if held.asked is None:
-                    if now - begun_at >= held.job.timeout_seconds:
+                    if complaint := held.overdue(begun_at, now):
+                        held.complaint = complaint
                         child.ask(held, Outcome.TIMEOUT)
                 else:
                     self._harden(child, held, now - held.asked_at, policy.cancel_grace_seconds)

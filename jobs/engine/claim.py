@@ -1,18 +1,24 @@
 """Claim: ready jobs become running, each held by exactly one node under a new fence.
 
 All the locking of the engine is here. The order is priority (lower first), due time, id. Paused queues,
-kinds the node does not run and types it does not know are left out by the statement itself, so a node
-that is behind the times cannot claim what it must not.
+kinds the node does not run, types it does not know and jobs whose time is over are left out by the
+statement itself, so a node that is behind the times cannot claim what it must not.
+
+Queues with limits are left out too, unless the caller has them to itself: ``jobs.engine.limits``.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 from jobs.engine.clock import sqlite_time
+from jobs.histogram import POSTGRES_BUCKET, bucket_of
+from jobs.tallies import sqlite_tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +40,7 @@ class Appetite:
         return [kind for kind, pool in self.pools.items() if self.free.get(pool, 0) > 0]
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """A job in the hands of this node. ``payload`` is JSON text, passed on without being read."""
 
     id: str
@@ -47,10 +52,37 @@ class Claimed:
     max_attempts: int
     crashes: int
     on_lost: str
+    # For this attempt: what is left until the job's deadline, where that is sooner.
     timeout_seconds: float
     payload: str | None
     payload_bytes: bytes | None
+    progress_timeout_seconds: float | None = None
+    retry_base_seconds: float | None = None
+    retry_cap_seconds: float | None = None
 
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many more jobs of a queue with limits may start now."""
+
+    queue: str
+    room: int
+
+
+# -- PostgreSQL ------------------------------------------------------------------------------------
+
+# Ready, known to the node, and not too late. An expired job is failed by upkeep, not claimed.
+_WANTED = """
+state = 'ready' AND queue = {lane}.queue AND kind = {lane}.kind
+AND ({lane}.kind <> 'python' OR type = ANY(%(types)s::text[]))
+AND (expires_at IS NULL OR expires_at > clock_timestamp())
+AND (deadline_at IS NULL OR deadline_at > clock_timestamp())
+"""
+_UNLIMITED = "q.max_concurrency IS NULL AND q.rate_limit IS NULL"
+# One more condition on lanes and one more ranking, where some queues have limits.
+_WITH_ROOM = """
+LEFT JOIN unnest(%(limited)s::text[], %(rooms)s::int[]) AS r(name, room) ON r.name = q.name
+"""
 
 # `lane` is one queue and kind that may be claimed from, `share` how many of the best jobs lie in each,
 # `pick` the locked rows. Counting first and locking exactly that many keeps a claim of n from locking
@@ -58,28 +90,26 @@ class Claimed:
 # from claiming more than was asked for. The update must go by primary key even where statistics are
 # stale and claim that no job is ready: ARRAY() hides the number of ids, and `state || ''` hides the
 # guard from the partial index, which would be read from end to end.
-POSTGRES_CTES = """
+_CTES = f"""
 lane AS MATERIALIZED (
-  SELECT q.name AS queue, k.kind, k.pool, k.free
-    FROM queue q CROSS JOIN unnest(%(kinds)s::text[], %(pools)s::text[], %(free)s::int[])
+  SELECT q.name AS queue, k.kind, k.pool, k.free, {{room}} AS room
+    FROM queue q {{join}} CROSS JOIN unnest(%(kinds)s::text[], %(pools)s::text[], %(free)s::int[])
          AS k(kind, pool, free)
    WHERE NOT q.is_paused AND (%(queues)s::text[] IS NULL OR q.name = ANY(%(queues)s::text[]))
+     AND {{allowed}}
 ), head AS (
   SELECT lane.*, j.priority, j.run_at, j.id
     FROM lane CROSS JOIN LATERAL (
-      SELECT priority, run_at, id FROM job
-       WHERE state = 'ready' AND queue = lane.queue AND kind = lane.kind
-         AND (lane.kind <> 'python' OR type = ANY(%(types)s::text[]))
-       ORDER BY priority, run_at, id LIMIT lane.free) j
+      SELECT priority, run_at, id FROM job WHERE {_WANTED.format(lane="lane")}
+       ORDER BY priority, run_at, id LIMIT LEAST(lane.free, lane.room)) j
 ), share AS MATERIALIZED (
   SELECT queue, kind, count(*) AS n FROM (
-    SELECT *, row_number() OVER (PARTITION BY pool ORDER BY priority, run_at, id) AS place FROM head
+    SELECT *, row_number() OVER (PARTITION BY pool ORDER BY priority, run_at, id) AS place
+      FROM {{candidates}}
   ) ranked WHERE place <= free GROUP BY queue, kind
 ), pick AS MATERIALIZED (
   SELECT j.id FROM share CROSS JOIN LATERAL (
-    SELECT id FROM job
-     WHERE state = 'ready' AND queue = share.queue AND kind = share.kind
-       AND (share.kind <> 'python' OR type = ANY(%(types)s::text[]))
+    SELECT id FROM job WHERE {_WANTED.format(lane="share")}
      ORDER BY priority, run_at, id LIMIT share.n FOR UPDATE SKIP LOCKED) j
 ), claimed AS (
   UPDATE job SET state = 'running', fence = fence + 1, attempts = attempts + 1,
@@ -87,18 +117,45 @@ lane AS MATERIALIZED (
          progress_percent = NULL, progress_note = NULL
    WHERE id = ANY(ARRAY(SELECT id FROM pick)) AND state || '' = 'ready'
   RETURNING id, fence, kind, type, queue, attempts, max_attempts, crashes, on_lost,
-            timeout_seconds, payload, payload_bytes, priority, run_at
+            CASE WHEN deadline_at IS NULL THEN timeout_seconds
+                 ELSE LEAST(timeout_seconds,
+                            GREATEST(extract(epoch FROM deadline_at - clock_timestamp()), 0.001))
+            END AS timeout_seconds, payload, payload_bytes, progress_timeout_seconds,
+            retry_base_seconds, retry_cap_seconds, priority, run_at, started_at
+), started AS (
+  INSERT INTO tally (minute, queue, type, event, bucket, count)
+  SELECT date_trunc('minute', clock_timestamp()), queue, type, 'started',
+         {POSTGRES_BUCKET.format(seconds="extract(epoch FROM started_at - run_at)::float8")} AS bucket,
+         count(*)
+    FROM claimed GROUP BY queue, type, bucket
 )
 """
 POSTGRES_COLUMNS = """
 claimed.id::text, claimed.fence, claimed.kind, claimed.type, claimed.queue, claimed.attempts,
 claimed.max_attempts, claimed.crashes, claimed.on_lost, claimed.timeout_seconds,
-claimed.payload::text, claimed.payload_bytes
+claimed.payload::text, claimed.payload_bytes, claimed.progress_timeout_seconds,
+claimed.retry_base_seconds, claimed.retry_cap_seconds
 """
 POSTGRES_ORDER = "claimed.priority, claimed.run_at, claimed.id"
 
 
-def postgres_parameters(appetite: Appetite) -> dict[str, Any]:
+@cache
+def postgres_ctes(limited: bool = False) -> str:
+    """The parts of a turn's statement that claim; with ``limited`` also from queues with limits."""
+    if not limited:
+        return _CTES.format(room="k.free", join="", allowed=_UNLIMITED, candidates="head")
+    # A queue's room is for all its kinds together, so it is shared out before the free places are.
+    return _CTES.format(
+        room="COALESCE(r.room, k.free)",
+        join=_WITH_ROOM,
+        allowed=f"(r.room > 0 OR {_UNLIMITED})",
+        candidates="""(
+          SELECT *, row_number() OVER (PARTITION BY queue ORDER BY priority, run_at, id) AS nth
+            FROM head) roomy WHERE nth <= room""",
+    )
+
+
+def postgres_parameters(appetite: Appetite, rooms: Sequence[Room] = ()) -> dict[str, Any]:
     kinds = appetite.kinds
     return {
         "node": appetite.node,
@@ -107,7 +164,12 @@ def postgres_parameters(appetite: Appetite) -> dict[str, Any]:
         "free": [appetite.free[appetite.pools[kind]] for kind in kinds],
         "types": list(appetite.types),
         "queues": None if appetite.queues is None else list(appetite.queues),
+        "limited": [room.queue for room in rooms],
+        "rooms": [room.room for room in rooms],
     }
+
+
+# -- SQLite ----------------------------------------------------------------------------------------
 
 
 def sqlite_has_ready(cursor: Any) -> bool:
@@ -120,22 +182,31 @@ def sqlite_has_ready(cursor: Any) -> bool:
     )
 
 
-def sqlite_claim(cursor: Any, appetite: Appetite) -> list[Claimed]:
+def sqlite_claim(cursor: Any, appetite: Appetite, rooms: Sequence[Room] = ()) -> list[Claimed]:
     """Claim inside the caller's BEGIN IMMEDIATE, which keeps every other writer out."""
-    ids = [row[0] for row in _sqlite_pick(cursor, appetite)]
-    if not ids:
+    now = sqlite_time()
+    picked = _sqlite_pick(cursor, appetite, {room.queue: room.room for room in rooms}, now)
+    if not picked:
         return []
     rows = cursor.execute(
         """UPDATE job SET state = 'running', fence = fence + 1, attempts = attempts + 1,
                   node_id = %s, started_at = %s, progress_percent = NULL, progress_note = NULL
             WHERE id IN (SELECT value FROM json_each(%s)) AND state = 'ready'
         RETURNING id, fence, kind, type, queue, attempts, max_attempts, crashes, on_lost,
-                  timeout_seconds, payload, payload_bytes""",
-        [appetite.node.replace("-", ""), sqlite_time(), json.dumps(ids)],
+                  CASE WHEN deadline_at IS NULL THEN timeout_seconds ELSE
+                    min(timeout_seconds,
+                        max((julianday(deadline_at) - julianday(started_at)) * 86400, 0.001)) END,
+                  payload, payload_bytes, progress_timeout_seconds, retry_base_seconds,
+                  retry_cap_seconds, max((julianday(started_at) - julianday(run_at)) * 86400, 0)""",
+        [appetite.node.replace("-", ""), now, json.dumps(picked)],
     ).fetchall()
-    place = {job_id: index for index, job_id in enumerate(ids)}
+    place = {job_id: index for index, job_id in enumerate(picked)}
     rows.sort(key=lambda row: place[row[0]])
-    return [Claimed(_dashed(row[0]), *row[1:]) for row in rows]
+    waits: Counter[tuple[str, str, str, int | None]] = Counter(
+        (row[4], row[3], "started", bucket_of(row[-1])) for row in rows
+    )
+    sqlite_tally(cursor, waits)
+    return [Claimed(_dashed(row[0]), *row[1:-1]) for row in rows]
 
 
 def _dashed(job_id: str) -> str:
@@ -143,27 +214,48 @@ def _dashed(job_id: str) -> str:
     return f"{job_id[:8]}-{job_id[8:12]}-{job_id[12:16]}-{job_id[16:20]}-{job_id[20:]}"
 
 
-def _sqlite_pick(cursor: Any, appetite: Appetite) -> list[tuple[str, str]]:
-    queues = [
-        name
-        for (name,) in cursor.execute("SELECT name FROM queue WHERE NOT is_paused").fetchall()
+def _sqlite_pick(cursor: Any, appetite: Appetite, rooms: Mapping[str, int], now: str) -> list[str]:
+    """The ids to claim, in order. A queue with limits takes part where ``rooms`` names it."""
+    lanes = [
+        (name, rooms.get(name, 0) if is_limited else None)
+        for name, is_limited in cursor.execute(
+            "SELECT name, max_concurrency IS NOT NULL OR rate_limit IS NOT NULL"
+            " FROM queue WHERE NOT is_paused"
+        ).fetchall()
         if appetite.queues is None or name in appetite.queues
     ]
     types = json.dumps(list(appetite.types))
-    picked: list[tuple[str, str]] = []
+    left = dict(rooms)
+    picked: list[str] = []
     for pool, free in appetite.free.items():
         if free <= 0:
             continue
-        head: list[tuple[int, str, str]] = []
-        for queue in queues:
+        head: list[tuple[int, str, str, str]] = []
+        for queue, room in lanes:
+            if room == 0:
+                continue
             for kind in (k for k in appetite.kinds if appetite.pools[k] == pool):
                 known = "AND type IN (SELECT value FROM json_each(%s))" if kind == "python" else ""
                 head += cursor.execute(
-                    "SELECT priority, run_at, id FROM job INDEXED BY job_ready"
+                    "SELECT priority, run_at, id, queue FROM job INDEXED BY job_ready"
                     f" WHERE state = 'ready' AND queue = %s AND kind = %s {known}"
+                    " AND (expires_at IS NULL OR expires_at > %s)"
+                    " AND (deadline_at IS NULL OR deadline_at > %s)"
                     " ORDER BY priority, run_at, id LIMIT %s",
-                    [queue, kind, *([types] if kind == "python" else []), free],
+                    [
+                        queue,
+                        kind,
+                        *([types] if kind == "python" else []),
+                        now,
+                        now,
+                        free if room is None else min(free, room),
+                    ],
                 ).fetchall()
         head.sort()
-        picked += [(job_id, pool) for _, _, job_id in head[:free]]
+        for _, _, job_id, queue in head:
+            if free and left.get(queue, 1):
+                picked.append(job_id)
+                free -= 1
+                if queue in left:
+                    left[queue] -= 1
     return picked

@@ -39,3 +39,8 @@ def sqlite_time(seconds_from_now: float = 0.0) -> str:
     """A time as Django stores it in SQLite."""
     moment = datetime.now(UTC) + timedelta(seconds=seconds_from_now)
     return moment.strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+def sqlite_minute() -> str:
+    """The minute that has begun, as Django stores it in SQLite: without a fraction, which is none."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:00")

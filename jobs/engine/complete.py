@@ -1,22 +1,27 @@
 """Complete: what the holder reports becomes the job's next state.
 
 ``decide`` holds the rules; the statements write them, for a whole batch at once, and only where the
-fence and the node are still those of the report. Result and attempt row go in the same transaction.
-A cancel request beats every ending but success.
+fence and the node are still those of the report. Result, attempt row, tally and sighting of a failure
+go in the same transaction. A cancel request beats every ending but success.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 from clusters.policy import ClusterPolicy
 from jobs.engine.backoff import full_jitter
 from jobs.engine.claim import Claimed
 from jobs.engine.clock import countdown, sqlite_time
-from jobs.states import OnLost, Outcome, Reason, State
+from jobs.fingerprints import fingerprint
+from jobs.histogram import POSTGRES_BUCKET, bucket_of
+from jobs.states import FINAL, OnLost, Outcome, Reason, State
+from jobs.tallies import sqlite_tally
 
 MAX_ERROR = 4096
 
@@ -38,9 +43,20 @@ class Report:
     crashed: bool = False  # it took its process down
 
 
+class Success(NamedTuple):
+    """One row of a batch: a job that succeeded. Nearly all rows are these, so they are small."""
+
+    id: str
+    fence: int
+    node: str
+    started_at: float
+    finished_at: float
+    result: str | None
+
+
 @dataclass(slots=True)
 class Completion:
-    """One row of a batch: the next state of a job, and its attempt unless it was never begun."""
+    """One row of a batch: any other next state of a job, with its attempt unless it was never begun."""
 
     id: str
     fence: int
@@ -54,11 +70,13 @@ class Completion:
     report: Report | None = None
 
 
-def decide(job: Claimed, node: str, report: Report, policy: ClusterPolicy) -> Completion:
+def decide(job: Claimed, node: str, report: Report, policy: ClusterPolicy) -> Success | Completion:
     """The next state of a job whose attempt ended so."""
-    move = Completion(job.id, job.fence, node, State.SUCCEEDED, report=report)
     if report.outcome == Outcome.SUCCEEDED:
-        return move
+        return Success(
+            job.id, job.fence, node, report.started_at, report.finished_at, report.result
+        )
+    move = Completion(job.id, job.fence, node, State.FAILED, report=report)
     if report.outcome == Outcome.CANCELLED:
         move.state = State.CANCELLED
         return move
@@ -73,7 +91,7 @@ def decide(job: Claimed, node: str, report: Report, policy: ClusterPolicy) -> Co
         move.reason = Reason.TIMEOUT if report.outcome == Outcome.TIMEOUT else Reason.ERROR
     else:
         move.state = State.SCHEDULED
-        move.delay_seconds = _delay(job.attempts, report, policy)
+        move.delay_seconds = _delay(job, report, policy)
     return move
 
 
@@ -97,14 +115,16 @@ def _decide_lost(
         move.state = State.SCHEDULED
         # The first loss says nothing against the job: it runs again at once.
         if report.outcome != Outcome.LOST or job.crashes:
-            move.delay_seconds = _delay(job.attempts, report, policy)
+            move.delay_seconds = _delay(job, report, policy)
     return move
 
 
-def _delay(attempts: int, report: Report, policy: ClusterPolicy) -> float:
-    delay = full_jitter(attempts, policy.retry_base_seconds, policy.retry_cap_seconds)
+def _delay(job: Claimed, report: Report, policy: ClusterPolicy) -> float:
+    base, cap = job.retry_base_seconds, job.retry_cap_seconds
+    cap = policy.retry_cap_seconds if cap is None else cap
+    delay = full_jitter(job.attempts, policy.retry_base_seconds if base is None else base, cap)
     if report.retry_after_seconds is not None:
-        delay = max(delay, min(report.retry_after_seconds, policy.retry_cap_seconds))
+        delay = max(delay, min(report.retry_after_seconds, cap))
     return delay
 
 
@@ -113,22 +133,60 @@ def hand_back(job: Claimed, node: str) -> Completion:
     return Completion(job.id, job.fence, node, State.READY, refund=1)
 
 
+# -- PostgreSQL ------------------------------------------------------------------------------------
+
+# The planner must find each job by its key and then hash the batch, whatever it believes of the table:
+# `= ANY` tells it how many rows there are, and what the guard compares with comes from behind OFFSET 0,
+# so that it neither reads all that the node holds nor takes the guard for picky and loops over the batch.
+# A job that others wait for is left alone here: its end and what follows need a transaction.
+_HELD = """
+job.id = ANY(%({ids})s::uuid[]) AND job.id = d.id AND job.fence = d.fence
+AND job.node_id = d.node AND job.state = d.held
+"""
+_GUARDED = "SELECT *, %(node)s::uuid AS node, 'running' AS held FROM"
+_ALONE = "AND NOT job.has_dependants"
+_RUN_BUCKET = POSTGRES_BUCKET.format(seconds="(started_age - finished_age)::float8 / 1e6")
+_SUCCESSES = f"""
+success AS (
+  UPDATE job SET state = 'succeeded', finished_at = clock_timestamp(),
+    started_at = clock_timestamp() - d.started_age * interval '1 microsecond',
+    result = d.result::jsonb, error = NULL, fingerprint = NULL
+  FROM ({_GUARDED} unnest(
+    %(s_id)s::uuid[], %(s_fence)s::bigint[], %(s_result)s::text[], %(s_started_age)s::bigint[],
+    %(s_finished_age)s::bigint[]) AS u(id, fence, result, started_age, finished_age) OFFSET 0) AS d
+  WHERE {_HELD.format(ids="s_id")} {_ALONE}
+  RETURNING job.id, job.fence, job.attempts, job.queue, job.type, d.started_age, d.finished_age
+), success_history AS (
+  INSERT INTO attempt (job_id, fence, number, node_id, outcome, effect_unknown, started_at,
+                       finished_at)
+  SELECT id, fence, attempts, %(node)s::uuid, 'succeeded', false,
+         clock_timestamp() - started_age * interval '1 microsecond',
+         clock_timestamp() - finished_age * interval '1 microsecond'
+    FROM success
+), success_tally AS (
+  INSERT INTO tally (minute, queue, type, event, bucket, count)
+  SELECT date_trunc('minute', clock_timestamp()), queue, type, 'succeeded',
+         {_RUN_BUCKET} AS bucket, count(*)
+    FROM success GROUP BY queue, type, bucket
+)
+"""
 # A cancel request turns every ending but success into `cancelled`.
 _CANCELS = "job.cancel_requested_at IS NOT NULL AND d.state IN ('ready', 'scheduled', 'failed')"
-_IS_FINAL = f"d.state IN ('succeeded', 'failed', 'cancelled') OR ({_CANCELS})"
-
-# `state || ''` keeps the planner from reading all that the node holds for each row of the batch.
-POSTGRES_CTES = f"""
+_IS_FINAL = f"d.state IN ('failed', 'cancelled') OR ({_CANCELS})"
+_EVENT = """
+CASE state WHEN 'scheduled' THEN 'retried' WHEN 'ready' THEN 'released' ELSE state END
+"""
+_MOVES = f"""
 d AS (
-  SELECT * FROM unnest(
-    %(d_id)s::uuid[], %(d_fence)s::bigint[], %(d_node)s::uuid[], %(d_state)s::text[],
-    %(d_reason)s::text[], %(d_is_held)s::bool[], %(d_delay)s::float8[], %(d_refund)s::int[],
-    %(d_crash)s::int[], %(d_result)s::text[], %(d_error)s::text[], %(d_outcome)s::text[],
-    %(d_error_type)s::text[], %(d_trace)s::text[], %(d_effect_unknown)s::bool[],
-    %(d_started_age)s::float8[], %(d_finished_age)s::float8[])
-    AS d(id, fence, node, state, reason, is_held, delay, refund, crash, result, error, outcome,
-         error_type, trace, effect_unknown, started_age, finished_age)
-), done AS (
+  {_GUARDED} unnest(
+    %(d_id)s::uuid[], %(d_fence)s::bigint[], %(d_state)s::text[], %(d_reason)s::text[],
+    %(d_is_held)s::bool[], %(d_delay)s::float8[], %(d_refund)s::int[], %(d_crash)s::int[],
+    %(d_result)s::text[], %(d_error)s::text[], %(d_outcome)s::text[], %(d_error_type)s::text[],
+    %(d_trace)s::text[], %(d_effect_unknown)s::bool[], %(d_fingerprint)s::text[],
+    %(d_started_age)s::bigint[], %(d_finished_age)s::bigint[])
+    AS u(id, fence, state, reason, is_held, delay, refund, crash, result, error, outcome,
+         error_type, trace, effect_unknown, fingerprint, started_age, finished_age) OFFSET 0
+), move AS (
   UPDATE job SET
     state = CASE WHEN {_CANCELS} THEN 'cancelled' ELSE d.state END,
     reason = CASE WHEN {_CANCELS} THEN NULL ELSE d.reason END,
@@ -136,56 +194,128 @@ d AS (
     finished_at = CASE WHEN {_IS_FINAL} THEN clock_timestamp() END,
     run_at = CASE WHEN d.state = 'scheduled'
                   THEN clock_timestamp() + d.delay * interval '1 second' ELSE job.run_at END,
-    started_at = COALESCE(clock_timestamp() - d.started_age * interval '1 second', job.started_at),
+    started_at = COALESCE(clock_timestamp() - d.started_age * interval '1 microsecond',
+                          job.started_at),
     attempts = job.attempts - d.refund, crashes = job.crashes + d.crash,
     result = CASE WHEN d.outcome IS NULL THEN job.result ELSE d.result::jsonb END,
-    error = CASE WHEN d.outcome IS NULL THEN job.error ELSE d.error END
+    error = CASE WHEN d.outcome IS NULL THEN job.error ELSE d.error END,
+    fingerprint = CASE WHEN d.outcome IS NULL THEN job.fingerprint ELSE d.fingerprint END
   FROM d
-  WHERE job.id = d.id AND job.fence = d.fence AND job.node_id = d.node
-    AND job.state || '' = 'running'
-  RETURNING job.id, job.fence, job.attempts AS number, d.node, d.outcome, d.error_type, d.trace,
-            d.effect_unknown, d.started_age, d.finished_age
-), history AS (
+  WHERE {_HELD.format(ids="d_id")} {_ALONE}
+  RETURNING job.id, job.fence, job.attempts, job.queue, job.type, job.state, d.outcome,
+            d.error_type, d.trace, d.effect_unknown, d.fingerprint, d.started_age, d.finished_age
+), move_history AS (
   INSERT INTO attempt (job_id, fence, number, node_id, outcome, error_type, error,
                        effect_unknown, started_at, finished_at)
-  SELECT id, fence, number, node, outcome, error_type, trace, effect_unknown,
-         clock_timestamp() - started_age * interval '1 second',
-         clock_timestamp() - finished_age * interval '1 second'
-    FROM done WHERE outcome IS NOT NULL
+  SELECT id, fence, attempts, %(node)s::uuid, outcome, error_type, trace, effect_unknown,
+         clock_timestamp() - started_age * interval '1 microsecond',
+         clock_timestamp() - finished_age * interval '1 microsecond'
+    FROM move WHERE outcome IS NOT NULL
+), move_tally AS (
+  INSERT INTO tally (minute, queue, type, event, bucket, count)
+  SELECT date_trunc('minute', clock_timestamp()), queue, type, {_EVENT} AS event,
+         {_RUN_BUCKET} AS bucket, count(*)
+    FROM move WHERE outcome IS NOT NULL GROUP BY queue, type, event, bucket
+), sighting AS (
+  INSERT INTO failure_sighting (fingerprint, job_id, fence, seen_at)
+  SELECT fingerprint, id, fence, clock_timestamp() FROM move WHERE fingerprint IS NOT NULL
 )
 """
 
 
-def postgres_parameters(batch: Sequence[Completion]) -> dict[str, Any]:
-    now = countdown()
-    reports = [row.report for row in batch]
-    return {
-        "d_id": [row.id for row in batch],
-        "d_fence": [row.fence for row in batch],
-        "d_node": [row.node for row in batch],
-        "d_state": [row.state.value for row in batch],
-        "d_reason": [row.reason.value if row.reason else None for row in batch],
-        "d_is_held": [row.is_held for row in batch],
-        "d_delay": [row.delay_seconds for row in batch],
-        "d_refund": [row.refund for row in batch],
-        "d_crash": [row.crash for row in batch],
-        "d_result": [r.result if r else None for r in reports],
-        "d_error": [_bounded(r.error) if r else None for r in reports],
-        "d_outcome": [r.outcome.value if r else None for r in reports],
-        "d_error_type": [r.error_type if r else None for r in reports],
-        "d_trace": [(r.trace or r.error) if r else None for r in reports],
-        "d_effect_unknown": [r.effect_unknown if r else False for r in reports],
-        "d_started_age": [now - r.started_at if r else None for r in reports],
-        "d_finished_age": [now - r.finished_at if r else None for r in reports],
-    }
+@cache
+def postgres_ctes(successes: bool, moves: bool, awaited: bool = False) -> tuple[str, str]:
+    """The parts of a turn's statement that complete, and an expression for how many rows they changed.
 
+    ``awaited``: jobs that others wait for as well; the caller's transaction releases those.
+    """
+    ctes, counts = [], []
+    if successes:
+        ctes.append(_SUCCESSES)
+        counts.append("(SELECT count(*) FROM success)")
+    if moves:
+        ctes.append(_MOVES)
+        counts.append("(SELECT count(*) FROM move)")
+    text = ",".join(ctes)
+    return (text.replace(_ALONE, "") if awaited else text), " + ".join(counts)
+
+
+def postgres_parameters(
+    node: str, successes: Sequence[Success], moves: Sequence[Completion]
+) -> dict[str, Any]:
+    """Arrays as literals: the driver takes several times as long to make them from lists."""
+    now = countdown()
+    parameters: dict[str, Any] = {"node": node}
+    if successes:
+        parameters |= {
+            "s_id": "{" + ",".join([row.id for row in successes]) + "}",
+            "s_fence": "{" + ",".join([str(row.fence) for row in successes]) + "}",
+            "s_result": _texts([row.result for row in successes]),
+            "s_started_age": _ages(now, [row.started_at for row in successes]),
+            "s_finished_age": _ages(now, [row.finished_at for row in successes]),
+        }
+    if moves:
+        reports = [row.report for row in moves]
+        parameters |= {
+            "d_id": [row.id for row in moves],
+            "d_fence": [row.fence for row in moves],
+            "d_state": [row.state.value for row in moves],
+            "d_reason": [row.reason.value if row.reason else None for row in moves],
+            "d_is_held": [row.is_held for row in moves],
+            "d_delay": [row.delay_seconds for row in moves],
+            "d_refund": [row.refund for row in moves],
+            "d_crash": [row.crash for row in moves],
+            "d_result": [r.result if r else None for r in reports],
+            "d_error": [_bounded(r.error) if r else None for r in reports],
+            "d_outcome": [r.outcome.value if r else None for r in reports],
+            "d_error_type": [r.error_type if r else None for r in reports],
+            "d_trace": [(r.trace or r.error) if r else None for r in reports],
+            "d_effect_unknown": [r.effect_unknown if r else False for r in reports],
+            "d_fingerprint": [_fingerprint(row) for row in moves],
+            "d_started_age": [_age(now, r.started_at) if r else None for r in reports],
+            "d_finished_age": [_age(now, r.finished_at) if r else None for r in reports],
+        }
+    return parameters
+
+
+def _ages(now: float, moments: Iterable[float]) -> str:
+    """How long ago, in microseconds."""
+    return "{" + ",".join([str(int((now - moment) * 1e6)) for moment in moments]) + "}"
+
+
+def _age(now: float, moment: float) -> int:
+    return int((now - moment) * 1e6)
+
+
+def _texts(values: Sequence[str | None]) -> str:
+    return "{" + ",".join(["NULL" if text is None else _quoted(text) for text in values]) + "}"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+# Endings that say that something is wrong with the job or with what it calls.
+_FAILURES = (Outcome.FAILED, Outcome.TIMEOUT, Outcome.LOST)
+
+
+def _fingerprint(row: Success | Completion) -> str | None:
+    report = None if isinstance(row, Success) else row.report
+    if report is None or report.outcome not in _FAILURES:
+        return None
+    return fingerprint(report.error_type or "", report.error or "", report.trace or "")
+
+
+# -- SQLite ----------------------------------------------------------------------------------------
 
 _SQLITE_D = """
 WITH d AS (SELECT value ->> 0 AS id, value ->> 1 AS fence, value ->> 2 AS node,
   value ->> 3 AS state, value ->> 4 AS reason, value ->> 5 AS is_held, value ->> 6 AS run_at,
   value ->> 7 AS refund, value ->> 8 AS crash, value ->> 9 AS result, value ->> 10 AS error,
   value ->> 11 AS outcome, value ->> 12 AS error_type, value ->> 13 AS trace,
-  value ->> 14 AS effect_unknown, value ->> 15 AS started_at, value ->> 16 AS finished_at
+  value ->> 14 AS effect_unknown, value ->> 15 AS started_at, value ->> 16 AS finished_at,
+  value ->> 17 AS fingerprint
   FROM json_each(%s))
 """
 # The signs keep SQLite from walking the batch once for each job that the node holds: without an index
@@ -205,29 +335,64 @@ UPDATE job SET
   state = CASE WHEN {_CANCELS} THEN 'cancelled' ELSE d.state END,
   reason = CASE WHEN {_CANCELS} THEN NULL ELSE d.reason END,
   is_held = d.is_held AND NOT ({_CANCELS}),
-  finished_at = CASE WHEN {_IS_FINAL} THEN %s END,
+  finished_at = CASE WHEN d.state = 'succeeded' OR {_IS_FINAL} THEN %s END,
   run_at = COALESCE(d.run_at, job.run_at),
   started_at = COALESCE(d.started_at, job.started_at),
   attempts = job.attempts - d.refund, crashes = job.crashes + d.crash,
   result = CASE WHEN d.outcome IS NULL THEN job.result ELSE d.result END,
-  error = CASE WHEN d.outcome IS NULL THEN job.error ELSE d.error END
+  error = CASE WHEN d.outcome IS NULL THEN job.error ELSE d.error END,
+  fingerprint = CASE WHEN d.outcome IS NULL THEN job.fingerprint ELSE d.fingerprint END
 FROM d WHERE {_SQLITE_HELD}
+RETURNING job.id, job.queue, job.type, job.state, job.has_dependants
 """
+_SQLITE_SIGHTINGS = """
+INSERT INTO failure_sighting (fingerprint, job_id, fence, seen_at)
+SELECT value ->> 0, value ->> 1, value ->> 2, %s FROM json_each(%s)
+"""
+_EVENTS: dict[str, str] = {State.SCHEDULED: "retried", State.READY: "released"}
 
 
-def sqlite_complete(cursor: Any, batch: Sequence[Completion]) -> int:
-    """Write a batch inside the caller's BEGIN IMMEDIATE; returns how many were still held."""
+def sqlite_complete(cursor: Any, batch: Sequence[Success | Completion]) -> tuple[int, list[str]]:
+    """Write a batch inside the caller's BEGIN IMMEDIATE.
+
+    Returns how many were still held, and those that have ended and that other jobs wait for.
+    """
     now = countdown()
-    rows = json.dumps([_sqlite_row(row, now) for row in batch])
+    by_id = {row.id.replace("-", ""): row for row in batch}
+    prints = {job_id: _fingerprint(row) for job_id, row in by_id.items()}
+    rows = json.dumps(
+        [_sqlite_row(job_id, row, now, prints[job_id]) for job_id, row in by_id.items()]
+    )
     cursor.execute(SQLITE_HISTORY, [rows])
-    cursor.execute(SQLITE_DONE, [rows, sqlite_time()])
-    return int(cursor.rowcount)
+    done = cursor.execute(SQLITE_DONE, [rows, sqlite_time()]).fetchall()
+    tallies: Counter[tuple[str, str, str, int | None]] = Counter()
+    sightings = []
+    for job_id, queue, type_name, state, _ in done:
+        row = by_id[job_id]
+        times = row if isinstance(row, Success) else row.report
+        if times is None:
+            continue
+        event = _EVENTS.get(state, state)
+        tallies[queue, type_name, event, bucket_of(times.finished_at - times.started_at)] += 1
+        if prints[job_id]:
+            sightings.append([prints[job_id], job_id, row.fence])
+    sqlite_tally(cursor, tallies)
+    if sightings:
+        cursor.execute(_SQLITE_SIGHTINGS, [sqlite_time(), json.dumps(sightings)])
+    return len(done), [job_id for job_id, *_, state, awaited in done if awaited and state in FINAL]
 
 
-def _sqlite_row(row: Completion, now: float) -> list[Any]:
+def _sqlite_row(
+    job_id: str, row: Success | Completion, now: float, print_: str | None
+) -> list[Any]:
+    if isinstance(row, Success):
+        state: str = "succeeded"
+        ages = [sqlite_time(row.started_at - now), sqlite_time(row.finished_at - now)]
+        rest: list[Any] = [None, 0, None, 0, 0, row.result, None, state, None, None, 0, *ages]
+        return [job_id, row.fence, row.node.replace("-", ""), state, *rest, None]
     r = row.report
     return [
-        row.id.replace("-", ""),
+        job_id,
         row.fence,
         row.node.replace("-", ""),
         row.state.value,
@@ -244,6 +409,7 @@ def _sqlite_row(row: Completion, now: float) -> list[Any]:
         int(r.effect_unknown) if r else 0,
         sqlite_time(r.started_at - now) if r else None,
         sqlite_time(r.finished_at - now) if r else None,
+        print_,
     ]
 
 

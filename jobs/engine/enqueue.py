@@ -2,311 +2,271 @@
 
 One job or ten thousand, from a surface, a command or Python code: all are checked here and inserted in
 one transaction, the caller's own where there is one on the same database.
+
+Most single jobs are one statement on PostgreSQL. Jobs with parents, jobs that name a moment and jobs for
+a queue that counts its entries take the longer way, which is also that of many jobs and of SQLite.
 """
 
 from __future__ import annotations
 
-import json
-import re
-import uuid
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
 
-from django.db import IntegrityError, connections, transaction
-from psycopg import Cursor
-from uuid_utils.compat import uuid7
+from django.db import connections, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from clusters.models import current_policy
 from clusters.policy import ClusterPolicy
+from jobs.engine import insert
 from jobs.engine.clock import database_now
-from jobs.errors import DuplicateJob, InvalidJob, JobError, PayloadTooLarge, UnknownQueue
-from jobs.executors import get_kind
+from jobs.engine.dependencies import Waits, attach_many
+from jobs.engine.insert import Row, Shared
+from jobs.engine.new_job import CheckedJob, NewJob, Terms, check, check_ids, unknown_queue
+from jobs.engine.overflow import make_fit
+from jobs.engine.repeat import is_repeat
+from jobs.errors import Conflict, DuplicateJob, JobError
 from jobs.hints import hint_ready
-from jobs.models import Job, JobTag, Queue
-from jobs.models.job import HIGHEST_PRIORITY, LOWEST_PRIORITY
-from jobs.states import OnLost, State
+from jobs.models import Event, Job, Queue
+from jobs.states import State
+from jobs.tallies import count
 
-TYPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,199}\Z")
-MAX_TAGS, MAX_TAG_LENGTH = 20, 60
-MAX_TIMEOUT_SECONDS = 7 * 86400
-MAX_ATTEMPTS = 100
-FARTHEST = timedelta(days=366 * 10)
+__all__ = ["Enqueued", "NewJob", "enqueue", "enqueue_many"]
+
+# COPY is many times faster than an INSERT of many rows, once there are many.
+COPY_FROM = 20
+# How often an insert gives way to a job that has ended when we look for it.
+ROUNDS = 10
 
 
-@dataclass(frozen=True, slots=True)
-class NewJob:
-    """A job as asked for. None means: as the cluster's settings say.
+class Enqueued:
+    """What became of one question: a new job, or with ``created`` False the one that was there.
 
-    ``type`` is the registered handler's name for kind ``python``; for other kinds it is a label and
-    may be left out. ``payload`` is any JSON value, ``payload_bytes`` raw bytes instead of it.
-    ``delay_seconds`` counts from the database's now; ``run_at`` must be aware. ``id`` makes the
-    enqueue repeatable: the same id with the same content is the same job.
+    ``job_id`` is its id as text. ``job`` is read when it is first asked for: most who enqueue thousands
+    never do.
     """
 
-    type: str = ""
-    payload: Any = None
-    payload_bytes: bytes | None = None
-    kind: str = "python"
-    queue: str = "default"
-    priority: int = 0
-    run_at: datetime | None = None
-    delay_seconds: float | None = None
-    max_attempts: int | None = None
-    timeout_seconds: float | None = None
-    tags: Sequence[str] = ()
-    on_lost: str = OnLost.RETRY
-    id: uuid.UUID | None = None
+    __slots__ = ("_job", "_load", "created", "job_id")
 
+    def __init__(self, job_id: str, created: bool, load: Callable[[str], Job]) -> None:
+        self.job_id = job_id
+        self.created = created
+        self._load = load
+        self._job: Job | None = None
 
-@dataclass(frozen=True, slots=True)
-class Enqueued:
-    job: Job
-    created: bool
+    @property
+    def job(self) -> Job:
+        if self._job is None:
+            self._job = self._load(self.job_id)
+        return self._job
 
 
 def enqueue(new: NewJob, *, by: str) -> Enqueued:
     """Accept one job for the bound cluster; ``by`` names who asked."""
     try:
-        return enqueue_many([new], by=by)[0]
+        return _in_one_statement(new, by[:200]) or enqueue_many([new], by=by)[0]
     except JobError as error:
         error.index = None
         raise
 
 
+def _in_one_statement(new: NewJob, by: str) -> Enqueued | None:
+    using = router.db_for_write(Job)
+    connection = connections[using]
+    if connection.vendor != "postgresql" or new.depends_on or new.names_a_moment:
+        return None
+    policy = current_policy()
+    (job,) = check((new,), policy, None)
+    inserted = insert.insert_one(connection, job, policy, by)
+    if inserted is None:
+        return None
+    if inserted.is_ready:
+        hint_ready(using, {job.terms.queue})
+    return Enqueued(job.id, True, lambda job_id: inserted.to_model(using))
+
+
 def enqueue_many(news: Sequence[NewJob], *, by: str) -> list[Enqueued]:
     """Accept all of these jobs or none; the answers come in the order of the questions."""
-    try:
-        return _enqueue_many(news, by)
-    except IntegrityError:
-        if not any(new.id for new in news):
-            raise
-        # Somebody inserted one of these ids since we looked; now it is there to be compared.
-        return _enqueue_many(news, by)
-
-
-def _enqueue_many(news: Sequence[NewJob], by: str) -> list[Enqueued]:
-    using = Job.objects.all().db
-    # Checked and built before the transaction: ten thousand jobs take a while, and on SQLite all
-    # other writers would wait for it.
-    policy = current_policy()
-    _check_queues(news)
-    now = database_now(connections[using])
-    jobs = []
-    for index, new in enumerate(news):
-        try:
-            jobs.append(_build(new, policy, now, by))
-        except JobError as error:
-            error.index = index
-            raise
-    with transaction.atomic(using=using):
-        known = _already_there(news, jobs)
-        fresh = [job for job in jobs if job.pk not in known]
-        _insert(using, fresh)
-        JobTag.objects.using(using).bulk_create(JobTag.objects.all().of(fresh))
-        ready = {job.queue for job in fresh if job.state == State.READY}
-        if ready:
-            hint_ready(using, ready)
-    return [Enqueued(known.get(job.pk, job), job.pk not in known) for job in jobs]
-
-
-def _check_queues(news: Sequence[NewJob]) -> None:
-    wanted = {new.queue for new in news}
-    existing = set(Queue.objects.filter(name__in=wanted).values_list("name", flat=True))
-    for index, new in enumerate(news):
-        if new.queue not in existing:
-            error = UnknownQueue(f"there is no queue {new.queue[:100]!r}", field="queue")
-            error.index = index
-            raise error
-
-
-def _build(new: NewJob, policy: ClusterPolicy, now: datetime, by: str) -> Job:
-    kind = get_kind(new.kind)
-    type_name = new.type or (kind.name if kind.name != "python" else "")
-    if not TYPE_NAME.match(type_name):
-        raise InvalidJob(
-            "a type has 1 to 200 letters, digits and _ . : / - and begins with a letter or digit",
-            field="type",
-        )
-    if not HIGHEST_PRIORITY <= new.priority <= LOWEST_PRIORITY:
-        raise InvalidJob(
-            f"priority must be between {HIGHEST_PRIORITY} and {LOWEST_PRIORITY}", field="priority"
-        )
-    max_attempts = policy.default_max_attempts if new.max_attempts is None else new.max_attempts
-    if not 1 <= max_attempts <= MAX_ATTEMPTS:
-        raise InvalidJob(f"max_attempts must be between 1 and {MAX_ATTEMPTS}", field="max_attempts")
-    timeout = policy.default_timeout_seconds if new.timeout_seconds is None else new.timeout_seconds
-    if not 0 < timeout <= MAX_TIMEOUT_SECONDS:
-        raise InvalidJob(
-            f"timeout_seconds must be above 0 and at most {MAX_TIMEOUT_SECONDS}",
-            field="timeout_seconds",
-        )
-    if new.on_lost not in OnLost.values:
-        raise InvalidJob(f"on_lost must be one of {', '.join(OnLost.values)}", field="on_lost")
-    _check_payload(new, policy)
-    kind.validate(new.payload)
-    run_at = _run_at(new, now)
-    return Job(
-        id=new.id or uuid7(),
-        kind=kind.name,
-        type=type_name,
-        queue=new.queue,
-        state=State.SCHEDULED if run_at > now else State.READY,
-        priority=new.priority,
-        payload=new.payload,
-        payload_bytes=new.payload_bytes,
-        tags=_tags(new.tags),
-        enqueued_by=by[:200],
-        on_lost=new.on_lost,
-        timeout_seconds=timeout,
-        max_attempts=max_attempts,
-        run_at=run_at,
-        created_at=now,
-    )
-
-
-def _check_payload(new: NewJob, policy: ClusterPolicy) -> None:
-    if new.payload_bytes is not None:
-        if new.payload is not None:
-            raise InvalidJob("give a JSON payload or bytes, not both", field="payload_bytes")
-        size = len(new.payload_bytes)
-    else:
-        try:
-            text = json.dumps(new.payload, ensure_ascii=False, allow_nan=False)
-            size = len(text.encode())
-        except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidJob(f"payload is not JSON: {error}", field="payload") from error
-        if "\\u0000" in text and _holds_nul(new.payload):
-            raise InvalidJob("payload holds a NUL character", field="payload")
-    if size > policy.max_payload_bytes:
-        raise PayloadTooLarge(
-            f"payload has {size} bytes, the cluster allows {policy.max_payload_bytes}",
-            field="payload",
-        )
-
-
-def _holds_nul(value: Any) -> bool:
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, str):
-            if "\0" in item:
-                return True
-        elif isinstance(item, dict):
-            stack.extend(item.keys())
-            stack.extend(item.values())
-        elif isinstance(item, (list, tuple)):
-            stack.extend(item)
-    return False
-
-
-def _tags(tags: Iterable[str]) -> list[str]:
-    unique = list(dict.fromkeys(tags))
-    if len(unique) > MAX_TAGS:
-        raise InvalidJob(f"at most {MAX_TAGS} tags", field="tags")
-    for tag in unique:
-        if not 1 <= len(tag) <= MAX_TAG_LENGTH or not tag.isprintable():
-            raise InvalidJob(f"a tag has 1 to {MAX_TAG_LENGTH} printable characters", field="tags")
-    return unique
-
-
-def _run_at(new: NewJob, now: datetime) -> datetime:
-    if new.run_at is not None and new.delay_seconds is not None:
-        raise InvalidJob("give run_at or delay_seconds, not both", field="delay_seconds")
-    if new.delay_seconds is not None:
-        if not 0 <= new.delay_seconds <= FARTHEST.total_seconds():
-            raise InvalidJob("delay_seconds must be between 0 and ten years", field="delay_seconds")
-        return now + timedelta(seconds=new.delay_seconds)
-    if new.run_at is None:
-        return now
-    if new.run_at.tzinfo is None:
-        raise InvalidJob("run_at needs a time zone, such as a trailing Z", field="run_at")
-    if new.run_at > now + FARTHEST:
-        raise InvalidJob("run_at is more than ten years ahead", field="run_at")
-    # A time long past would put the job before everything else; it is simply due.
-    return max(new.run_at.astimezone(UTC), now)
-
-
-def _already_there(news: Sequence[NewJob], jobs: Sequence[Job]) -> dict[uuid.UUID, Job]:
-    """Jobs whose id the client chose and which exist; refuse those that differ."""
-    chosen = {new.id: index for index, new in enumerate(news) if new.id is not None}
-    if not chosen:
-        return {}
-    for index, new in enumerate(news):
-        if new.id is not None and chosen[new.id] != index:
-            twice = InvalidJob("two jobs in one call have the same id", field="id")
-            twice.index = chosen[new.id]
-            raise twice
-    known = Job.objects.in_bulk(chosen)
-    for job_id, old in known.items():
-        new_job, new = jobs[chosen[job_id]], news[chosen[job_id]]
-        if _content(old, new) != _content(new_job, new):
-            error = DuplicateJob(field="id")
-            error.index = chosen[job_id]
-            raise error
-    return known
-
-
-def _content(job: Job, asked: NewJob) -> tuple[Any, ...]:
-    """What makes two jobs the same: all that was asked for, without what the cluster filled in."""
-    data = None if job.payload_bytes is None else bytes(job.payload_bytes)
-    return (
-        job.kind,
-        job.type,
-        job.queue,
-        job.priority,
-        job.payload,
-        data,
-        sorted(job.tags),
-        job.on_lost,
-        None if asked.run_at is None else job.run_at,
-        None if asked.max_attempts is None else job.max_attempts,
-        None if asked.timeout_seconds is None else job.timeout_seconds,
-    )
-
-
-COLUMNS = (
-    "id",
-    "kind",
-    "type",
-    "queue",
-    "state",
-    "priority",
-    "payload",
-    "payload_bytes",
-    "tags",
-    "enqueued_by",
-    "on_lost",
-    "timeout_seconds",
-    "max_attempts",
-    "run_at",
-    "created_at",
-    "is_held",
-    "attempts",
-    "crashes",
-    "fence",
-)
-
-
-def _insert(using: str, jobs: Sequence[Job]) -> None:
+    if not news:
+        return []
+    using = router.db_for_write(Job)
     connection = connections[using]
-    if connection.vendor != "postgresql" or len(jobs) < COPY_FROM:
-        Job.objects.using(using).bulk_create(jobs)
-        return
-    # COPY is ten times faster than multi-row inserts once there are many rows.
-    with (
-        connection.wrap_database_errors,
-        Cursor(connection.connection) as cursor,
-        cursor.copy(f"COPY job ({', '.join(COLUMNS)}) FROM STDIN") as copy,
-    ):
-        for job in jobs:
-            copy.write_row([_copied(job, column) for column in COLUMNS])
+    call = _Call(using, current_policy(), database_now(connection), by[:200])
+    check_ids(news)
+    checked: Iterable[CheckedJob] = check(news, call.policy, call.now)
+    is_plain = not any(new.may_exist or new.depends_on for new in news)
+    if connection.vendor == "postgresql" and is_plain and len(news) >= COPY_FROM:
+        # One is checked while the server inserts another.
+        return call.copy_all(checked, news)
+    # Checked before the transaction: it takes a while, and on SQLite all other writers would wait.
+    return call.insert_all([*checked], news)
 
 
-COPY_FROM = 20
+class _Call:
+    """One call of ``enqueue_many``."""
+
+    def __init__(self, using: str, policy: ClusterPolicy, now: datetime, by: str) -> None:
+        self.using = using
+        self.policy = policy
+        self.now = now
+        self.by = by
+        self.fresh: Counter[Shared] = Counter()
+
+    @property
+    def connection(self) -> BaseDatabaseWrapper:
+        return connections[self.using]
+
+    def copy_all(self, checked: Iterable[CheckedJob], news: Sequence[NewJob]) -> list[Enqueued]:
+        answers: list[Enqueued] = []
+        load = _Stored(self.using, answers).get
+        with transaction.atomic(using=self.using):
+            queues = self._queues(news)
+
+            def rows() -> Iterator[Row]:
+                fresh = self.fresh
+                for row in self._rows(checked, queues):
+                    answers.append(Enqueued(row.job.id, True, load))
+                    fresh[row.shared] += 1
+                    yield row
+
+            insert.copy_rows(self.connection, rows())
+            self._finish(queues)
+            self._hint(shared.state == State.READY and shared.queue for shared in self.fresh)
+        return answers
+
+    def insert_all(self, checked: Sequence[CheckedJob], news: Sequence[NewJob]) -> list[Enqueued]:
+        with transaction.atomic(using=self.using):
+            queues = self._queues(news)
+            rows = [*self._rows(checked, queues)]
+            known = self._insert(rows)
+            fresh = [row for row in rows if row.job.index not in known]
+            _refuse_what_is_late(fresh)
+            insert.insert_words(self.using, fresh)
+            self.fresh.update(row.shared for row in fresh)
+            states = self._attach(fresh)
+            self._finish(queues)
+            self._hint(
+                states.get(row.job.id, row.state) == State.READY and row.shared.queue
+                for row in fresh
+            )
+        answers: list[Enqueued] = []
+        stored = _Stored(self.using, answers)
+        for row in rows:
+            old = known.get(row.job.index)
+            if old is None:
+                answers.append(Enqueued(row.job.id, True, stored.get))
+            else:
+                answers.append(Enqueued(str(old.pk), False, stored.get))
+        return answers
+
+    def _queues(self, news: Sequence[NewJob]) -> dict[str, Queue]:
+        """The queues as they are; those that count their entries are ours until we commit."""
+        wanted = Queue.objects.using(self.using).filter(name__in={new.queue for new in news})
+        queues = {queue.name: queue for queue in wanted}
+        limited = [queue.name for queue in queues.values() if queue.max_entries is not None]
+        if limited:
+            rows = wanted.filter(name__in=limited).order_by("name")
+            queues |= {queue.name: queue for queue in rows.select_for_update(no_key=True)}
+        return queues
+
+    def _rows(self, checked: Iterable[CheckedJob], queues: Mapping[str, Queue]) -> Iterator[Row]:
+        known: dict[Terms, Shared] = {}
+        for job in checked:
+            shared = known.get(job.terms)
+            if shared is None:
+                queue = queues.get(job.terms.queue)
+                if queue is None:
+                    error = unknown_queue(job.terms.queue)
+                    error.index = job.index
+                    raise error
+                shared = insert.fill_in(job.terms, queue, self.policy, self.now, self.by)
+                known[job.terms] = shared
+            yield Row(job, shared)
+
+    def _insert(self, rows: Sequence[Row]) -> dict[int, Job]:
+        """Insert what is not there; returns what is, by the place of its question."""
+        known: dict[int, Job] = {}
+        left = rows
+        for _ in range(ROUNDS):
+            fresh = insert.insert_rows(self.connection, left)
+            missed = [row for row in left if row.job.id not in fresh]
+            if not missed:
+                return known
+            known |= self._find(missed)
+            # What was in the way has ended or gone since: there is room for ours.
+            left = [row for row in missed if row.job.index not in known]
+        raise Conflict("jobs with this unique key come and go; try again", field="unique_key")
+
+    def _find(self, rows: Sequence[Row]) -> dict[int, Job]:
+        jobs = Job.objects.using(self.using)
+        by_id = jobs.in_bulk([row.job.new.id for row in rows if row.job.new.id is not None])
+        keys = {row.job.new.unique_key for row in rows}
+        by_key = {job.unique_key: job for job in jobs.filter(unique_key__in=keys, finished_at=None)}
+        known = {}
+        for row in rows:
+            new = row.job.new
+            old = by_id.get(new.id) if new.id is not None else None
+            if old is not None and not is_repeat(old, row):
+                error = DuplicateJob(field="id")
+                error.index = row.job.index
+                raise error
+            old = old or by_key.get(new.unique_key)
+            if old is not None:
+                known[row.job.index] = old
+        return known
+
+    def _attach(self, fresh: Sequence[Row]) -> dict[str, State]:
+        """Let jobs wait for their parents; returns the states they are in then."""
+        children = [row for row in fresh if row.job.new.depends_on]
+        waits = [
+            Waits(
+                UUID(row.job.id),
+                [*row.job.new.depends_on],
+                row.job.new.needs,
+                row.job.new.on_dependency_failure,
+            )
+            for row in children
+        ]
+        try:
+            states = attach_many(self.using, waits)
+        except JobError as error:
+            if error.index is not None:
+                error.index = children[error.index].job.index
+            raise
+        return {str(job_id): state for job_id, state in states.items()}
+
+    def _finish(self, queues: Mapping[str, Queue]) -> None:
+        kinds = ((one.queue, one.type, Event.ENQUEUED, n) for one, n in self.fresh.items())
+        count(self.using, kinds)
+        for name in sorted({shared.queue for shared in self.fresh}):
+            make_fit(self.using, queues[name])
+
+    def _hint(self, queues: Iterable[str | bool]) -> None:
+        ready = {queue for queue in queues if isinstance(queue, str)}
+        if ready:
+            hint_ready(self.using, ready)
 
 
-def _copied(job: Job, column: str) -> Any:
-    value = getattr(job, column)
-    return json.dumps(value) if column in ("tags", "payload") and value is not None else value
+def _refuse_what_is_late(fresh: Iterable[Row]) -> None:
+    """A repeat may come after the job should have ended; a new job may not."""
+    for row in fresh:
+        error = row.job.terms.too_late
+        if error is not None:
+            error.index = row.job.index
+            raise error
+
+
+class _Stored:
+    """The jobs of one call, read together when the first of them is asked for."""
+
+    def __init__(self, using: str, answers: Sequence[Enqueued]) -> None:
+        self._using = using
+        self._answers = answers
+        self._jobs: dict[UUID, Job] | None = None
+
+    def get(self, job_id: str) -> Job:
+        if self._jobs is None:
+            jobs = Job.objects.using(self._using)
+            self._jobs = jobs.in_bulk([UUID(one.job_id) for one in self._answers])
+        return self._jobs[UUID(job_id)]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import random
 import threading
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from clusters.models import ALIVE, Node, NodeStatus
 from clusters.policy import ClusterPolicy
 from jobs.engine.clock import countdown, host_now
 from jobs.engine.fuse import Fuse
+from jobs.engine.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ class Heartbeat(threading.Thread):
         policy: ClusterPolicy,
         count_running: Callable[[], int],
         wake: Callable[[], None],
+        watchdog: Watchdog,
     ) -> None:
         super().__init__(name="heartbeat", daemon=True)
         self._cluster_id = cluster_id
@@ -47,13 +48,12 @@ class Heartbeat(threading.Thread):
         self._policy = policy
         self._count_running = count_running
         self._wake = wake
+        self._watchdog = watchdog
         self._stopping = threading.Event()
         self._usage = Usage()
         self._skew: float | None = None
         # When the last beat that was answered had been sent.
         self.last_good_at = countdown()
-        # Set by the loop at each round: a node whose loop hangs must not keep its lease.
-        self.loop_seen_at = countdown()
         self.is_dead = False
         self.drain_is_ordered = False
 
@@ -67,15 +67,11 @@ class Heartbeat(threading.Thread):
         self.join(timeout=self._policy.lease_seconds / 10)
 
     def run(self) -> None:
-        Fuse(
-            self._policy.lease_seconds, self.lease_is_in_doubt, self._wake, self._stopping
-        ).start()
+        Fuse(self._policy.lease_seconds, self.lease_is_in_doubt, self._wake, self._stopping).start()
+        pulse = self._watchdog.watch("heartbeat", self._policy.heartbeat_seconds)
         with cluster_bound(self._cluster_id) as cluster:
             while not self._stopping.wait(self._pause()):
-                if countdown() - self.loop_seen_at > self._policy.lease_seconds:
-                    logger.critical("the loop of node %s hangs; ending it", self._node_id)
-                    # Its children die with it, and its jobs are rescued when the lease is over.
-                    os._exit(70)
+                pulse.beat()
                 try:
                     self._beat(cluster.alias)
                 except Exception as error:  # one bad beat is not the end of the heart
@@ -83,6 +79,7 @@ class Heartbeat(threading.Thread):
                     with contextlib.suppress(Exception):
                         connections[cluster.alias].close()
             connections[cluster.alias].close()
+        self._watchdog.forget(pulse)
 
     def _pause(self) -> float:
         return self._policy.heartbeat_seconds * random.uniform(0.8, 1.2)  # noqa: S311
@@ -111,7 +108,7 @@ class Heartbeat(threading.Thread):
         if drain_at is not None and not self.drain_is_ordered:
             self.drain_is_ordered = True
             if status == NodeStatus.LIVE:
-                nodes.filter(status=NodeStatus.LIVE).update(status=NodeStatus.DRAINING)
+                nodes.say_draining()
             self._wake()
 
     def _measure_skew(self, beat_at: datetime, round_trip: float) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from django.db import OperationalError, transaction
 from django.db.models.functions import Now
 
+from clusters.policy import ClusterPolicy
 from jobs.errors import Conflict, InvalidJob
 from jobs.models import IdempotencyKey, Job
 
@@ -66,9 +67,11 @@ def _repeat(kept: IdempotencyKey, request_hash: str) -> Reply:
     return Reply(kept.status or 200, kept.reply, is_repeat=True)
 
 
-def prune(using: str, limit: int = 500) -> bool:
-    """Forget some replies that nobody may ask for any more; tells whether there may be others."""
+def prune(using: str, policy: ClusterPolicy, limit: int = 500) -> int:
+    """Forget some replies that nobody may ask for any more; a duty of upkeep."""
     keys = IdempotencyKey.objects.using(using)
     old = keys.filter(created_at__lt=Now() - KEPT_FOR).order_by("id").values_list("pk", flat=True)
-    deleted, _ = keys.filter(pk__in=list(old[:limit])).delete()
-    return deleted == limit
+    if not (ids := [*old[:limit]]):
+        return 0
+    deleted: int = keys.filter(pk__in=ids)._raw_delete(using)
+    return deleted

@@ -1,22 +1,26 @@
 """Rescue: a node whose lease is over is dead, and its jobs go on elsewhere as their authors wished.
 
-Every node rescues, as part of its loop. First the node is marked dead, guarded by its lease; from then
+Every node rescues, as part of its upkeep. First the node is marked dead, guarded by its lease; from then
 on its fence counts for nothing. Then its jobs are completed as `lost`, page by page, with the statement
-a living holder would use.
+a living holder would use. Of rows that another node is rescuing just now it keeps off, and a job that
+cannot be rescued keeps back no other.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
 
-from django.db import connections
-from django.db.models.functions import Now
+from django.db import DatabaseError, connections, transaction
 
-from clusters.models import Node, NodeStatus
+from clusters.models import Node
 from clusters.policy import ClusterPolicy
 from jobs.engine.claim import Claimed
 from jobs.engine.clock import countdown, database_now
-from jobs.engine.complete import Report, decide
+from jobs.engine.complete import Completion, Report, Success, decide
+from jobs.engine.trouble import is_outage
 from jobs.engine.turn import take_turn
 from jobs.models import Job
 from jobs.states import Outcome, State
@@ -26,46 +30,91 @@ logger = logging.getLogger(__name__)
 PAGE = 100
 
 
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A holder that has ended."""
+
+    id: UUID
+    name: str
+
+
 def rescue_lost(using: str, policy: ClusterPolicy) -> int:
     """Mark overdue nodes dead and end the attempts they held; returns how many jobs were rescued."""
     nodes = Node.objects.using(using)
     if nodes.overdue().exists():
-        nodes.overdue().update(status=NodeStatus.DEAD, closed_at=Now(), running_jobs=0)
+        nodes.all().bury()
+    # By who holds jobs: one whose row is gone is as dead as one that is marked so.
+    running = Job.objects.using(using).filter(state=State.RUNNING)
+    holders = {*running.order_by().values_list("node_id", flat=True).distinct()}
+    names = {node.pk: f"{node}" for node in nodes.filter(pk__in=holders).only("host", "pid")}
+    living = {*nodes.alive().filter(pk__in=holders).values_list("pk", flat=True)}
     rescued = 0
-    gone = nodes.filter(status__in=(NodeStatus.DEAD, NodeStatus.CLOSED), job__state=State.RUNNING)
-    for node in gone.distinct():
-        rescued += _rescue_node(using, node, policy)
+    for holder in sorted(holders - living):
+        rescued += _rescue_node(using, Gone(holder, names.get(holder, "unknown")), policy)
     return rescued
 
 
-def _rescue_node(using: str, node: Node, policy: ClusterPolicy) -> int:
+def _rescue_node(using: str, node: Gone, policy: ClusterPolicy) -> int:
+    held = Job.objects.using(using).filter(node_id=node.id, state=State.RUNNING)
+    # Without an order, which would tempt the planner to walk the whole table in that order.
+    ids = sorted(held.values_list("pk", flat=True))
     rescued = 0
-    held = Job.objects.using(using).filter(node_id=node.pk, state=State.RUNNING).order_by("pk")
-    while True:
-        jobs = list(held[:PAGE])
-        if not jobs:
-            break
-        batch = []
-        now = database_now(connections[using])
-        for job in jobs:
-            claimed = _as_claimed(job)
-            began_ago = (now - (job.started_at or now)).total_seconds()
-            report = Report(
-                Outcome.LOST,
-                started_at=countdown() - began_ago,
-                finished_at=countdown(),
-                error=f"node {node} stopped answering",
-                error_type="NodeLost",
-                crashed=True,
+    for start in range(0, len(ids), PAGE):
+        page = ids[start : start + PAGE]
+        try:
+            rescued += _rescue_page(using, node, page, policy)
+        except DatabaseError as error:
+            if is_outage(error):
+                raise
+            logger.warning(
+                "a page of jobs of node %s cannot be rescued at once", node.id, exc_info=True
             )
-            batch.append(decide(claimed, str(node.pk), report, policy))
-        superseded = take_turn(connections[using], batch, None).superseded
-        rescued += len(batch) - len(superseded)
-        if len(jobs) < PAGE:
-            break
+            rescued += sum(_rescue_alone(using, node, job_id, policy) for job_id in page)
     if rescued:
-        logger.warning("node %s (%s) is dead; %d jobs rescued", node.pk, node, rescued)
+        logger.warning("node %s (%s) is dead; %d jobs rescued", node.id, node.name, rescued)
     return rescued
+
+
+def _rescue_page(using: str, node: Gone, ids: Sequence[UUID], policy: ClusterPolicy) -> int:
+    connection = connections[using]
+    skip_locked = connection.features.has_select_for_update_skip_locked
+    with transaction.atomic(using=using):
+        rows = Job.objects.using(using).filter(pk__in=ids, node_id=node.id, state=State.RUNNING)
+        locked = rows.select_for_update(skip_locked=skip_locked).order_by("pk")
+        batch = _as_lost(using, node, [*locked], policy)
+        return len(batch) - len(take_turn(connection, batch, None).superseded)
+
+
+def _rescue_alone(using: str, node: Gone, job_id: UUID, policy: ClusterPolicy) -> int:
+    """Outside of a transaction, where a completion that is refused is written in a form that is not."""
+    try:
+        job = Job.objects.using(using).filter(pk=job_id, node_id=node.id, state=State.RUNNING)
+        batch = _as_lost(using, node, [*job], policy)
+        return len(batch) - len(take_turn(connections[using], batch, None).superseded)
+    except DatabaseError as error:
+        if is_outage(error):
+            raise
+        logger.exception("job %s cannot be rescued", job_id)
+        return 0
+
+
+def _as_lost(
+    using: str, node: Gone, jobs: Sequence[Job], policy: ClusterPolicy
+) -> list[Success | Completion]:
+    now = database_now(connections[using])
+    batch: list[Success | Completion] = []
+    for job in jobs:
+        began_ago = (now - (job.started_at or now)).total_seconds()
+        report = Report(
+            Outcome.LOST,
+            started_at=countdown() - began_ago,
+            finished_at=countdown(),
+            error=f"node {node.name} stopped answering",
+            error_type="NodeLost",
+            crashed=True,
+        )
+        batch.append(decide(_as_claimed(job), str(node.id), report, policy))
+    return batch
 
 
 def _as_claimed(job: Job) -> Claimed:

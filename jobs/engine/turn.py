@@ -7,47 +7,58 @@ batch that the database refuses is done again row by row, so that one bad row ne
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
 
 import psycopg
 from django.db import DataError, IntegrityError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from jobs.engine import claim, complete
+from jobs.engine import claim, complete, limits
 from jobs.engine.claim import Appetite, Claimed
-from jobs.engine.complete import Completion
-from jobs.states import Reason, State
+from jobs.engine.complete import Completion, Report, Success
+from jobs.states import Outcome, Reason, State
 
 logger = logging.getLogger(__name__)
 
-_COMPLETE_AND_CLAIM = f"""
-WITH {complete.POSTGRES_CTES}, {claim.POSTGRES_CTES}
-SELECT (SELECT count(*) FROM done), {claim.POSTGRES_COLUMNS}
-  FROM (SELECT 1) AS one LEFT JOIN claimed ON true ORDER BY {claim.POSTGRES_ORDER}
-"""
-_COMPLETE = f"WITH {complete.POSTGRES_CTES} SELECT count(*) FROM done"
-_CLAIM = f"""
-WITH {claim.POSTGRES_CTES}
-SELECT {claim.POSTGRES_COLUMNS} FROM claimed ORDER BY {claim.POSTGRES_ORDER}
-"""
+Batch = Sequence[Success | Completion]
 
 
 @dataclass(slots=True)
 class Turn:
     claimed: list[Claimed] = field(default_factory=list)
     # Reports that came too late: the job had been taken from this node.
-    superseded: list[Completion] = field(default_factory=list)
+    superseded: list[Success | Completion] = field(default_factory=list)
 
 
 def take_turn(
-    connection: BaseDatabaseWrapper, batch: Sequence[Completion], appetite: Appetite | None
+    connection: BaseDatabaseWrapper,
+    batch: Batch,
+    appetite: Appetite | None,
+    *,
+    with_limits: bool = False,
 ) -> Turn:
-    """Complete ``batch`` and claim for ``appetite``; either may be empty."""
+    """Complete ``batch`` and claim for ``appetite``; either may be empty.
+
+    ``with_limits`` claims from queues with limits as well, which takes a transaction of its own.
+    """
     if appetite is not None and appetite.is_empty:
         appetite = None
+    nodes = {row.node for row in batch}
+    if len(nodes) > 1:
+        # What an earlier life of this node still has to say goes first.
+        *earlier, last = sorted(nodes)
+        turns = [take_turn(connection, [r for r in batch if r.node == n], None) for n in earlier]
+        turn = take_turn(
+            connection, [r for r in batch if r.node == last], appetite, with_limits=with_limits
+        )
+        turn.superseded += [row for other in turns for row in other.superseded]
+        return turn
     try:
-        return _take_turn(connection, batch, appetite)
+        return _take_turn(connection, batch, appetite, with_limits)
     except (DataError, IntegrityError):
         if not batch:
             raise
@@ -56,69 +67,158 @@ def take_turn(
         return Turn(superseded=superseded)
 
 
-def _complete_alone(connection: BaseDatabaseWrapper, row: Completion) -> list[Completion]:
+def _complete_alone(connection: BaseDatabaseWrapper, row: Success | Completion) -> Batch:
     try:
         return _take_turn(connection, [row], None).superseded
     except (DataError, IntegrityError) as error:
         # What the attempt left behind cannot be stored; the job ends with that as its error.
         logger.error("job %s: its ending cannot be stored: %s", row.id, error)
-        row.state, row.reason, row.is_held = State.FAILED, Reason.BAD_DEFINITION, False
-        if row.report is not None:
-            row.report.result = row.report.trace = None
-            row.report.error = "the result or error of this attempt could not be stored"
-            row.report.error_type = type(error).__name__
-        return _take_turn(connection, [row], None).superseded
+        return _take_turn(connection, [_unstorable(row, error)], None).superseded
+
+
+def _unstorable(row: Success | Completion, error: Exception) -> Completion:
+    if isinstance(row, Success):
+        report = Report(Outcome.FAILED, row.started_at, row.finished_at)
+        row = Completion(row.id, row.fence, row.node, State.FAILED, report=report)
+    row.state, row.reason, row.is_held = State.FAILED, Reason.BAD_DEFINITION, False
+    if row.report is not None:
+        row.report.result = row.report.trace = None
+        row.report.error = "the result or error of this attempt could not be stored"
+        row.report.error_type = type(error).__name__
+    return row
 
 
 def _take_turn(
-    connection: BaseDatabaseWrapper, batch: Sequence[Completion], appetite: Appetite | None
+    connection: BaseDatabaseWrapper,
+    batch: Batch,
+    appetite: Appetite | None,
+    with_limits: bool = False,
 ) -> Turn:
-    if connection.vendor == "postgresql":
-        done, claimed = _postgres_turn(connection, batch, appetite)
-    else:
+    if connection.vendor != "postgresql":
         done, claimed = _sqlite_turn(connection, batch, appetite)
+    elif with_limits and appetite is not None:
+        done, _ = _postgres_turn(connection, batch, None)
+        claimed = _claim_within_limits(connection, appetite)
+    else:
+        done, claimed = _postgres_turn(connection, batch, appetite)
     superseded = [] if done == len(batch) else _not_ours(connection, batch)
     return Turn(claimed, superseded)
 
 
+# -- PostgreSQL ------------------------------------------------------------------------------------
+
+
 def _postgres_turn(
-    connection: BaseDatabaseWrapper, batch: Sequence[Completion], appetite: Appetite | None
+    connection: BaseDatabaseWrapper, batch: Batch, appetite: Appetite | None
 ) -> tuple[int, list[Claimed]]:
+    """One statement in one transaction; returns how many rows it completed, and what it claimed."""
     if not batch and appetite is None:
         return 0, []
-    parameters = complete.postgres_parameters(batch) if batch else {}
+    parameters: dict[str, Any] = {}
+    if batch:
+        successes, moves = _sorted_out(batch)
+        parameters = complete.postgres_parameters(batch[0].node, successes, moves)
+        ended, done = complete.postgres_ctes(bool(successes), bool(moves))
+    else:
+        ended, done = "", "0"
     if appetite is not None:
         parameters |= claim.postgres_parameters(appetite)
+    rows = _fetch(connection, _statement(ended, done, appetite is not None), parameters)
+    return rows[0][0], [Claimed._make(row[1:]) for row in rows if row[1] is not None]
+
+
+@cache
+def _statement(ended: str, done: str, claims: bool, limited: bool = False) -> str:
+    """The statement for one kind of turn; there are few, and each is prepared once."""
+    if not claims:
+        return f"WITH {ended} SELECT {done}, NULL"
+    ctes = ", ".join(filter(None, [ended, claim.postgres_ctes(limited)]))
+    return (
+        f"WITH {ctes} SELECT {done}, {claim.POSTGRES_COLUMNS}"
+        f" FROM (SELECT 1) AS one LEFT JOIN claimed ON true ORDER BY {claim.POSTGRES_ORDER}"
+    )
+
+
+def _sorted_out(batch: Batch) -> tuple[list[Success], list[Completion]]:
+    successes = [row for row in batch if type(row) is Success]
+    moves = [row for row in batch if type(row) is Completion]
+    return successes, moves
+
+
+def _fetch(
+    connection: BaseDatabaseWrapper, statement: str, parameters: dict[str, Any]
+) -> list[tuple[Any, ...]]:
     connection.ensure_connection()
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
-        if appetite is None:
-            cursor.execute(_COMPLETE, parameters)
-            return int(cursor.fetchall()[0][0]), []
-        if not batch:
-            cursor.execute(_CLAIM, parameters)
-            return 0, [Claimed(*row) for row in cursor.fetchall()]
-        cursor.execute(_COMPLETE_AND_CLAIM, parameters)
-        rows = cursor.fetchall()
-        return rows[0][0], [Claimed(*row[1:]) for row in rows if row[1] is not None]
+        return cursor.execute(statement, parameters).fetchall()
+
+
+def _claim_within_limits(connection: BaseDatabaseWrapper, appetite: Appetite) -> list[Claimed]:
+    with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+        held = limits.lock(cursor, appetite, connection.vendor)
+        rooms = limits.rooms(cursor, held)
+        parameters = claim.postgres_parameters(appetite, rooms)
+        rows = _fetch(connection, _statement("", "0", True, bool(rooms)), parameters)
+        claimed = [Claimed._make(row[1:]) for row in rows if row[1] is not None]
+        limits.spend(cursor, held, Counter(job.queue for job in claimed))
+        return claimed
+
+
+def _complete_awaited(connection: BaseDatabaseWrapper, batch: Batch) -> int:
+    """Complete jobs that others wait for, and tell those, in one transaction."""
+    successes, moves = _sorted_out(batch)
+    parameters = complete.postgres_parameters(batch[0].node, successes, moves)
+    ended, done = complete.postgres_ctes(bool(successes), bool(moves), awaited=True)
+    with transaction.atomic(using=connection.alias):
+        rows = _fetch(connection, _statement(ended, done, False), parameters)
+        _release(connection.alias, [row.id for row in batch])
+        return int(rows[0][0])
+
+
+def _release(alias: str, ids: Sequence[str]) -> None:
+    from jobs.models import Job
+    from jobs.models.release import release
+
+    ended = Job.objects.using(alias).filter(
+        pk__in=ids, has_dependants=True, finished_at__isnull=False
+    )
+    release(alias, list(ended.values_list("pk", flat=True)))
+
+
+# -- SQLite ----------------------------------------------------------------------------------------
 
 
 def _sqlite_turn(
-    connection: BaseDatabaseWrapper, batch: Sequence[Completion], appetite: Appetite | None
+    connection: BaseDatabaseWrapper, batch: Batch, appetite: Appetite | None
 ) -> tuple[int, list[Claimed]]:
     if not batch:
         with connection.cursor() as cursor:
             if appetite is None or not claim.sqlite_has_ready(cursor):
                 return 0, []
     with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
-        done = complete.sqlite_complete(cursor, batch) if batch else 0
-        return done, claim.sqlite_claim(cursor, appetite) if appetite is not None else []
+        done = 0
+        if batch:
+            done, awaited = complete.sqlite_complete(cursor, batch)
+            if awaited:
+                _release(connection.alias, awaited)
+        if appetite is None:
+            return done, []
+        held = limits.lock(cursor, appetite, connection.vendor)
+        claimed = claim.sqlite_claim(cursor, appetite, limits.rooms(cursor, held))
+        limits.spend(cursor, held, Counter(job.queue for job in claimed))
+        return done, claimed
 
 
-def _not_ours(connection: BaseDatabaseWrapper, batch: Sequence[Completion]) -> list[Completion]:
+# -- What the guard turned away --------------------------------------------------------------------
+
+
+def _not_ours(
+    connection: BaseDatabaseWrapper, batch: Batch, *, is_second_look: bool = False
+) -> list[Success | Completion]:
     """Those of a batch that the guard turned away, without what an earlier commit had written.
 
     A commit whose answer was lost is offered again and finds nothing to do: same fence, no longer
-    running. Anything else was taken from this node.
+    running. A job that others wait for is completed now. Anything else was taken from this node.
     """
     from jobs.models import Attempt, Job
 
@@ -127,7 +227,7 @@ def _not_ours(connection: BaseDatabaseWrapper, batch: Sequence[Completion]) -> l
         str(pk): rest
         for pk, *rest in Job.objects.using(connection.alias)
         .filter(pk__in=ids)
-        .values_list("pk", "fence", "state")
+        .values_list("pk", "fence", "state", "node_id")
     }
     written = {
         (str(job_id), fence)
@@ -136,12 +236,19 @@ def _not_ours(connection: BaseDatabaseWrapper, batch: Sequence[Completion]) -> l
         .exclude(outcome="lost")
         .values_list("job_id", "fence")
     }
-    late = []
+    late: list[Success | Completion] = []
+    held: list[Success | Completion] = []
     for row in batch:
-        fence, state = jobs.get(row.id, (None, None))
-        arrived = fence == row.fence and state != State.RUNNING
-        if not arrived and (row.id, row.fence) not in written:
+        fence, state, node = jobs.get(row.id, (None, None, None))
+        if fence == row.fence and state == State.RUNNING and str(node) == row.node:
+            held.append(row)
+        elif (fence != row.fence or state == State.RUNNING) and (row.id, row.fence) not in written:
             late.append(row)
+    if held and is_second_look:
+        raise RuntimeError(f"{len(held)} jobs of this node cannot be completed: {held[0].id}, …")
+    if held and _complete_awaited(connection, held) != len(held):
+        # Taken from this node since the look just now.
+        late += _not_ours(connection, held, is_second_look=True)
     return late
 
 

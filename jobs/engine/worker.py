@@ -1,4 +1,4 @@
-"""The node: the loop that ties claiming, running, completing and upkeep together.
+"""The node: the loop that ties claiming, running and completing together; upkeep has its own thread.
 
 It holds leases and talks to the database; user code runs in its children only. Nothing here decides
 about a job. A database error never ends the loop: it backs off, keeps what children report, and offers
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import random
 import select
 import selectors
@@ -17,31 +16,32 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from typing import Any
+from pathlib import Path
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connections
-from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
 from clusters.binding import current_cluster
-from clusters.models import ALIVE, ClusterSetting, Node, NodeStatus, current_policy
+from clusters.models import ClusterSetting, Node, current_policy
 from clusters.policy import ClusterPolicy
 from clusters.processes import forbid_inspection
-from jobs.engine import idempotency
+from jobs.engine import limits
 from jobs.engine.children import Child, Children, News
 from jobs.engine.claim import Appetite
 from jobs.engine.clock import countdown
-from jobs.engine.complete import Completion, decide, hand_back
+from jobs.engine.complete import Completion, Success, decide, hand_back
+from jobs.engine.health import HealthServer, Vitals
 from jobs.engine.heartbeat import Heartbeat
 from jobs.engine.journal import Line, write_lines, write_progress
-from jobs.engine.rescue import rescue_lost
+from jobs.engine.listening import Listener
 from jobs.engine.template import Template
-from jobs.engine.ticks import promote_due
+from jobs.engine.trouble import Trouble
 from jobs.engine.turn import disown, take_turn
+from jobs.engine.upkeep import Upkeep
+from jobs.engine.watchdog import Watchdog
 from jobs.executors import IO, KINDS
-from jobs.hints import ANY_QUEUE, CHANNEL
+from jobs.hints import ANY_QUEUE
 from jobs.models import Job
 from jobs.states import Outcome, State
 
@@ -49,6 +49,9 @@ logger = logging.getLogger(__name__)
 
 # Polling is the truth; it starts quick after work was found and slows down while there is none.
 POLL_FASTEST = 0.05
+POLL_WITHIN_LIMITS = 0.1
+# How often a node looks whether queues with limits have ready jobs; each such claim is a transaction.
+LIMITS_SECONDS = 0.05
 POLL_SLOWEST = {"postgresql": 2.0, "sqlite": 0.1}
 # While work runs the loop looks at deadlines this often.
 ENFORCE_SECONDS = 0.05
@@ -63,7 +66,7 @@ CUT_GRACE_SECONDS = 1.5
 
 @dataclass(slots=True)
 class Duty:
-    """Something to be done again and again, out of step with other nodes."""
+    """Something the loop does again and again, out of step with other nodes."""
 
     every_seconds: float
     work: Callable[[], object]
@@ -88,6 +91,7 @@ class Worker:
         kinds: list[str],
         concurrency: int,
         io_slots: int,
+        health: tuple[str, int] | Path | None = None,
     ) -> None:
         self.cluster_id = cluster_id
         self.alias = current_cluster().alias
@@ -97,17 +101,17 @@ class Worker:
         needs_io = any(KINDS[kind].pool == IO for kind in kinds)
         self.io_slots = io_slots if needs_io else 0
         self.node_id = ""
-        self._pending: list[Completion] = []
+        self._health_at = health
+        self._health: HealthServer | None = None
+        self._pending: list[Success | Completion] = []
         self._lines: list[Line] = []
         self._progress: dict[tuple[str, int], tuple[float, str]] = {}
         self._hinted = True
         self._poll_seconds = POLL_FASTEST
         self._next_poll_at = 0.0
-        self._trouble: str | None = None
-        self._trouble_count = 0
-        self._retry_at = 0.0
-        self._listening: Any = None
-        self._listening_on: int | None = None
+        self._limits_are_due = self._limits_wait = False
+        self._next_look_at_limits = 0.0
+        self._trouble = Trouble(f"the database of {cluster_id}")
         self._readable: list[Child] = []
         self._drain_started_at: float | None = None
         self._is_cut_short = False
@@ -129,13 +133,21 @@ class Worker:
         signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop_requested)
+        self._listener = Listener(self.alias, self._selector, "database", self._hint)
         self._children = Children(self._template, self.concurrency, self.io_slots)
         self.policy = ClusterPolicy()
+        self._watchdog = Watchdog(f"cluster {self.cluster_id}")
+        self._pulse = self._watchdog.watch("turns")
+        self._vitals = Vitals(self.cluster_id, self._watchdog, self._trouble)
         try:
+            self._watchdog.start()
+            if self._health_at is not None:
+                self._health = HealthServer(self._health_at, self._vitals)
+                self._health.start()
             self._register()
             self._plan_duties()
             while not self._is_finished():
-                self._heartbeat.loop_seen_at = countdown()
+                self._pulse.beat()
                 self._wait()
                 self._look_at_children()
                 self._drain_if_told()
@@ -153,6 +165,11 @@ class Worker:
         with contextlib.suppress(BlockingIOError):  # full of wake-ups that nobody has read yet
             self._wake_writer.send(b"\0")
 
+    def _look_at_once(self) -> None:
+        """Jobs became ready; said by another thread."""
+        self._hinted = True
+        self._wake()
+
     def _register(self) -> None:
         """Become a node: a new random id and a lease, however long the database takes to answer."""
         self.node_id = str(uuid7())
@@ -163,23 +180,23 @@ class Worker:
                     cluster.explicit_settings, by=f"node:{socket.gethostname()}"
                 )
                 self.policy = current_policy()
-                Node.objects.create(
-                    id=self.node_id,
-                    host=socket.gethostname()[:255],
-                    pid=os.getpid(),
+                Node.objects.all().register(
+                    self.node_id,
+                    self.policy.lease_seconds,
                     version=settings.VERSION,
                     queues=self.queues,
                     kinds=self.kinds,
                     types=self._template.types,
                     concurrency=self.concurrency,
-                    lease_until=Now() + timedelta(seconds=self.policy.lease_seconds),
                 )
                 break
             except (DatabaseError, InterfaceError) as error:
                 self._in_trouble(error)
-                while countdown() < self._retry_at and self._signals == 0:
+                while self._trouble.must_wait and self._signals == 0:
+                    self._pulse.beat()
                     # Signals alone matter now; all else that is readable would keep this awake.
-                    select.select([self._wake_reader], [], [], max(self._retry_at - countdown(), 0))
+                    wait = max(self._trouble.retry_at - countdown(), 0)
+                    select.select([self._wake_reader], [], [], wait)
                     with contextlib.suppress(BlockingIOError):
                         self._wake_reader.recv(4096)
                 if self._signals:
@@ -191,8 +208,12 @@ class Worker:
             self.policy,
             lambda: sum(len(child.held) for child in self._children.all),
             self._wake,
+            self._watchdog,
         )
         self._heartbeat.start()
+        self._upkeep = Upkeep(self.cluster_id, self.node_id, self._watchdog, self._look_at_once)
+        self._upkeep.start()
+        self._vitals.now_of(self.node_id, self._heartbeat, self._upkeep)
         self._spawn_missing()
         logger.info(
             "node %s is up: cluster %s, %d process slots, %d io slots, %d types",
@@ -205,15 +226,9 @@ class Worker:
 
     def _plan_duties(self) -> None:
         self._duties = [
-            Duty(0.5, lambda: promote_due(self.alias)),
-            Duty(
-                min(5.0, self.policy.lease_seconds / 6),
-                lambda: rescue_lost(self.alias, self.policy),
-            ),
             Duty(CANCEL_POLL_SECONDS, self._pass_on_cancel_requests),
             Duty(JOURNAL_SECONDS, self._write_journal),
             Duty(5.0, self._refresh_policy),
-            Duty(60.0, self._prune),
         ]
 
     def _start_over(self) -> None:
@@ -221,7 +236,9 @@ class Worker:
         logger.error("node %s lost its lease; stopping its work", self.node_id)
         # The work first: what is left of the lease is for that.
         self._children.kill_all()
+        self._vitals.now_of(None, None, None)
         self._heartbeat.stop()
+        self._upkeep.stop()
         self._lines.clear()
         self._progress.clear()
         for key in list(self._selector.get_map().values()):
@@ -232,16 +249,18 @@ class Worker:
     def _close(self) -> None:
         if hasattr(self, "_heartbeat"):
             self._heartbeat.stop()
+            self._upkeep.stop()
         self._children.kill_all()
         self._template.close()
-        if self.node_id and self._trouble is None:
+        if self.node_id and not self._trouble.is_on:
             try:
-                Node.objects.filter(pk=self.node_id, status__in=ALIVE).update(
-                    status=NodeStatus.CLOSED, closed_at=Now(), running_jobs=0
-                )
+                Node.objects.filter(pk=self.node_id).close()
             except (DatabaseError, InterfaceError):
                 logger.warning("the node could not be closed; its lease will run out")
         connections[self.alias].close()
+        self._watchdog.stop()
+        if self._health is not None:
+            self._health.stop()
         logger.info("node %s has ended", self.node_id)
 
     # -- Waiting ---------------------------------------------------------------------------------
@@ -265,59 +284,34 @@ class Worker:
 
     def _sleep_seconds(self) -> float:
         now = countdown()
-        if self._trouble is not None:
-            until = self._retry_at
+        if self._trouble.is_on:
+            until = self._trouble.retry_at
         else:
             until = min(duty.next_at for duty in self._duties)
             if self._pending or self._lines or self._progress:
                 until = min(until, now + ENFORCE_SECONDS)
             if not self._is_draining and self._has_room():
-                until = now if self._hinted else min(until, self._next_poll_at)
+                is_time = self._hinted or self._limits_are_due
+                until = now if is_time else min(until, self._next_poll_at)
         if not self._children.is_empty():
             until = min(until, now + ENFORCE_SECONDS)
         return max(until - now, 0.0)
 
     def _watch_database(self) -> None:
         """Listen for hints on the connection in use; a new connection listens anew."""
-        connection = connections[self.alias]
-        if connection.vendor != "postgresql" or not settings.NOTIFY or settings.DB_POOLED:
-            return
-        raw = connection.connection
-        if raw is None or raw is self._listening:
-            return
-        self._stop_listening()
         try:
-            raw.prepare_threshold = 0
-            # Keeps those that arrive while a statement runs; without it the node sleeps over them.
-            raw.add_notify_handler(lambda note: self._hint(note.payload))
-            raw.execute(f"LISTEN {CHANNEL}")
+            if self._listener.follow():
+                self._hinted = True
         except Exception as error:
             self._in_trouble(error)
-            return
-        self._listening = raw
-        # A descriptor of our own: the driver may close its one before we hear of it.
-        self._listening_on = os.dup(raw.fileno())
-        self._selector.register(self._listening_on, selectors.EVENT_READ, "database")
-        self._hinted = True
-
-    def _stop_listening(self) -> None:
-        if self._listening_on is not None:
-            self._selector.unregister(self._listening_on)
-            os.close(self._listening_on)
-        self._listening = self._listening_on = None
 
     def _hint(self, queue: str) -> None:
         if self.queues is None or queue in (ANY_QUEUE, *self.queues):
             self._hinted = True
 
     def _take_hints(self) -> None:
-        raw = connections[self.alias].connection
         try:
-            if raw is None or raw is not self._listening:
-                raise InterfaceError("the connection was replaced")
-            raw.pgconn.consume_input()
-            while (note := raw.pgconn.notifies()) is not None:
-                self._hint(note.extra.decode())
+            self._listener.take()
         except Exception as error:
             self._in_trouble(error)
 
@@ -333,7 +327,7 @@ class Worker:
         self._selector.modify(channel, events, child)
 
     def _look_at_children(self) -> None:
-        news = News()
+        news = News(self.node_id)
         for child in self._readable:
             child.read(news)
         dead = self._children.find_dead(news)
@@ -352,11 +346,10 @@ class Worker:
         return replace(self.policy, cancel_grace_seconds=grace)
 
     def _take_in(self, news: News) -> None:
-        for held, report in news.reports:
-            self._pending.append(decide(held.job, self.node_id, report, self.policy))
-            if report.outcome in (Outcome.SUCCEEDED, Outcome.FAILED):
-                seconds = max(report.finished_at - report.started_at, 0.0)
-                self._children.estimates.learn(held.job, seconds)
+        self._pending += news.successes
+        self._pending += [
+            decide(held.job, self.node_id, report, self.policy) for held, report in news.reports
+        ]
         self._pending += [hand_back(held.job, self.node_id) for held in news.returned]
         self._lines += [
             Line(held.job.id, held.job.fence, at, stream, level, text)
@@ -373,6 +366,7 @@ class Worker:
     def _drain_if_told(self) -> None:
         if self._signals and self._drain_started_at is None:
             self._drain_started_at = countdown()
+            self._vitals.is_draining = True
             logger.info("node %s is draining", self.node_id)
             self._say_draining()
             for child in self._children.all:
@@ -386,9 +380,7 @@ class Worker:
 
     def _say_draining(self) -> None:
         try:
-            Node.objects.filter(pk=self.node_id, status=NodeStatus.LIVE).update(
-                status=NodeStatus.DRAINING
-            )
+            Node.objects.filter(pk=self.node_id).say_draining()
         except (DatabaseError, InterfaceError) as error:
             self._in_trouble(error)
 
@@ -406,21 +398,25 @@ class Worker:
     def _at_database(self) -> None:
         """Everything that needs the database; after an error nothing more until it is time again."""
         now = countdown()
-        if self._trouble is not None and now < self._retry_at:
+        if self._trouble.must_wait:
             return
         try:
-            if self._trouble is not None:
+            if self._trouble.is_on:
                 self._come_back()
             self._turn_if_due(now)
             for duty in self._duties:
                 if duty.is_due(now):
+                    self._pulse.beat()
                     duty.run()
+            if self._trouble.is_on:
+                self._out_of_trouble()
         except Exception as error:
             # Whatever it is, the loop must live: the jobs in hand are its responsibility.
             self._in_trouble(error)
 
     def _wants_work(self, now: float) -> bool:
-        return (self._hinted or now >= self._next_poll_at) and self._has_room()
+        is_time = self._hinted or self._limits_are_due or now >= self._next_poll_at
+        return is_time and self._has_room()
 
     def _has_room(self) -> bool:
         return any(self._children.free().values())
@@ -435,7 +431,8 @@ class Worker:
             self._write_journal()
         batch = self._pending[:BATCH_LIMIT]
         self._hinted = False
-        turn = take_turn(connections[self.alias], batch, appetite)
+        turn = take_turn(connections[self.alias], batch, appetite, with_limits=self._limits_are_due)
+        self._limits_are_due = False
         del self._pending[: len(batch)]
         for late in turn.superseded:
             logger.warning(
@@ -449,7 +446,18 @@ class Worker:
                 if child.channel.has_backlog:
                     self._watch_child(child)
         if appetite is not None:
+            self._look_at_limits(now)
             self._plan_next_poll(len(turn.claimed), sum(appetite.free.values()))
+
+    def _look_at_limits(self, now: float) -> None:
+        """Find out whether queues with limits wait for a claim; on SQLite every claim includes them."""
+        connection = connections[self.alias]
+        if connection.vendor != "postgresql" or now < self._next_look_at_limits:
+            return
+        self._next_look_at_limits = now + LIMITS_SECONDS
+        with connection.cursor() as cursor:
+            self._limits_are_due = limits.has_waiting(cursor, self.queues)
+        self._limits_wait = self._limits_are_due
 
     def _appetite(self) -> Appetite:
         return Appetite(
@@ -464,6 +472,9 @@ class Worker:
         slowest = POLL_SLOWEST[connections[self.alias].vendor]
         if not settings.NOTIFY or settings.DB_POOLED:
             slowest = min(slowest, 0.25)
+        if self._limits_wait:
+            # Room in a queue with limits comes without a hint.
+            slowest = min(slowest, POLL_WITHIN_LIMITS)
         if claimed:
             self._poll_seconds = POLL_FASTEST
             # There was more than one claim takes, so there is probably more now.
@@ -491,30 +502,19 @@ class Worker:
         ).values_list("pk", flat=True)
         self._children.ask({str(pk) for pk in asked}, Outcome.CANCELLED)
 
-    def _prune(self) -> None:
-        if idempotency.prune(self.alias):
-            # There is more: go on soon, but not so soon that others notice.
-            self._duties[-1].next_at = countdown() + 0.1
-
     def _refresh_policy(self) -> None:
         self.policy = current_policy()
 
     # -- Trouble ---------------------------------------------------------------------------------
 
     def _in_trouble(self, error: BaseException) -> None:
-        """Back off; one line per change of condition, however long it lasts."""
-        condition = type(error).__name__
-        if self._trouble != condition:
-            logger.error("the database of %s fails: %s", self.cluster_id, error, exc_info=error)
-            self._trouble = condition
-        self._trouble_count += 1
-        wait = min(0.5 * 2 ** min(self._trouble_count - 1, 10), 15.0)
-        self._retry_at = countdown() + wait * random.uniform(0.8, 1.2)  # noqa: S311
+        """Back off, on a new connection next time."""
+        self._trouble.note(error)
         try:
             connections[self.alias].close()
         except Exception:
             connections[self.alias].connection = None
-        self._stop_listening()
+        self._listener.stop()
 
     def _come_back(self) -> None:
         """After trouble: hand back what was claimed by a statement whose answer never came."""
@@ -522,11 +522,8 @@ class Worker:
         held |= {(row.id, row.fence) for row in self._pending}
         if unknown := disown(connections[self.alias], self.node_id, held):
             logger.warning("%d jobs of an unanswered claim were handed back", unknown)
-        self._out_of_trouble()
+        self._hinted = True
 
     def _out_of_trouble(self) -> None:
-        if self._trouble is not None:
-            logger.info("the database of %s answers again", self.cluster_id)
-        self._trouble = None
-        self._trouble_count = 0
+        self._trouble.end()
         self._hinted = True

@@ -13,15 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from jobs.errors import InvalidJob
 
 PROCESS, IO = "process", "io"
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(NamedTuple):
     """One attempt as a child sees it. ``seq`` numbers the jobs a child was given."""
 
     seq: int

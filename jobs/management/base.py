@@ -10,14 +10,18 @@ from clusters.management.base import (
     CommandFailed,
     OperatorCommand,
 )
-from jobs.errors import InvalidJob, JobError
+from jobs.errors import InvalidJob, InvalidQueue, JobError
 
 EXIT_CODES = {
     "not_found": NOT_FOUND,
     "invalid_transition": CONFLICT,
     "duplicate_job": CONFLICT,
+    "unique_key_taken": CONFLICT,
+    "precondition_failed": CONFLICT,
     "duplicate_queue": CONFLICT,
+    "queue_in_use": CONFLICT,
     "conflict": CONFLICT,
+    "queue_full": CONFLICT,
 }
 
 
@@ -32,7 +36,7 @@ class JobsCommand(OperatorCommand):
 
 def job_failure(error: JobError) -> CommandFailed:
     """How an error about jobs ends a command."""
-    fallback = USAGE if isinstance(error, InvalidJob) else FAILED
+    fallback = USAGE if isinstance(error, InvalidJob | InvalidQueue) else FAILED
     return CommandFailed(
         str(error),
         exit_code=EXIT_CODES.get(error.code, fallback),

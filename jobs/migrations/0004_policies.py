@@ -407,11 +407,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="queue",
-            name="claim_turn",
-            field=models.UUIDField(null=True),
-        ),
-        migrations.AddField(
-            model_name="queue",
             name="default_max_attempts",
             field=models.PositiveSmallIntegerField(null=True),
         ),
@@ -457,11 +452,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="queue",
-            name="rate_counted_at",
-            field=models.DateTimeField(null=True),
-        ),
-        migrations.AddField(
-            model_name="queue",
             name="rate_limit",
             field=models.PositiveIntegerField(null=True),
         ),
@@ -472,8 +462,8 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="queue",
-            name="rate_tokens",
-            field=models.FloatField(db_default=0.0, default=0.0),
+            name="rate_grants",
+            field=models.JSONField(db_default=models.Value([], models.JSONField()), default=list),
         ),
         migrations.AddField(
             model_name="queue",

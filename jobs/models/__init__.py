@@ -5,7 +5,8 @@ from jobs.models.failure import Failure, FailureHour, FailureSighting
 from jobs.models.idempotency import IdempotencyKey
 from jobs.models.job import Job, JobListing, JobMetadata, JobTag
 from jobs.models.log import LogLine
-from jobs.models.queue import Overflow, Queue
+from jobs.models.queue import Queue
+from jobs.models.queue_policies import Overflow
 from jobs.models.rollup import Event, Rollup, Tally
 from jobs.models.upkeep import UpkeepDuty
 

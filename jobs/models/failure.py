@@ -53,7 +53,7 @@ class Failure(models.Model):
 
     class Meta:
         db_table = "failure"
-        indexes = [models.Index(name="failure_latest", fields=["-last_seen_at", "fingerprint"])]
+        indexes = [models.Index(name="failure_newest", fields=["-last_seen_at", "-fingerprint"])]
 
     def __str__(self) -> str:
         return f"{self.error_type}: {self.message}"

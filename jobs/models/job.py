@@ -6,19 +6,73 @@ The moves of the holder (claim, complete, release) are SQL of their own in ``job
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import ClassVar
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
 
-from django.db import models, transaction
+from django.db import IntegrityError, models, transaction
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Greatest, Now
 from uuid_utils.compat import uuid7
 
-from jobs.errors import InvalidTransition
+from jobs.errors import InvalidJob, InvalidTransition, UniqueKeyTaken, UnknownQueue
 from jobs.hints import ANY_QUEUE, hint_ready
 from jobs.states import FINAL, RETRYABLE_FROM, UNSTARTED, OnLost, Reason, State
 
 LOWEST_PRIORITY, HIGHEST_PRIORITY = 100, -100
+# Not started, and not to be started yet.
+WAITING = (State.BLOCKED, State.SCHEDULED)
+
+
+class Touched(int):
+    """How many jobs a verb changed; ``outcomes`` counts by what became of each, changed or left out."""
+
+    outcomes: dict[str, int]
+
+    def __new__(cls, changed: int, /, **outcomes: int) -> Touched:
+        touched = super().__new__(cls, changed)
+        touched.outcomes = {name: count for name, count in outcomes.items() if count}
+        return touched
+
+
+@models.UUIDField.register_lookup
+class AnyOf(models.Lookup):
+    """One of many ids, as one parameter: a thousand take a while to be written one by one."""
+
+    lookup_name = "any_of"
+    prepare_rhs = False
+
+    def as_postgresql(self, compiler: Any, connection: Any) -> Any:
+        column, parameters = self.process_lhs(compiler, connection)
+        ids = ",".join(map(str, self.rhs))
+        return f"{column} = ANY(%s::uuid[])", [*parameters, f"{{{ids}}}"]
+
+    def as_sqlite(self, compiler: Any, connection: Any) -> Any:
+        column, parameters = self.process_lhs(compiler, connection)
+        ids = json.dumps([pk.hex for pk in self.rhs])
+        each = "(SELECT value FROM json_each(%s))"
+        return f"{column} IN {each}", [*parameters, ids]
+
+
+class RandomMoment(models.Func):
+    """A moment between now and so many seconds from now, another one for each row."""
+
+    output_field = models.DateTimeField()
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(Value(seconds, models.FloatField()))
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        template = "STATEMENT_TIMESTAMP() + random() * %(expressions)s * interval '1 second'"
+        return self.as_sql(compiler, connection, template=template, **context)
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        fraction = "(random() / 18446744073709551616.0 + 0.5)"
+        template = (
+            f"strftime('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f', 'now', ({fraction} * %(expressions)s)"
+            " || ' seconds')"
+        )
+        return self.as_sql(compiler, connection, template=template, **context)
 
 
 class JobQuerySet(models.QuerySet["Job"]):
@@ -31,59 +85,213 @@ class JobQuerySet(models.QuerySet["Job"]):
             Q(models.Exists(JobTag.objects.filter(job=models.OuterRef("pk"), tag=tag)))
         )
 
-    def cancel(self) -> int:
-        """Cancel what has not started, and ask running work to stop. Returns how many were touched."""
-        # One statement: between two, a job that its node hands back would slip through both.
-        return self.filter(
-            Q(state__in=UNSTARTED) | Q(state=State.RUNNING, cancel_requested_at=None)
-        ).update(
-            state=Case(When(state__in=UNSTARTED, then=Value(State.CANCELLED)), default=F("state")),
-            finished_at=Case(When(state__in=UNSTARTED, then=Now())),
-            cancel_requested_at=Now(),
+    def with_metadata(self, key: str, value: str) -> JobQuerySet:
+        """Jobs that have this value under this key; ``value`` as ``metadata_value`` writes it."""
+        pairs = JobMetadata.objects.filter(
+            job=models.OuterRef("pk"),
+            created_at=models.OuterRef("created_at"),
+            key=key,
+            value=value,
         )
+        return self.filter(Q(models.Exists(pairs)))
 
-    def retry(self) -> int:
-        """Make failed, cancelled and skipped jobs ready again, now, with at least one attempt left."""
-        retried = self.filter(state__in=RETRYABLE_FROM).update(
-            state=State.READY,
-            reason=None,
-            is_held=False,
-            crashes=0,
-            run_at=Now(),
-            finished_at=None,
-            cancel_requested_at=None,
-            max_attempts=Greatest(F("max_attempts"), F("attempts") + 1),
-        )
-        return self._hinted(retried)
+    def retryable(self, *, include_held: bool = False) -> JobQuerySet:
+        """What may be retried without looking at each: held jobs wait for a person's decision."""
+        stopped = self.filter(state__in=RETRYABLE_FROM)
+        return stopped if include_held else stopped.filter(is_held=False)
+
+    def cancel(self) -> Touched:
+        """Cancel what has not started, and ask running work to stop."""
+        using = self.db
+        open_jobs = Q(state__in=UNSTARTED) | Q(state=State.RUNNING, cancel_requested_at=None)
+        with transaction.atomic(using=using):
+            # Under one lock: between two statements, a job that its node hands back would slip
+            # through both.
+            rows = self.filter(open_jobs)._lock()
+            unstarted = [row for row in rows if row.state in UNSTARTED]
+            running = [row.pk for row in rows if row.state == State.RUNNING]
+            cancelled = self._end(unstarted, State.CANCELLED, cancel_requested_at=Now())
+            asked = 0
+            if running:
+                jobs = Job.objects.using(using).filter(pk__any_of=running, state=State.RUNNING)
+                asked = jobs.filter(cancel_requested_at=None).update(cancel_requested_at=Now())
+        return Touched(cancelled + asked, cancelled=cancelled, cancel_requested=asked)
+
+    def expire(self) -> Touched:
+        """Fail what was not started before it expired."""
+        error = "not started before it expired"
+        return self._fail(Q(expires_at__lte=Now()), Reason.EXPIRED, error, "expired")
+
+    def fail_overdue(self) -> Touched:
+        """Fail what has not started, or not started again, by its deadline."""
+        error = "not finished by its deadline"
+        return self._fail(Q(deadline_at__lte=Now()), Reason.TIMEOUT, error, "overdue")
+
+    def _fail(self, is_late: Q, reason: Reason, error: str, outcome: str) -> Touched:
+        with transaction.atomic(using=self.db):
+            rows = self.filter(is_late, state__in=UNSTARTED)._lock()
+            failed = self._end(rows, State.FAILED, reason=reason, error=error)
+        return Touched(failed, **{outcome: failed})
+
+    def _lock(self) -> list[Any]:
+        """Lock the rows in id order and return what their ends must be told with."""
+        rows = self.order_by("pk").select_for_update(no_key=True)
+        return list(rows.values_list("pk", "state", "queue", "type", "has_dependants", named=True))
+
+    def _end(self, rows: Sequence[Any], state: State, **columns: Any) -> int:
+        """End locked jobs that have not started, and leave the traces of that."""
+        from jobs.models.release import leave_traces
+
+        if not rows:
+            return 0
+        jobs = Job.objects.using(self.db).filter(pk__any_of=[row.pk for row in rows])
+        ended = jobs.filter(state__in=UNSTARTED).update(state=state, finished_at=Now(), **columns)
+        leave_traces(self.db, rows, state)
+        return ended
+
+    def retry(self, *, spread_seconds: float | None = None) -> Touched:
+        """Make failed, cancelled and skipped jobs ready again, now, with at least one attempt left.
+
+        With ``spread_seconds`` each is due at a moment of its own within that time, because many at
+        once would be a flood.
+
+        It is a person's word: a full queue takes them, they wait for no other job, and neither for
+        their turn nor for a time that has passed. Of jobs with one unique key the newest is taken,
+        and none while another holds the key.
+        """
+        for _ in range(3):
+            try:
+                with transaction.atomic(using=self.db):
+                    return self._retry(spread_seconds)
+            except IntegrityError:
+                # Somebody took a unique key between the look and the write; now it can be seen.
+                continue
+        with transaction.atomic(using=self.db):
+            return self._retry(spread_seconds)
+
+    def _retry(self, spread_seconds: float | None) -> Touched:
+        jobs: JobQuerySet = Job.objects.using(self.db)
+        stopped = self.filter(state__in=RETRYABLE_FROM).order_by("pk")
+        rows = list(stopped.select_for_update(no_key=True).values_list("pk", "unique_key"))
+        keys = {key for _, key in rows if key is not None}
+        held = jobs.filter(unique_key__in=keys, finished_at=None) if keys else jobs.none()
+        taken = set(held.values_list("unique_key", flat=True))
+        chosen = []
+        for pk, key in reversed(rows):
+            if key not in taken:
+                chosen.append(pk)
+                taken |= {key} - {None}
+        retried = 0
+        if chosen:
+            retried = jobs.filter(pk__any_of=chosen, state__in=RETRYABLE_FROM).update(
+                state=State.READY if spread_seconds is None else State.SCHEDULED,
+                reason=None,
+                is_held=False,
+                fingerprint=None,
+                crashes=0,
+                pending_dependencies=0,
+                run_at=Now() if spread_seconds is None else RandomMoment(spread_seconds),
+                finished_at=None,
+                cancel_requested_at=None,
+                expires_at=_unless_passed("expires_at"),
+                deadline_at=_unless_passed("deadline_at"),
+                max_attempts=Greatest(F("max_attempts"), F("attempts") + 1),
+            )
+        self._hinted(retried)
+        return Touched(retried, retried=retried, unique_key_taken=len(rows) - len(chosen))
 
     def promote(self) -> int:
         """Make scheduled jobs ready and keep their due time, which is their place in the queue."""
         return self.filter(state=State.SCHEDULED).update(state=State.READY)
 
-    def run_now(self) -> int:
-        """Make scheduled jobs ready without waiting for their time."""
-        return self._hinted(
-            self.filter(state=State.SCHEDULED).update(state=State.READY, run_at=Now())
+    def free(self) -> int:
+        """Let blocked jobs go on without waiting any longer."""
+        is_due = Case(
+            When(run_at__gt=Now(), then=Value(State.SCHEDULED)), default=Value(State.READY)
         )
+        freed = self.filter(state=State.BLOCKED).update(state=is_due, pending_dependencies=0)
+        return self._hinted(freed)
+
+    def run_now(self) -> Touched:
+        """Make scheduled jobs ready without waiting for their time."""
+        scheduled = self.filter(state=State.SCHEDULED)
+        made_ready = self._hinted(scheduled._write(state=State.READY, run_at=Now()))
+        return Touched(made_ready, made_ready=made_ready)
+
+    def move(self, queue: str) -> Touched:
+        """Put jobs that have not started into another queue, where their place is by the same order."""
+        check_queue(self.db, queue)
+        moved = self.edit(Q(queue=queue), queue=queue)
+        if moved:
+            hint_ready(self.db, {queue})
+        return Touched(moved, moved=moved)
+
+    def set_priority(self, priority: int) -> Touched:
+        """Give jobs that have not started another priority; the lower number runs first."""
+        check_priority(priority)
+        changed = self.edit(Q(priority=priority), priority=priority)
+        return Touched(changed, changed=changed)
+
+    def edit(self, is_so_already: Q | None = None, **columns: Any) -> int:
+        """Write columns of jobs that have not started; their values have been checked."""
+        unstarted = self.filter(state__in=UNSTARTED)
+        if is_so_already is not None:
+            unstarted = unstarted.exclude(is_so_already)
+        return unstarted._write(**columns)
+
+    def _write(self, **columns: Any) -> int:
+        """Update the rows in id order, so that two such updates never wait for each other."""
+        with transaction.atomic(using=self.db):
+            ids = [row.pk for row in self._lock()]
+            return self.filter(pk__any_of=ids).update(**columns) if ids else 0
 
     def _hinted(self, made_ready: int) -> int:
         if made_ready:
             hint_ready(self.db, {ANY_QUEUE})
         return made_ready
 
-    def delete_final(self) -> int:
-        """Delete finished jobs with their attempts, logs and tags."""
+    def delete_final(self) -> Touched:
+        """Delete finished jobs with all that is theirs. Those that open jobs depend on are kept."""
         from jobs.models.attempt import Attempt
+        from jobs.models.dependency import JobDependency
         from jobs.models.log import LogLine
 
         using = self.db
         with transaction.atomic(using=using):
-            ids = list(
-                self.filter(state__in=FINAL).select_for_update().values_list("pk", flat=True)
-            )
-            for model in (Attempt, LogLine, JobTag):
+            final = self.filter(state__in=FINAL).order_by("pk").select_for_update()
+            rows = dict(final.values_list("pk", "has_dependants"))
+            edges = JobDependency.objects.using(using)
+            # Looked at under the lock, which whoever adds an edge takes first.
+            awaited = [pk for pk, has_dependants in rows.items() if has_dependants]
+            waiting = edges.filter(parent_id__in=awaited, child__finished_at=None)
+            kept = set(waiting.values_list("parent_id", flat=True)) if awaited else set()
+            ids = [pk for pk in rows if pk not in kept]
+            for model in (Attempt, LogLine, JobTag, JobMetadata):
                 model.objects.using(using).filter(job_id__in=ids)._raw_delete(using)
-            return Job.objects.using(using).filter(pk__in=ids)._raw_delete(using) or 0
+            edges.filter(child_id__in=ids)._raw_delete(using)
+            deleted = Job.objects.using(using).filter(pk__in=ids)._raw_delete(using) or 0
+        return Touched(deleted, deleted=deleted, has_dependants=len(kept))
+
+
+def check_queue(using: str | None, name: str) -> None:
+    from jobs.models.queue import QUEUE_NAME, Queue
+
+    # What no queue can be called is not asked for: some databases refuse the very question.
+    if (
+        not re.match(QUEUE_NAME.regex, name)
+        or not Queue.objects.using(using).filter(name=name).exists()
+    ):
+        raise UnknownQueue(f"there is no queue {name[:100]!r}", field="queue")
+
+
+def check_priority(priority: int) -> None:
+    if not HIGHEST_PRIORITY <= priority <= LOWEST_PRIORITY:
+        allowed = f"between {HIGHEST_PRIORITY} and {LOWEST_PRIORITY}"
+        raise InvalidJob(f"priority must be {allowed}", field="priority")
+
+
+def _unless_passed(column: str) -> Case:
+    return Case(When(**{f"{column}__gt": Now()}, then=F(column)))
 
 
 class Job(models.Model):
@@ -201,6 +409,14 @@ class Job(models.Model):
             ),
             # promotion: what has become due
             models.Index(name="job_due", fields=["run_at"], condition=Q(state=State.SCHEDULED)),
+            # queues: what is in them besides ready and running jobs, which have indexes of their own
+            models.Index(
+                name="job_unready",
+                fields=["queue", "state"],
+                condition=Q(state__in=(State.BLOCKED, State.SCHEDULED, State.WAITING)),
+            ),
+            # how full a queue is, beside the ready ones
+            models.Index(name="job_waiting", fields=["queue"], condition=Q(state__in=WAITING)),
             # rescue, cancel requests: what a node holds; limits: how much of it is of one queue
             models.Index(
                 name="job_holder", fields=["node", "queue"], condition=Q(state=State.RUNNING)
@@ -236,6 +452,24 @@ class Job(models.Model):
                 fields=["fingerprint", "-created_at", "-id"],
                 condition=Q(fingerprint__isnull=False),
             ),
+            # Lists by what few jobs have: why they failed, held ones, an uncommon kind, a unique key
+            # (the other half of job_unique_while_open). Most jobs are in none of them.
+            models.Index(
+                name="job_reason",
+                fields=["reason", "-created_at", "-id"],
+                condition=Q(reason__isnull=False),
+            ),
+            models.Index(name="job_held", fields=["-created_at", "-id"], condition=Q(is_held=True)),
+            models.Index(
+                name="job_kind",
+                fields=["kind", "-created_at", "-id"],
+                condition=~Q(kind="python"),
+            ),
+            models.Index(
+                name="job_unique_ended",
+                fields=["unique_key", "-created_at", "-id"],
+                condition=Q(unique_key__isnull=False, finished_at__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -252,24 +486,46 @@ class Job(models.Model):
 
     def cancel(self) -> None:
         """Cancel this job, or ask it to stop; asking twice is no error."""
-        rows = self._only_me().cancel()
+        rows: int = self._only_me().cancel()
         if not rows and self._only_me().filter(state=State.RUNNING).exists():
             rows = 1
         self.refresh_from_db()
         self._move("cancel", rows)
 
     def retry(self) -> None:
-        rows = self._only_me().retry()
+        retried = self._only_me().retry()
         self.refresh_from_db()
-        self._move("retry", rows)
+        if retried.outcomes.get("unique_key_taken"):
+            raise UniqueKeyTaken(
+                f"another job with the unique key {self.unique_key!r} has not ended yet",
+                field="unique_key",
+            )
+        self._move("retry", retried)
 
     def run_now(self) -> None:
         rows = self._only_me().run_now()
         self.refresh_from_db()
         self._move("run now", rows)
 
+    def move(self, queue: str) -> None:
+        """Put this job into another queue; it may be there already."""
+        moved: int = self._only_me().move(queue)
+        self._changed("move", moved)
+
+    def set_priority(self, priority: int) -> None:
+        changed: int = self._only_me().set_priority(priority)
+        self._changed("change", changed)
+
+    def _changed(self, verb: str, rows: int) -> None:
+        self.refresh_from_db()
+        # Of a job that has not started, nothing was left to do.
+        self._move(verb, rows or self.state in UNSTARTED)
+
     def delete_final(self) -> None:
-        if not self._only_me().delete_final():
+        deleted = self._only_me().delete_final()
+        if deleted.outcomes.get("has_dependants"):
+            raise InvalidTransition("cannot delete a job that others depend on", field="state")
+        if not deleted:
             raise InvalidTransition(
                 f"cannot delete a job that is {self.state}; cancel it first", field="state"
             )
@@ -357,7 +613,8 @@ class JobMetadata(models.Model):
 
     pk = models.CompositePrimaryKey("key", "value", "created_at", "job_id")
     key = models.CharField(max_length=60)
-    value = models.CharField(max_length=300)
+    # As JSON, where a character may become six.
+    value = models.CharField(max_length=1600)
     created_at = models.DateTimeField()
     job = models.ForeignKey(Job, on_delete=models.DO_NOTHING, db_constraint=False)
 

@@ -1,40 +1,131 @@
-"""A queue: a named line of jobs."""
+"""A queue: a named line of jobs, and what people may do with it.
+
+What a queue's policies are stands in ``queue_policies``; ``rate_grants`` is the claim's own.
+"""
 
 from __future__ import annotations
 
-from typing import ClassVar
+import re
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
 
 from django.core.validators import RegexValidator
-from django.db import models
-from django.db.models import F
-from django.db.models.functions import Now
+from django.db import IntegrityError, connections, models, transaction
+from django.db.models import F, Value
+from django.db.models.functions import Coalesce, Now
+from django.db.models.lookups import GreaterThan, LessThan
 from uuid_utils.compat import uuid7
 
+from jobs.errors import DuplicateQueue, InvalidQueue, QueueInUse
 from jobs.hints import ANY_QUEUE, hint_ready
+from jobs.models.queue_policies import (
+    POLICIES,
+    Overflow,
+    check_policies,
+    check_together,
+    text_problem,
+)
+from jobs.states import State
 
 QUEUE_NAME = RegexValidator(
     r"\A[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}\Z",
     "1 to 100 letters, digits and _ . : - and the first a letter or a digit",
 )
+_NAME = re.compile(QUEUE_NAME.regex)
+# The queue of jobs that name none.
+DEFAULT_QUEUE = "default"
+# `queues/count` is the number of queues.
+RESERVED_NAMES = frozenset({"count"})
+MAX_REASON_LENGTH = 500
+LONGEST_PAUSE = timedelta(days=3653)
+COUNTED_IN_REFUSALS = 1000
+# A change of these may let waiting jobs go.
+_LIMITS = frozenset({"max_concurrency", "rate_limit", "rate_period_seconds"})
 
-
-class Overflow(models.TextChoices):
-    """What happens to a job too many for its queue's ``max_entries``."""
-
-    REFUSE = "refuse"
-    DROP_OLDEST = "drop_oldest"
+# The states are written out: only so does SQLite see that an index with a condition will do.
+_UNREADY = "state IN ('blocked', 'scheduled', 'waiting')"
+_OPEN = {
+    State.BLOCKED: f"{_UNREADY} AND state = 'blocked'",
+    State.SCHEDULED: f"{_UNREADY} AND state = 'scheduled'",
+    State.READY: "state = 'ready'",
+    State.RUNNING: "state = 'running'",
+    State.WAITING: f"{_UNREADY} AND state = 'waiting'",
+}
+_COUNTED = "(SELECT count(*) FROM (SELECT 1 FROM job WHERE {} LIMIT %(limit)s) AS found)"
+_COUNT_OPEN = "SELECT " + ", ".join(
+    _COUNTED.format(f"{condition} AND queue = %(queue)s") for condition in _OPEN.values()
+)
 
 
 class QueueQuerySet(models.QuerySet["Queue"]):
-    def pause(self, *, by: str, reason: str = "") -> int:
-        """Stop claims from these queues. Their jobs stay ready; what runs goes on."""
-        return self.filter(is_paused=False).update(
+    def named(self, name: str) -> QueueQuerySet:
+        """The queue of this name; none where no queue can have it."""
+        # Such a name is not asked for: some databases refuse the very question.
+        return self.filter(name=name) if _NAME.match(name) else self.none()
+
+    def create_queue(self, name: str, **policies: Any) -> Queue:
+        """Make a queue; policies that are not given are as the cluster's settings say."""
+        if not isinstance(name, str) or not _NAME.match(name):
+            raise InvalidQueue(f"a name has {QUEUE_NAME.message}", field="name")
+        if name in RESERVED_NAMES:
+            raise InvalidQueue("this name is part of an address of the API", field="name")
+        check_policies(policies)
+        queue = Queue(name=name, **policies)
+        check_together(policies, queue.policies())
+        try:
+            # A transaction of its own: the refusal must not spoil one around us.
+            with transaction.atomic(using=self.db):
+                queue.save(using=self.db, force_insert=True)
+        except IntegrityError:
+            if not self.filter(name=name).exists():
+                raise
+            raise DuplicateQueue(f"queue {name!r} exists", field="name") from None
+        queue.refresh_from_db()
+        return queue
+
+    def change(self, **policies: Any) -> int:
+        """Change policies of these queues, of all or of none."""
+        check_policies(policies)
+        with transaction.atomic(using=self.db):
+            # Locked: two changes that are each sound might not be so together.
+            queues = [*self.select_for_update(no_key=True)]
+            for queue in queues:
+                check_together(policies, {**queue.policies(), **policies})
+            changed = Queue.objects.using(self.db).filter(pk__in=[queue.pk for queue in queues])
+            changed.update(**policies, version=F("version") + 1)
+            if queues and not _LIMITS.isdisjoint(policies):
+                hint_ready(self.db, {ANY_QUEUE})
+        return len(queues)
+
+    def pause(
+        self,
+        *,
+        by: str,
+        reason: str = "",
+        resume_at: datetime | None = None,
+        resume_in_seconds: float | None = None,
+    ) -> int:
+        """Stop claims from these queues. Their jobs stay ready; what runs goes on.
+
+        What was paused before stays so, now for this reason and until this time.
+        """
+        if problem := text_problem(reason, MAX_REASON_LENGTH):
+            raise InvalidQueue(f"reason {problem}", field="reason")
+        rows, until = self, _pause_until(resume_at, resume_in_seconds)
+        if isinstance(until, datetime):
+            moment = Value(until, models.DateTimeField())
+            rows = self.filter(GreaterThan(moment, Now()), LessThan(moment, Now() + LONGEST_PAUSE))
+        paused = rows.update(
             is_paused=True,
-            paused_by=by,
+            paused_by=by[:200],
             pause_reason=reason,
-            paused_at=Now(),
+            paused_at=Coalesce(F("paused_at"), Now()),
+            resume_at=until,
             version=F("version") + 1,
         )
+        if not paused and rows is not self and self.exists():
+            raise InvalidQueue("resume_at must lie ahead, at most ten years", field="resume_at")
+        return paused
 
     def resume(self) -> int:
         """Let nodes claim from these queues again."""
@@ -50,10 +141,45 @@ class QueueQuerySet(models.QuerySet["Queue"]):
             hint_ready(self.db, {ANY_QUEUE})
         return resumed
 
-    def change(self, version: int | None, **values: object) -> int:
-        """Edit columns, if the row is still at ``version`` (None: whatever it is at)."""
-        rows = self if version is None else self.filter(version=version)
-        return rows.update(**values, version=F("version") + 1)
+    def due_to_resume(self) -> QueueQuerySet:
+        """Queues whose pause was to last until now."""
+        return self.filter(is_paused=True, resume_at__lte=Now())
+
+    def delete_unused(self) -> int:
+        """Delete those of these queues whose jobs have all ended; the default queue stays.
+
+        A job that is accepted, retried or moved at this very moment may find its queue gone; upkeep
+        brings the queue back then, see ``ticks.restore_queues``.
+        """
+        with transaction.atomic(using=self.db):
+            queues = self.exclude(name=DEFAULT_QUEUE).select_for_update()
+            unused = [q.pk for q in queues if not any(count_open(self.db, q.name, 1).values())]
+            return Queue.objects.using(self.db).filter(pk__in=unused)._raw_delete(self.db) or 0
+
+
+def count_open(using: str, queue: str, limit: int) -> dict[str, int]:
+    """How many jobs of a queue are in each state before the end, counted up to the limit."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(_COUNT_OPEN, {"queue": queue, "limit": limit})
+        counts: tuple[int, ...] = cursor.fetchone()
+    return dict(zip((state.value for state in _OPEN), counts, strict=True))
+
+
+def _pause_until(resume_at: datetime | None, resume_in_seconds: float | None) -> Any:
+    """When a pause ends: a time, an expression of the database's clock, or None."""
+    if resume_in_seconds is None:
+        if resume_at is not None and resume_at.tzinfo is None:
+            raise InvalidQueue("resume_at needs a time zone", field="resume_at")
+        return resume_at
+    if resume_at is not None:
+        raise InvalidQueue(
+            "give resume_at or resume_in_seconds, not both", field="resume_in_seconds"
+        )
+    if not 0 < resume_in_seconds <= LONGEST_PAUSE.total_seconds():
+        raise InvalidQueue(
+            "resume_in_seconds must be above 0 and at most ten years", field="resume_in_seconds"
+        )
+    return Now() + timedelta(seconds=resume_in_seconds)
 
 
 class Queue(models.Model):
@@ -68,13 +194,11 @@ class Queue(models.Model):
     resume_at = models.DateTimeField(null=True)
     # Over all nodes, what they hold but have not begun included.
     max_concurrency = models.PositiveIntegerField(null=True)
-    # So many starts in so many seconds, over all nodes. The bucket holds one period's worth.
+    # So many starts in any stretch of so many seconds, over all nodes.
     rate_limit = models.PositiveIntegerField(null=True)
     rate_period_seconds = models.FloatField(default=1.0, db_default=1.0)
-    rate_tokens = models.FloatField(default=0.0, db_default=0.0)
-    rate_counted_at = models.DateTimeField(null=True)
-    # The turn of a node that has this queue's limits to itself; see jobs.engine.claim.
-    claim_turn = models.UUIDField(null=True)
+    # Starts that still count; see jobs.engine.limits. No business of people.
+    rate_grants = models.JSONField(default=list, db_default=Value([], models.JSONField()))
     # For jobs that do not say; null: as the cluster's settings say.
     default_priority = models.SmallIntegerField(null=True)
     default_timeout_seconds = models.FloatField(null=True)
@@ -121,3 +245,27 @@ class Queue(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def policies(self) -> dict[str, Any]:
+        """What people have set, by name."""
+        return {name: getattr(self, name) for name in POLICIES}
+
+    def delete_unused(self) -> None:
+        """Delete this queue, unless a job in it has not ended."""
+        if not Queue.objects.using(self._state.db).filter(pk=self.pk).delete_unused():
+            raise self.in_use()
+
+    def in_use(self) -> QueueInUse:
+        """Why this queue is not deleted."""
+        if self.name == DEFAULT_QUEUE:
+            return QueueInUse("the default queue cannot be deleted", field="name")
+        left = count_open(str(self._state.db), self.name, COUNTED_IN_REFUSALS)
+        jobs = ", ".join(f"{_number(n)} {state}" for state, n in left.items() if n)
+        return QueueInUse(
+            f"jobs in queue {self.name!r} have not ended: {jobs or 'none any more, try again'}",
+            field="name",
+        )
+
+
+def _number(counted: int) -> str:
+    return str(counted) if counted < COUNTED_IN_REFUSALS else f"{counted} or more"

@@ -44,11 +44,22 @@ class Tally(models.Model):
         return f"{self.count} {self.event}"
 
 
+# Lengths of the stretches of time. They are counted side by side, so a question about 90 days reads
+# days and its edges only. TOTAL is all time: per queue, for counters that never go back.
+MINUTE, HOUR, DAY, TOTAL = 60, 3600, 86400, 0
+# In place of a name: all queues, or all types. No queue and no type has this name.
+ALL = ""
+
+
 class Rollup(models.Model):
-    """Counts and histograms of one queue and type over one stretch of time."""
+    """Counts and histograms of one queue and type over one stretch of time.
+
+    Beside the rows of each queue and type there are those of all types of a queue, of a type in all
+    queues, and of all: a question reads as few rows as its answer has.
+    """
 
     pk = models.CompositePrimaryKey("resolution_seconds", "starts_at", "queue", "type")
-    resolution_seconds = models.PositiveIntegerField()  # 60 or 3600
+    resolution_seconds = models.PositiveIntegerField()
     starts_at = models.DateTimeField()
     queue = models.CharField(max_length=100)
     type = models.CharField(max_length=200)
@@ -68,6 +79,12 @@ class Rollup(models.Model):
 
     class Meta:
         db_table = "rollup"
+        indexes = [
+            # one queue, one type, or all of them, over time; the key serves what is too old
+            models.Index(
+                name="rollup_series", fields=["resolution_seconds", "queue", "type", "starts_at"]
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.queue} {self.type} {self.starts_at:%Y-%m-%d %H:%M}"

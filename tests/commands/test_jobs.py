@@ -217,7 +217,7 @@ def test_many_by_filter_need_a_yes_where_nobody_can_answer(run):
     assert "--yes" in done.err
     assert not Job.objects.filter(state="cancelled").exists()
     done = run("jobs", "cancel", "--queue", "mail", "--yes", "-o", "json")
-    assert done.json == {"matched": 3, "changed": 3}
+    assert done.json == {"matched": 3, "changed": 3, "outcomes": {"cancelled": 3}}
     assert Job.objects.filter(state="cancelled", queue="mail").count() == 3
     assert Job.objects.get(pk=other.pk).state == "ready"
 

@@ -55,7 +55,7 @@ MUTATIONS = (
     Mutation(
         "rescue loop",
         "jobs/engine/rescue.py",
-        "rescued += _rescue_node(using, node, policy)",
+        'rescued += _rescue_node(using, Gone(holder, names.get(holder, "unknown")), policy)',
         "pass",
         KILL,
         scale=0.6,
@@ -70,8 +70,8 @@ MUTATIONS = (
     Mutation(
         "rescue of closed nodes",
         "jobs/engine/rescue.py",
-        "status__in=(NodeStatus.DEAD, NodeStatus.CLOSED)",
-        "status__in=(NodeStatus.DEAD,)",
+        "living = {*nodes.alive().filter(pk__in=holders)",
+        "living = {*nodes.exclude(status=NodeStatus.DEAD).filter(pk__in=holders)",
         STALE,
     ),
     Mutation(
@@ -124,8 +124,8 @@ MUTATIONS = (
     ),
     Mutation(
         "end of a node whose loop hangs",
-        "jobs/engine/heartbeat.py",
-        "os._exit(70)",
+        "jobs/engine/watchdog.py",
+        "os._exit(EXIT_STUCK)",
         "pass",
         HANGS,
         ("sqlite",),
@@ -149,16 +149,16 @@ MUTATIONS = (
     Mutation(
         "AND fence in a completion, PostgreSQL",
         "jobs/engine/complete.py",
-        "WHERE job.id = d.id AND job.fence = d.fence AND job.node_id = d.node",
-        "WHERE job.id = d.id AND job.node_id = d.node",
+        "AND job.id = d.id AND job.fence = d.fence",
+        "AND job.id = d.id",
         STALE,
         POSTGRES,
     ),
     Mutation(
         "AND node in a completion, PostgreSQL",
         "jobs/engine/complete.py",
-        "WHERE job.id = d.id AND job.fence = d.fence AND job.node_id = d.node",
-        "WHERE job.id = d.id AND job.fence = d.fence",
+        "AND job.node_id = d.node AND job.state = d.held",
+        "AND job.state = d.held",
         STALE,
         POSTGRES,
     ),
@@ -181,8 +181,8 @@ MUTATIONS = (
     Mutation(
         "state in a completion, PostgreSQL",
         "jobs/engine/complete.py",
-        "AND job.state || '' = 'running'",
-        "",
+        "AND job.node_id = d.node AND job.state = d.held",
+        "AND job.node_id = d.node",
         LIFE,
         POSTGRES,
         scale=1.0,
@@ -266,8 +266,8 @@ MUTATIONS = (
     Mutation(
         "second look at an id that did not come back",
         "jobs/engine/turn.py",
-        "arrived = fence == row.fence and state != State.RUNNING",
-        "arrived, written = False, set()",
+        "elif (fence != row.fence or state == State.RUNNING) and (row.id, row.fence) not in written:",
+        "else:",
         LOST,
         POSTGRES,
         scale=0.4,
@@ -300,8 +300,8 @@ MUTATIONS = (
     Mutation(
         "states of a retry",
         "jobs/models/job.py",
-        "self.filter(state__in=RETRYABLE_FROM).update(",
-        "self.update(",
+        'stopped = self.filter(state__in=RETRYABLE_FROM).order_by("pk")',
+        'stopped = self.order_by("pk")',
         LIFE,
     ),
     Mutation(
@@ -314,15 +314,15 @@ MUTATIONS = (
     Mutation(
         "states of run-now",
         "jobs/models/job.py",
-        "self.filter(state=State.SCHEDULED).update(state=State.READY, run_at=Now())",
-        "self.update(state=State.READY, run_at=Now())",
+        "scheduled = self.filter(state=State.SCHEDULED)\n        made_ready",
+        "scheduled = self\n        made_ready",
         LIFE,
     ),
     Mutation(
         "states of a deletion",
         "jobs/models/job.py",
-        "self.filter(state__in=FINAL).select_for_update()",
-        "self.select_for_update()",
+        'final = self.filter(state__in=FINAL).order_by("pk")',
+        'final = self.order_by("pk")',
         LIFE,
     ),
     Mutation(

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from django.db import connections, transaction
 
 from clusters.binding import cluster_bound
@@ -158,10 +157,6 @@ def drain(yard: Any, nodes: list[str], wanted: int, seconds: float) -> None:
     assert yard.open_jobs() == 0
 
 
-LIMITS = pytest.mark.xfail(reason="the claim does not look at limits yet", strict=True)
-
-
-@LIMITS
 def test_the_concurrency_of_a_queue_is_kept_over_all_claimers(yard, figures):
     """Red without: the limits in the pick."""
     make_queue("narrow", max_concurrency=5)
@@ -176,7 +171,6 @@ def test_the_concurrency_of_a_queue_is_kept_over_all_claimers(yard, figures):
     yard.judge().assert_sound()
 
 
-@LIMITS
 def test_the_rate_of_a_queue_is_kept_over_all_claimers(yard, figures):
     """Red without: the limits in the pick. The bucket holds one period's worth."""
     limit, period = 20, 0.5

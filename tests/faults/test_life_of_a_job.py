@@ -36,6 +36,7 @@ from jobs.engine.heartbeat import Heartbeat
 from jobs.engine.journal import Line, write_lines
 from jobs.engine.rescue import rescue_lost
 from jobs.engine.turn import disown, take_turn
+from jobs.engine.watchdog import Watchdog
 from jobs.models import Job, LogLine
 from jobs.states import Outcome
 from tests.factories import make_node
@@ -358,7 +359,7 @@ class Life(RuleBasedStateMachine):
     def beat(self, hand: int) -> None:
         one = self.hands[hand % len(self.hands)]
         alive = self._alive(one)
-        heart = Heartbeat("alpha", one.id, POLICY, lambda: 0, lambda: None)
+        heart = Heartbeat("alpha", one.id, POLICY, lambda: 0, lambda: None, Watchdog("test"))
         heart._beat(ALIAS)
         assert heart.is_dead == (not alive)
 
@@ -404,7 +405,7 @@ class Life(RuleBasedStateMachine):
                 + ("clock_timestamp()" if self.database.is_postgresql else "datetime('now')")
             )
         }
-        ticks.promote_due(ALIAS)
+        ticks.promote_due(ALIAS, POLICY)
         for name in due:
             self.jobs[name].state = "ready"
 

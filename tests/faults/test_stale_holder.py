@@ -23,6 +23,7 @@ from jobs.engine.heartbeat import Heartbeat
 from jobs.engine.journal import Line, write_lines, write_progress
 from jobs.engine.rescue import rescue_lost
 from jobs.engine.turn import disown, take_turn
+from jobs.engine.watchdog import Watchdog
 from jobs.models import Job
 from jobs.states import Outcome, State
 from tests.factories import make_job, make_node
@@ -124,7 +125,6 @@ class Old:
                 cursor.execute("DELETE FROM attempt WHERE job_id = %s", [mine.id])
             else:
                 cursor.execute("DELETE FROM attempt WHERE job_id = %s", [mine.id.replace("-", "")])
-            cursor.execute("DELETE FROM tally")
 
 
 VERBS = sorted(
@@ -168,10 +168,12 @@ def changed() -> Iterator[dict[str, int]]:
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_stale_holder_changes_no_row(verb, how, alpha, changed):
     old = Old(how)
-    before = _rows(*TABLES)
+    # The job beside it in the batch is counted, as it should be.
+    tables = [one for one in TABLES if one != "tally" or verb != "completes_in_a_batch"]
+    before = _rows(*tables)
     changed[f"{verb}, {how}"] = 1
     getattr(old, verb)()
-    assert _rows(*TABLES) == before
+    assert _rows(*tables) == before
     changed[f"{verb}, {how}"] = 0
 
 
@@ -196,7 +198,7 @@ def dead(alpha) -> str:
 
 
 def _beat(node: str) -> Heartbeat:
-    heart = Heartbeat("alpha", node, POLICY, lambda: 7, lambda: None)
+    heart = Heartbeat("alpha", node, POLICY, lambda: 7, lambda: None, Watchdog("test"))
     heart._beat(ALIAS)
     return heart
 

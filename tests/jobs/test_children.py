@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import threading
-from dataclasses import replace
 
 import pytest
 
@@ -70,22 +69,22 @@ def test_a_node_that_knows_nothing_takes_one_job_a_child(two):
 
 
 def test_short_jobs_are_taken_by_what_begins_within_a_moment(two):
-    two.estimates.learn(claimed(1), 0.01)
+    two.estimates.learn("python", "test:job", [0.01])
     assert two.free()[PROCESS] == 2 * 20
-    two.estimates.learn(claimed(1), 0.000001)
+    two.estimates.learn("python", "test:job", [0.000001])
     assert two.free()[PROCESS] <= 2 * children.IN_HAND_JOBS
 
 
 def test_one_long_run_makes_a_node_careful_at_once():
     estimates = Estimates()
     for _ in range(100):
-        estimates.learn(claimed(1), 0.001)
-    estimates.learn(claimed(1, "slow"), 10.0)
+        estimates.learn("python", "test:job", [0.001])
+    estimates.learn("python", "slow", [10.0])
     assert estimates.mix is not None and estimates.mix > 1.0
 
 
 def test_nothing_is_put_behind_a_child_that_is_behind(two, template):
-    two.estimates.learn(claimed(1), 0.001)
+    two.estimates.learn("python", "test:job", [0.001])
     two.give([claimed(1)], 5.0)
     template.peers[0][1].begin(0, countdown() - 3.0)
     assert two.free()[PROCESS] == 200
@@ -94,7 +93,7 @@ def test_nothing_is_put_behind_a_child_that_is_behind(two, template):
 
 
 def test_what_waits_too_long_is_recalled(two, template):
-    two.estimates.learn(claimed(1), 0.001)
+    two.estimates.learn("python", "test:job", [0.001])
     first = two.all[0]
     first.give([(claimed(n), 0.001) for n in range(5)], 5.0)
     peer, marks = template.peers[0]
@@ -103,7 +102,7 @@ def test_what_waits_too_long_is_recalled(two, template):
     assert "run" in read_frame(peer)
     assert read_frame(peer) == {"recall": True}
     peer.sendall(encode({"recalled": [1, 2, 3, 4]}))
-    news = News()
+    news = News("node")
     first.read(news)
     assert [held.seq for held in news.returned] == [1, 2, 3, 4]
     assert list(first.held) == [0]
@@ -117,33 +116,46 @@ def test_a_dead_childs_jobs_are_told_apart_by_their_marks(two, template):
     marks.end(0, children.SUCCEEDED)
     marks.begin(1, countdown())
     peer.close()
-    news = News()
+    news = News("node")
     child.read(news)
     assert child.is_dead
     child.is_dead = False
     child.bury(news)
     outcomes = {held.seq: report for held, report in news.reports}
-    assert outcomes[0].outcome == Outcome.SUCCEEDED
+    assert [success.id for success in news.successes] == [claimed(0).id]
     assert outcomes[1].outcome == Outcome.LOST and outcomes[1].crashed
     assert [held.seq for held in news.returned] == [2, 3]
     two.all.remove(child)
 
 
 @pytest.mark.parametrize(
-    "message", [[], {"results": [[]]}, {"results": 7}, {"logs": [[0]]}, {"progress": {"x": 1}}]
+    "message",
+    [
+        [],
+        {"results": [[]]},
+        {"results": 7},
+        {"logs": [[0]]},
+        {"progress": {"x": 1}},
+        {"results": [[0, "ok", 2.0, 1.0]]},
+        {"results": [[0, "ok", 1.0, 1e300]]},
+        {"results": [[0, "ok", 1.0, float("nan")]]},
+        {"results": [[0, "ok", 1.0, 2.0, {"no": "text"}]]},
+    ],
 )
 def test_a_child_that_talks_nonsense_is_ended_and_its_node_is_not(two, template, message):
     child: Child = two.all[0]
     child.give([(claimed(1), 0.001)], 5.0)
     template.peers[0][0].sendall(encode(message))
-    child.read(News())
+    news = News("node")
+    child.read(news)
     assert child.is_dead
+    assert not news.successes and list(child.held) == [0]
 
 
 def test_large_payloads_travel_in_frames_of_bounded_size(two, template):
     child: Child = two.all[0]
-    large = replace(claimed(0), payload='"' + "x" * 1_000_000 + '"')
-    child.give([(replace(large, id=claimed(n).id), 0.001) for n in range(10)], 5.0)
+    large = claimed(0)._replace(payload='"' + "x" * 1_000_000 + '"')
+    child.give([(large._replace(id=claimed(n).id), 0.001) for n in range(10)], 5.0)
     peer = template.peers[0][0]
     sizes, jobs = [], 0
     while jobs < 10:
@@ -156,9 +168,9 @@ def test_large_payloads_travel_in_frames_of_bounded_size(two, template):
 
 
 def test_large_payloads_make_the_next_claim_smaller(two):
-    two.estimates.learn(claimed(1), 0.0001)
+    two.estimates.learn("python", "test:job", [0.0001])
     before = two.free()[PROCESS]
-    two.give([replace(claimed(n), payload="x" * 4_000_000) for n in range(2)], 5.0)
+    two.give([claimed(n)._replace(payload="x" * 4_000_000) for n in range(2)], 5.0)
     assert two.free()[PROCESS] <= children.CLAIM_BYTES // 4_000_000 < before
 
 
@@ -198,7 +210,7 @@ def test_a_frame_without_bounds_is_refused():
 
 def test_children_that_end_with_their_job_are_replaced_at_once(two, template):
     """What was cancelled or out of time takes its child along, however young that is."""
-    news = News()
+    news = News("node")
     for child, (sock, marks) in zip(list(two.all), list(template.peers), strict=True):
         child.give([(claimed(child.pid), 0.1)], 5.0)
         marks.begin(0, countdown())
@@ -212,9 +224,30 @@ def test_children_that_end_with_their_job_are_replaced_at_once(two, template):
 
 
 def test_children_that_die_without_having_worked_are_replaced_ever_more_slowly(two, template):
-    news = News()
+    news = News("node")
     for child, (sock, _) in zip(list(two.all), list(template.peers), strict=True):
         sock.close()
         child.read(news)
     two.bury(two.find_dead(news), news)
     assert two.spawn_missing(POLICY) == []
+
+
+def test_a_job_that_makes_no_progress_is_out_of_time(two, template):
+    child: Child = two.all[0]
+    child.give([(claimed(1)._replace(progress_timeout_seconds=2.0), 0.001)], 5.0)
+    peer, marks = template.peers[0]
+    assert "run" in read_frame(peer)
+    marks.begin(0, countdown() - 2.5)
+    peer.sendall(encode({"progress": {"0": [50, "half"]}}))
+    child.read(News("node"))
+    two.enforce(POLICY)
+    assert child.held[0].asked is None
+    child.held[0].progress_at -= 2.5
+    two.enforce(POLICY)
+    assert child.held[0].asked == Outcome.TIMEOUT
+    assert read_frame(peer) == {"cancel": [0]}
+    peer.sendall(encode({"results": [[0, "cancelled", 1.0, 2.0]]}))
+    news = News("node")
+    child.read(news)
+    (report,) = [report for _, report in news.reports]
+    assert (report.outcome, report.error) == (Outcome.TIMEOUT, "made no progress for 2 s")

@@ -174,7 +174,9 @@ def test_the_pick_goes_by_the_index_made_for_it(alpha, is_postgresql):
     with psycopg.Cursor(raw) as cursor:
         # A table of a few rows would be scanned; what counts is that the index fits the order.
         cursor.execute("SET LOCAL enable_seqscan = off")
-        cursor.execute("EXPLAIN " + turn._CLAIM, claim.postgres_parameters(appetite))
+        cursor.execute(
+            "EXPLAIN " + turn._statement("", "0", True), claim.postgres_parameters(appetite)
+        )
         plan = "\n".join(row[0] for row in cursor.fetchall())
     assert plan.count("using job_ready on job") == 2, plan
     assert "job_pkey" in plan

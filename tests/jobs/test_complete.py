@@ -1,17 +1,24 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from collections import Counter
+from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from django.db import connections
+from django.db.models import F
+from django.utils import timezone
 
 from clusters.policy import ClusterPolicy
+from jobs.engine import dependencies
 from jobs.engine.claim import Appetite, Claimed
 from jobs.engine.clock import countdown
-from jobs.engine.complete import Completion, Report, decide, hand_back
+from jobs.engine.complete import Completion, Report, Success, decide, hand_back
 from jobs.engine.journal import Line, write_lines, write_progress
 from jobs.engine.turn import disown, take_turn
-from jobs.models import Attempt, Job, LogLine
+from jobs.histogram import bucket_of
+from jobs.models import Attempt, FailureSighting, Job, LogLine, Tally
 from jobs.states import OnLost, Outcome, Reason, State
 from tests.factories import make_job, make_node
 
@@ -35,7 +42,7 @@ def report(outcome: Outcome = Outcome.SUCCEEDED, **more: object) -> Report:
     return Report(outcome, now - 0.5, now, **more)  # type: ignore[arg-type]
 
 
-def write(*batch: Completion) -> list[Completion]:
+def write(*batch: Success | Completion) -> list[Success | Completion]:
     return take_turn(connections["cluster-alpha"], list(batch), None).superseded
 
 
@@ -142,9 +149,9 @@ def test_an_old_holder_changes_nothing(node, outcome):
     for stale in (
         decide(old, node, report(outcome), POLICY),
         decide(old, other, report(outcome), POLICY),
-        decide(replace(old, fence=new.fence), node, report(outcome), POLICY),
+        decide(old._replace(fence=new.fence), node, report(outcome), POLICY),
         hand_back(old, node),
-        hand_back(replace(old, fence=new.fence), node),
+        hand_back(old._replace(fence=new.fence), node),
     ):
         assert write(stale) == [stale]
     connection = connections["cluster-alpha"]
@@ -207,3 +214,105 @@ def test_log_lines_and_progress_of_the_holder_are_kept_in_order(node):
     messages = LogLine.objects.all().of_job(job.pk).values_list("message", flat=True)
     assert list(messages) == [f"line {i}" for i in range(5)]
     assert (job.progress_percent, job.progress_note) == (40.0, "two of five")
+
+
+def test_the_end_of_a_job_that_others_wait_for_frees_them_in_the_same_transaction(node):
+    plain, awaited = claim_one(node), claim_one(node)
+    child = make_job(State.BLOCKED)
+    dependencies.attach("cluster-alpha", child.pk, [UUID(awaited.id)])
+    moves = [decide(job, node, report(result="1"), POLICY) for job in (plain, awaited)]
+    assert write(*moves) == []
+    child.refresh_from_db()
+    assert child.state == State.READY
+    assert Attempt.objects.filter(outcome="succeeded").count() == 2
+    # The same report again, as after a lost answer, frees nobody twice.
+    assert write(*moves) == []
+    child.refresh_from_db()
+    assert child.pending_dependencies == 0
+
+
+def test_the_last_failure_of_a_job_tells_those_that_wait_for_it(node):
+    awaited = claim_one(node, max_attempts=1)
+    child = make_job(State.BLOCKED)
+    dependencies.attach("cluster-alpha", child.pk, [UUID(awaited.id)])
+    assert ended(awaited, node, report(Outcome.FAILED, error="no")).state == State.FAILED
+    child.refresh_from_db()
+    assert (child.state, child.reason) == (State.FAILED, Reason.DEPENDENCY)
+
+
+def test_a_retry_of_a_job_that_others_wait_for_tells_them_nothing(node):
+    awaited = claim_one(node)
+    child = make_job(State.BLOCKED)
+    dependencies.attach("cluster-alpha", child.pk, [UUID(awaited.id)])
+    assert ended(awaited, node, report(Outcome.FAILED, error="no")).state == State.SCHEDULED
+    child.refresh_from_db()
+    assert child.state == State.BLOCKED
+
+
+def test_an_old_holder_of_a_job_that_others_wait_for_changes_nothing(node):
+    awaited = claim_one(node)
+    child = make_job(State.BLOCKED)
+    dependencies.attach("cluster-alpha", child.pk, [UUID(awaited.id)])
+    Job.objects.update(fence=F("fence") + 1)
+    late = decide(awaited, node, report(), POLICY)
+    assert write(late) == [late]
+    child.refresh_from_db()
+    assert child.state == State.BLOCKED
+
+
+def test_what_an_earlier_life_of_a_node_has_to_say_is_taken_beside_what_this_one_says(node):
+    earlier = str(make_node().pk)
+    old, new = claim_one(earlier), claim_one(node)
+    assert write(decide(old, earlier, report(), POLICY), decide(new, node, report(), POLICY)) == []
+    assert set(Job.objects.values_list("state", flat=True)) == {State.SUCCEEDED}
+
+
+def test_starts_and_ends_are_tallied_with_their_durations(node):
+    claim_one(node, run_at=timezone.now() - timedelta(seconds=10), queue="mail")
+    claimed = claim_one(node, queue="mail")
+    now = countdown()
+    write(decide(claimed, node, Report(Outcome.SUCCEEDED, now - 0.5, now), POLICY))
+    failing = claim_one(node, queue="mail")
+    write(decide(failing, node, Report(Outcome.FAILED, now - 2, now, error="no"), POLICY))
+    rows = Counter[tuple[str, int]]()
+    for tally in Tally.objects.filter(queue="mail", type="demo:noop"):
+        rows[tally.event, tally.bucket] += tally.count
+    waits = sorted(bucket for event, bucket in rows.elements() if event == "started")
+    assert len(waits) == 3 and bucket_of(9.5) <= waits[-1] <= bucket_of(11)
+    assert rows["succeeded", bucket_of(0.5)] == 1
+    assert rows["retried", bucket_of(2)] == 1
+    assert abs(Tally.objects.latest("minute").minute - timezone.now()) < timedelta(minutes=2)
+
+
+def test_what_comes_back_unbegun_is_no_end(node):
+    claimed = claim_one(node)
+    write(hand_back(claimed, node))
+    assert set(Tally.objects.values_list("event", flat=True)) == {"started"}
+
+
+def test_a_failure_is_sighted_and_marks_its_job_until_it_succeeds(node):
+    job_id = None
+    for _ in range(2):
+        claimed = claim_one(node) if job_id is None else claim_again(node, job_id)
+        job_id = claimed.id
+        job = ended(claimed, node, report(Outcome.FAILED, error="order 17 is odd"))
+    assert job.fingerprint
+    assert (
+        list(FailureSighting.objects.values_list("fingerprint", flat=True)) == [job.fingerprint] * 2
+    )
+    assert ended(claim_again(node, job_id), node, report()).fingerprint is None
+
+
+def claim_again(node: str, job_id: str) -> Claimed:
+    Job.objects.filter(pk=job_id).run_now()
+    appetite = Appetite(node, {"process": 1}, {"python": "process"}, ("demo:noop",), None)
+    (claimed,) = take_turn(connections["cluster-alpha"], [], appetite).claimed
+    return claimed
+
+
+@pytest.mark.parametrize(
+    "result", ['"a\\\\b"', '{"q":"\\"x\\""}', '"{,}"', '"NULL"', '"ü 漢"', "null"]
+)
+def test_a_result_is_stored_as_it_is(node, result):
+    job = ended(claim_one(node), node, report(result=result))
+    assert job.result == json.loads(result)

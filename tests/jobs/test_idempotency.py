@@ -11,6 +11,7 @@ from django.db import connections
 from django.utils import timezone
 
 from clusters.binding import cluster_bound
+from clusters.policy import ClusterPolicy
 from jobs.engine.enqueue import NewJob, enqueue
 from jobs.engine.idempotency import KEPT_FOR, KeyReused, once, prune
 from jobs.errors import InvalidJob
@@ -72,7 +73,7 @@ def test_old_keys_are_pruned_and_fresh_ones_stay(alpha):
         once("ann", f"key-{number}", "hash", make_one)
     old = timezone.now() - KEPT_FOR - timedelta(minutes=1)
     IdempotencyKey.objects.filter(key__in=["key-0", "key-1", "key-2"]).update(created_at=old)
-    assert [prune("cluster-alpha", limit=2) for _ in range(3)] == [True, False, False]
+    assert [prune("cluster-alpha", ClusterPolicy(), limit=2) for _ in range(3)] == [2, 1, 0]
     assert set(IdempotencyKey.objects.values_list("key", flat=True)) == {"key-3", "key-4"}
 
 

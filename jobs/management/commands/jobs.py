@@ -6,16 +6,16 @@ import json
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connections
 from django.db.models import Q
-from django.db.models.functions import Left
 
 from clusters.management.base import (
     FAILED,
@@ -26,23 +26,26 @@ from clusters.management.base import (
     operator,
     printable,
 )
-from jobs.api.filters import filtered
+from jobs.api.items import item_sql
 from jobs.api.serializers import (
-    JOB_COLUMNS,
-    LISTED_ERROR_LENGTH,
     attempt_to_json,
     job_detail_to_json,
-    job_row_to_json,
     log_to_json,
     running_attempt_to_json,
 )
+from jobs.api.waits import why_to_json
 from jobs.engine.clock import database_now
+from jobs.engine.edit import Changes, edit
 from jobs.engine.enqueue import NewJob, enqueue
+from jobs.engine.requeue import requeue
 from jobs.errors import JobError, JobNotFound
 from jobs.executors import KINDS
-from jobs.management.base import JobsCommand, job_failure
-from jobs.models import Attempt, Job, LogLine
-from jobs.models.job import JobQuerySet
+from jobs.filters import filtered
+from jobs.listing import Position, newest
+from jobs.management.base import job_failure
+from jobs.management.bulk import BulkVerbs
+from jobs.models import Attempt, Job, LogLine, Needs, OnParentFailure
+from jobs.models.job import JobQuerySet, Touched
 from jobs.states import FINAL, RETRYABLE_FROM, UNSTARTED, OnLost, State
 
 MAX_LISTED = 10_000
@@ -56,7 +59,7 @@ class Action(NamedTuple):
 
     done: str
     one: Callable[[Job], None]
-    many: Callable[[JobQuerySet], int]
+    many: Callable[[JobQuerySet], Touched]
     eligible: Q
 
 
@@ -71,7 +74,25 @@ RUN_NOW = Action("ready", Job.run_now, JobQuerySet.run_now, Q(state=State.SCHEDU
 DELETE = Action("deleted", Job.delete_final, JobQuerySet.delete_final, Q(state__in=FINAL))
 
 
-class Command(JobsCommand):
+def move_to(asked: Namespace) -> Action:
+    return Action(
+        f"now in {asked.to}",
+        lambda job: job.move(asked.to),
+        lambda jobs: jobs.move(asked.to),
+        Q(state__in=UNSTARTED) & ~Q(queue=asked.to),
+    )
+
+
+def priority_to(asked: Namespace) -> Action:
+    return Action(
+        f"now of priority {asked.to}",
+        lambda job: job.set_priority(asked.to),
+        lambda jobs: jobs.set_priority(asked.to),
+        Q(state__in=UNSTARTED) & ~Q(priority=asked.to),
+    )
+
+
+class Command(BulkVerbs):
     help = "Look at the jobs of a cluster and act on them."
 
     def add_verbs(self) -> None:
@@ -79,6 +100,7 @@ class Command(JobsCommand):
         self._add_enqueue()
         for name, run, about in (
             ("show", self.show_job, "one job with all that is known of it"),
+            ("why", self.why, "why a job does not run now"),
             ("attempts", self.attempts, "the finished tries of a job"),
         ):
             self.verb(name, run, about).add_argument("id", type=job_id)
@@ -90,6 +112,12 @@ class Command(JobsCommand):
         self._add_action("retry", RETRY, "make failed, cancelled and skipped jobs ready again")
         self._add_action("run-now", RUN_NOW, "make scheduled jobs ready without waiting")
         self._add_action("delete", DELETE, "delete finished jobs with attempts and logs")
+        self._add_action("move", move_to, "put jobs that have not started into another queue")
+        self._add_action("set-priority", priority_to, "change it for jobs that have not started")
+        self._add_edit()
+        requeue = self.verb("requeue", self.requeue, "enqueue copies of jobs, due now")
+        requeue.add_argument("ids", nargs="+", type=job_id, metavar="id")
+        self.add_bulk_verbs()
 
     # -- list, show -------------------------------------------------------------------------------
 
@@ -100,32 +128,30 @@ class Command(JobsCommand):
         parser.add_argument("--after", type=job_id, metavar="ID", help="those older than this job")
 
     def list_jobs(self, asked: Namespace) -> None:
-        newest = matching(asked).order_by("-created_at", "-id")
-        if asked.after:
-            last = find(asked.after)
-            older = Q(created_at__lt=last.created_at) | Q(
-                created_at=last.created_at, pk__lt=last.pk
-            )
-            newest = newest.filter(older, created_at__lte=last.created_at)
-        rows = newest.annotate(listed_error=Left("error", LISTED_ERROR_LENGTH)).values_list(
-            *JOB_COLUMNS, "listed_error", named=True
+        using = Job.objects.all().db
+        last = find(asked.after) if asked.after else None
+        found = newest(
+            using,
+            words(asked),
+            item_sql(connections[using].vendor),
+            asked.limit + 1,
+            beyond=Position(last.created_at, last.pk) if last else None,
         )
-        jobs = [*rows[: asked.limit + 1]]
-        has_more, jobs = len(jobs) > asked.limit, jobs[: asked.limit]
-        following = str(jobs[-1].id) if has_more else None
+        jobs = [json.loads(item) for (item,) in found[: asked.limit]]
+        following = jobs[-1]["id"] if len(found) > asked.limit else None
         self.show(
-            {"items": [job_row_to_json(job) for job in jobs], "next": following, "previous": None},
+            {"items": jobs, "next": following, "previous": None},
             lambda: self.print_table(
                 ("id", "state", "type", "queue", "attempts", "created", "error"),
                 (
                     (
-                        str(job.id),
-                        job.state,
-                        job.type,
-                        job.queue,
-                        f"{job.attempts}/{job.max_attempts}",
-                        job.created_at,
-                        first_line(job.listed_error),
+                        job["id"],
+                        job["state"],
+                        job["type"],
+                        job["queue"],
+                        f"{job['attempts']}/{job['max_attempts']}",
+                        datetime.fromisoformat(job["created_at"]),
+                        first_line(job["error"]),
                     )
                     for job in jobs
                 ),
@@ -135,7 +161,19 @@ class Command(JobsCommand):
             self.say(f"There are more: --after {following}")
 
     def show_job(self, asked: Namespace) -> None:
-        self._show(find(asked.id))
+        job = find(asked.id)
+        if job.state in FINAL:
+            self._show(job)
+            return
+        reasons = why_to_json(job)["reasons"]
+        document = {**job_detail_to_json(job), "why": reasons}
+        told = {**document, "why": "\n".join(reason["message"] for reason in reasons)}
+        self.show(document, lambda: self.print_record(told))
+
+    def why(self, asked: Namespace) -> None:
+        document = why_to_json(find(asked.id))
+        told = (reason["message"] for reason in document["reasons"])
+        self.show(document, lambda: self.stdout.write(printable("\n".join(told))))
 
     def _show(self, job: Job, **more: Any) -> None:
         document = {**job_detail_to_json(job), **more}
@@ -199,19 +237,62 @@ class Command(JobsCommand):
     def _add_enqueue(self) -> None:
         parser = self.verb("enqueue", self.enqueue, "accept a new job")
         parser.add_argument("type", nargs="?", default="", help="handler name, or a label")
-        payload = parser.add_mutually_exclusive_group()
-        payload.add_argument("--payload", metavar="JSON", help="a JSON value; - reads stdin")
-        payload.add_argument("--payload-file", type=Path, metavar="PATH", help="a file of JSON")
-        payload.add_argument("--bytes-file", type=Path, metavar="PATH", help="a file of raw bytes")
+        add_payload(parser)
         parser.add_argument("--kind", choices=sorted(KINDS), default="python")
         parser.add_argument("--queue", default="default")
-        parser.add_argument("--priority", type=int, default=0, help="-100 runs first, 100 last")
+        parser.add_argument("--priority", type=int, help="-100 runs first, 100 last")
         due = parser.add_mutually_exclusive_group()
         due.add_argument("--delay", type=duration, metavar="30s", help="run no earlier than in")
         due.add_argument("--run-at", type=moment, metavar="TIME", help="run no earlier than")
+        started = parser.add_mutually_exclusive_group()
+        started.add_argument(
+            "--expires-in",
+            type=duration,
+            metavar="1h",
+            help="fail if not started so long after due",
+        )
+        started.add_argument("--expires-at", type=moment, metavar="TIME", help="or by then")
+        ended = parser.add_mutually_exclusive_group()
+        ended.add_argument(
+            "--deadline", type=duration, metavar="2h", help="fail if not finished so long after due"
+        )
+        ended.add_argument("--deadline-at", type=moment, metavar="TIME", help="or by then")
         parser.add_argument("--max-attempts", type=int, metavar="N")
         parser.add_argument("--timeout", type=duration, metavar="5m", help="of each attempt")
+        parser.add_argument(
+            "--progress-timeout", type=duration, metavar="1m", help="of an attempt without a word"
+        )
+        parser.add_argument(
+            "--retry-base",
+            type=duration,
+            metavar="5s",
+            help="longest first wait; 0s: retry at once",
+        )
+        parser.add_argument("--retry-cap", type=duration, metavar="1h", help="longest wait of all")
         parser.add_argument("--tag", action="append", default=[], help="may be given again")
+        parser.add_argument(
+            *("-m", "--metadata"),
+            action="append",
+            default=[],
+            type=metadata,
+            metavar="KEY=VALUE",
+            help="a number, true, false, or else a string; may be given again",
+        )
+        parser.add_argument("--unique-key", metavar="KEY", help="one job with it until it ends")
+        parser.add_argument(
+            *("--depends-on",),
+            action="append",
+            default=[],
+            type=job_id,
+            metavar="ID",
+            help="wait for this job; may be given again",
+        )
+        parser.add_argument("--needs", choices=Needs.values, default=Needs.ALL.value)
+        parser.add_argument(
+            "--on-dependency-failure",
+            choices=OnParentFailure.values,
+            default=OnParentFailure.FAIL.value,
+        )
         parser.add_argument("--on-lost", choices=OnLost.values, default=OnLost.RETRY.value)
         parser.add_argument("--id", type=job_id, help="your own UUID: a repeat is the same job")
         parser.add_argument("--wait", action="store_true", help="until it ends; 1 if not succeeded")
@@ -226,9 +307,21 @@ class Command(JobsCommand):
             priority=asked.priority,
             run_at=asked.run_at,
             delay_seconds=asked.delay,
+            expires_at=asked.expires_at,
+            expires_in_seconds=asked.expires_in,
+            deadline_at=asked.deadline_at,
+            deadline_seconds=asked.deadline,
             max_attempts=asked.max_attempts,
             timeout_seconds=asked.timeout,
+            progress_timeout_seconds=asked.progress_timeout,
+            retry_base_seconds=asked.retry_base,
+            retry_cap_seconds=asked.retry_cap,
             tags=asked.tag,
+            metadata=dict(asked.metadata),
+            unique_key=asked.unique_key,
+            depends_on=asked.depends_on,
+            needs=asked.needs,
+            on_dependency_failure=asked.on_dependency_failure,
             on_lost=asked.on_lost,
             id=asked.id,
         )
@@ -266,11 +359,51 @@ class Command(JobsCommand):
         with console.status("") as status:
             yield lambda job: status.update(progress_line(job))
 
-    # -- cancel, retry, run-now, delete -----------------------------------------------------------
+    # -- edit, requeue ----------------------------------------------------------------------------
 
-    def _add_action(self, name: str, action: Action, about: str) -> None:
-        parser = self.verb(name, lambda asked: self._act(asked, name, action), about)
+    def _add_edit(self) -> None:
+        parser = self.verb("edit", self.edit, "change a job that has not started")
+        parser.add_argument("id", type=job_id)
+        parser.add_argument("--queue")
+        parser.add_argument("--priority", type=int, help="-100 runs first, 100 last")
+        add_payload(parser)
+
+    def edit(self, asked: Namespace) -> None:
+        job = find(asked.id)
+        given: dict[str, Any] = {
+            name: getattr(asked, name)
+            for name in ("queue", "priority")
+            if getattr(asked, name) is not None
+        }
+        if asked.bytes_file:
+            given["payload_bytes"] = read_file(asked.bytes_file, "bytes-file")
+        elif asked.payload is not None or asked.payload_file:
+            given["payload"] = read_payload(asked)
+        if not given:
+            raise UsageError("give --queue, --priority or a payload")
+        edit(job, Changes(**given))
+        self._show(job)
+
+    def requeue(self, asked: Namespace) -> None:
+        copies = [requeue(find(pk), by=operator()) for pk in asked.ids]
+        items = [{"id": str(copy.pk), "copy_of": str(copy.copy_of)} for copy in copies]
+        told = "\n".join(item["id"] for item in items)
+        self.show({"items": items}, lambda: self.stdout.write(told))
+
+    # -- cancel, retry, run-now, delete, move, set-priority -----------------------------------------
+
+    def _add_action(
+        self, name: str, action: Action | Callable[[Namespace], Action], about: str
+    ) -> None:
+        def run(asked: Namespace) -> None:
+            self._act(asked, name, action if isinstance(action, Action) else action(asked))
+
+        parser = self.verb(name, run, about)
         parser.add_argument("ids", nargs="*", type=job_id, metavar="id")
+        if action is move_to:
+            parser.add_argument("--to", required=True, metavar="QUEUE", help="where they go")
+        elif action is priority_to:
+            parser.add_argument("--to", required=True, type=int, metavar="N", help="the new one")
         add_filters(parser)
         parser.add_argument("--all", action="store_true", help="all that can be, without a filter")
         parser.add_argument("--dry-run", action="store_true", help="count and sample only")
@@ -319,7 +452,7 @@ class Command(JobsCommand):
         jobs = matching(asked, ids=asked.ids).filter(action.eligible)
         if asked.all and action is RETRY:
             # Held jobs wait for a person's decision about each of them.
-            jobs = jobs.filter(is_held=False)
+            jobs = jobs.retryable()
         total = jobs.count()
         if asked.dry_run or not total:
             sample = [str(pk) for pk in jobs.values_list("pk", flat=True)[:SAMPLE]]
@@ -330,10 +463,13 @@ class Command(JobsCommand):
             return
         self.confirm(f"{name}: {total} job(s)?", is_confirmed=asked.yes)
         changed = 0
+        outcomes: Counter[str] = Counter()
         for portion in portions(jobs):
-            changed += action.many(portion)
+            touched = action.many(portion)
+            changed += touched
+            outcomes.update(touched.outcomes)
         self.show(
-            {"matched": total, "changed": changed},
+            {"matched": total, "changed": changed, "outcomes": dict(outcomes)},
             lambda: self.stdout.write(f"{changed} {action.done}"),
         )
 
@@ -346,6 +482,17 @@ def job_id(text: str) -> UUID:
         return UUID(text)
     except ValueError:
         raise ArgumentTypeError(f"{text[:60]!r} is no job id") from None
+
+
+def metadata(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ArgumentTypeError(f"{text[:60]!r} is not KEY=VALUE")
+    try:
+        typed = json.loads(value)
+    except (ValueError, RecursionError):
+        return key, value
+    return key, typed if isinstance(typed, (str, int, float)) else value
 
 
 def count(text: str) -> int:
@@ -363,6 +510,13 @@ def add_filters(parser: ArgumentParser) -> None:
     parser.add_argument("--since", type=duration, metavar="2h", help="created within")
 
 
+def add_payload(parser: ArgumentParser) -> None:
+    payload = parser.add_mutually_exclusive_group()
+    payload.add_argument("--payload", metavar="JSON", help="a JSON value; - reads stdin")
+    payload.add_argument("--payload-file", type=Path, metavar="PATH", help="a file of JSON")
+    payload.add_argument("--bytes-file", type=Path, metavar="PATH", help="a file of raw bytes")
+
+
 def is_filtered(asked: Namespace) -> bool:
     words = (asked.state, asked.queue, asked.type, asked.kind, asked.tag, asked.since)
     return any(word is not None for word in words)
@@ -373,11 +527,16 @@ def matching(asked: Namespace, ids: list[UUID] | None = None) -> JobQuerySet:
     jobs: JobQuerySet = Job.objects.all()
     if ids:
         jobs = jobs.filter(pk__in=ids)
-    words = {name: getattr(asked, name) for name in ("state", "queue", "type", "kind", "tag")}
+    return filtered(jobs, words(asked))
+
+
+def words(asked: Namespace) -> dict[str, Any]:
+    """The words of the filter that were given."""
+    given = {name: getattr(asked, name) for name in ("state", "queue", "type", "kind", "tag")}
     if asked.since is not None:
-        now = database_now(connections[jobs.db])
-        words["created_after"] = now - timedelta(seconds=asked.since)
-    return filtered(jobs, {name: word for name, word in words.items() if word is not None})
+        now = database_now(connections[Job.objects.all().db])
+        given["created_after"] = now - timedelta(seconds=asked.since)
+    return {name: word for name, word in given.items() if word is not None}
 
 
 def read_payload(asked: Namespace) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -12,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 from clusters.binding import cluster_bound
 from clusters.checks import TAG
 from clusters.errors import UnknownCluster, UnsoundSettings
+from clusters.management.addresses import address
 from jobs.executors import KINDS
 from jobs.registry import HandlersUnusable
 
@@ -43,7 +45,15 @@ class Command(BaseCommand):
             "--enable-shell", action="store_true", help="run jobs of kind shell on this host"
         )
 
+        parser.add_argument(
+            "--health",
+            type=health_address,
+            metavar="WHERE",
+            help="answer /livez and /readyz at 127.0.0.1:8081 or unix:/run/yardmaster/node",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
+        from jobs.engine.health import HealthUnavailable
         from jobs.engine.worker import Worker
 
         cluster_id = options["cluster"] or self._only_cluster()
@@ -63,6 +73,7 @@ class Command(BaseCommand):
                     kinds=sorted(kinds),
                     concurrency=options["concurrency"],
                     io_slots=options["io_concurrency"],
+                    health=options["health"],
                 )
                 status = worker.run()
         except UnknownCluster:
@@ -75,6 +86,8 @@ class Command(BaseCommand):
                 f"the settings of {cluster_id} do not fit together with its persisted ones: {error}",
                 returncode=2,
             ) from None
+        except HealthUnavailable as error:
+            raise CommandError(f"--health: {error}", returncode=2) from None
         except HandlersUnusable as error:
             raise CommandError(str(error), returncode=2) from None
         sys.exit(status)
@@ -88,3 +101,18 @@ class Command(BaseCommand):
             return str(next(iter(settings.CLUSTERS)))
         known = ", ".join(settings.CLUSTERS)
         raise CommandError(f"which cluster? --cluster with one of: {known}", returncode=2)
+
+
+def health_address(text: str) -> tuple[str, int] | Path:
+    """Where a node tells its health: to its own host only, for it asks nobody who they are."""
+    if text.startswith("unix:"):
+        path = Path(text.removeprefix("unix:"))
+        if not path.is_absolute():
+            raise ArgumentTypeError(f"{text[:60]!r}: the socket needs an absolute path")
+        return path
+    found = address(text)
+    if not found.is_loopback:
+        raise ArgumentTypeError(
+            f"{text[:60]!r}: only an address of this host itself, or unix:/path"
+        )
+    return found.host, found.port

@@ -1,4 +1,4 @@
-"""`manage.py queues`, `nodes` and `clusters`."""
+"""`manage.py nodes` and `clusters`."""
 
 from __future__ import annotations
 
@@ -7,46 +7,11 @@ import json
 import pytest
 
 from clusters.models import ClusterSetting, Node
-from jobs.models import Queue
-from tests.factories import make_node, make_queue
+from tests.factories import make_node
 from tests.processes import manage, worker_environment
 
 pytestmark = pytest.mark.usefixtures("alpha")
 MISSING = "018f0000-0000-7000-8000-000000000000"
-
-
-def test_queues_are_listed_and_shown(run):
-    make_queue("mail", description="letters")
-    items = run("queues", "list", "-o", "json").json["items"]
-    assert [item["name"] for item in items] == ["default", "mail"]
-    assert run("queues", "show", "mail", "-o", "json").json["description"] == "letters"
-    assert "letters" in run("queues", "list").out
-    assert run("queues", "show", "nowhere").code == 3
-
-
-def test_a_queue_is_created_once(run):
-    assert run("queues", "create", "mail", "--description", "letters").code == 0
-    assert Queue.objects.get(name="mail").description == "letters"
-    assert run("queues", "create", "mail").code == 4
-
-
-@pytest.mark.parametrize("name", ["", "a b", "-a", "x" * 101, "ü", "a/b"])
-def test_a_queue_has_a_sound_name(run, name):
-    assert run("queues", "create", "--", name).code == 2
-    assert Queue.objects.count() == 1
-
-
-def test_pause_and_resume_say_who_and_why_and_may_be_said_twice(run):
-    shown = run("queues", "pause", "default", "--reason", "deploy", "-o", "json").json
-    assert (shown["is_paused"], shown["pause_reason"]) == (True, "deploy")
-    assert shown["paused_by"].startswith("cli:")
-    again = run("queues", "pause", "default", "--reason", "again", "-o", "json")
-    assert (again.code, again.json["pause_reason"]) == (0, "deploy")
-    assert "before" in again.err
-    assert run("queues", "resume", "default", "-o", "json").json["is_paused"] is False
-    assert run("queues", "resume", "default").code == 0
-    assert run("queues", "pause", "nowhere").code == 3
-    assert run("queues", "pause", "default", "--reason", "x" * 501).code == 2
 
 
 def test_nodes_that_live_are_listed_and_all_on_request(run):

@@ -1,0 +1,395 @@
+"""Rows of new jobs: one statement for one job, COPY for many, and what both databases understand.
+
+A row is what jobs that were asked for alike share (``Shared``), with the queue's defaults filled in, and
+what is the job's own. The statement for one job fills the same defaults in by itself, so that it needs
+no look at the queue before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg import Cursor
+
+from clusters.policy import ClusterPolicy
+from jobs.engine.new_job import CheckedJob, Terms, to_json
+from jobs.models import Job, JobMetadata, JobTag, Needs, Queue
+from jobs.models.job import metadata_value
+from jobs.states import State
+
+# -- One job, PostgreSQL ---------------------------------------------------------------------------
+
+# The time of a statement is one and the same all through it; that of the transaction may be long ago.
+_ONE = """
+WITH fresh AS (
+  INSERT INTO job (
+    id, kind, type, queue, state, payload, payload_bytes, tags, metadata, unique_key, copy_of,
+    enqueued_by, on_lost, progress_timeout_seconds,
+    priority, timeout_seconds, max_attempts, retry_base_seconds, retry_cap_seconds,
+    created_at, run_at, expires_at, deadline_at, is_held, attempts, crashes, fence)
+  SELECT
+    %s::uuid, %s, %s, queue.name, %s, %s::jsonb, %s::bytea, %s::jsonb, %s::jsonb, %s, %s::uuid,
+    %s, %s, %s::float8,
+    coalesce(%s::int2, default_priority, 0),
+    coalesce(%s::float8, default_timeout_seconds, %s::float8),
+    coalesce(%s::int2, default_max_attempts, %s::int2),
+    coalesce(%s::float8, CASE WHEN is_backoff_enabled THEN retry_base_seconds ELSE 0 END),
+    coalesce(%s::float8, retry_cap_seconds),
+    statement_timestamp(),
+    statement_timestamp() + make_interval(secs => %s::float8),
+    statement_timestamp() + make_interval(secs => %s::float8 + coalesce(%s::float8, max_age_seconds)),
+    statement_timestamp() + make_interval(secs => %s::float8 + %s::float8),
+    false, 0, 0, 0
+    FROM queue WHERE queue.name = %s AND queue.max_entries IS NULL
+  {conflict}
+  RETURNING queue, type, id, priority, timeout_seconds, max_attempts, retry_base_seconds,
+            retry_cap_seconds, created_at, expires_at
+), counted AS (
+  INSERT INTO tally (minute, queue, type, event, count)
+  SELECT date_trunc('minute', created_at), queue, type, 'enqueued', 1 FROM fresh
+){more}
+SELECT priority, timeout_seconds, max_attempts, retry_base_seconds, retry_cap_seconds,
+       (extract(epoch FROM created_at) * 1000000)::int8,
+       (extract(epoch FROM expires_at) * 1000000)::int8 FROM fresh
+"""
+_TAGGED = """, tagged AS (
+  INSERT INTO job_tag (tag, job_id, created_at)
+  SELECT unnest(%s::text[]), id, created_at FROM fresh
+)"""
+_NOTED = """, noted AS (
+  INSERT INTO job_metadata (key, value, job_id, created_at)
+  SELECT m.key, m.value, id, created_at
+    FROM fresh, unnest(%s::text[], %s::text[]) AS m (key, value)
+)"""
+
+
+@lru_cache
+def _statement(may_exist: bool, is_tagged: bool, is_noted: bool) -> str:
+    return _ONE.format(
+        conflict="ON CONFLICT DO NOTHING" if may_exist else "",
+        more=(_TAGGED if is_tagged else "") + (_NOTED if is_noted else ""),
+    )
+
+
+def insert_one(
+    connection: BaseDatabaseWrapper, job: CheckedJob, policy: ClusterPolicy, by: str
+) -> InsertedJob | None:
+    """Insert a job without parents, its tags and its tally in one statement.
+
+    None where that is not all there is to it: the queue is missing or counts its entries, or there is
+    such a job already. Nothing was written then.
+    """
+    terms, new = job.terms, job.new
+    due_after = terms.due_after.total_seconds()
+    values: list[Any] = [
+        *(job.id, terms.kind.name, terms.type, "scheduled" if due_after else "ready", job.payload),
+        *(new.payload_bytes, to_json(job.tags) if job.tags else "[]"),
+        *(to_json(job.metadata) if job.metadata else "{}", new.unique_key, new.copy_of),
+        *(by, terms.on_lost, terms.progress_timeout_seconds),
+        *(terms.priority, terms.timeout_seconds, policy.default_timeout_seconds),
+        *(terms.max_attempts, policy.default_max_attempts),
+        *(terms.retry_base_seconds, terms.retry_cap_seconds, due_after),
+        *(due_after, _in_seconds(terms.expires_after)),
+        *(due_after, _in_seconds(terms.deadline_after), terms.queue),
+    ]
+    if job.tags:
+        values.append(job.tags)
+    if job.metadata:
+        values += [[*job.metadata], [metadata_value(value) for value in job.metadata.values()]]
+    statement = _statement(new.may_exist, bool(job.tags), bool(job.metadata))
+    connection.close_if_health_check_failed()
+    connection.ensure_connection()
+    # The driver's own cursor, because Django's puts values into the text and prepares nothing.
+    with (
+        _savepoint(connection),
+        connection.wrap_database_errors,
+        Cursor(connection.connection) as cursor,
+    ):
+        row = cursor.execute(statement, values, prepare=True).fetchone()
+    return None if row is None else InsertedJob(job, by, row)
+
+
+@dataclass(slots=True, eq=False)
+class InsertedJob:
+    """A job and what the database filled in; the model is made only for who wants to see it."""
+
+    job: CheckedJob
+    by: str
+    filled_in: tuple[Any, ...]
+
+    @property
+    def is_ready(self) -> bool:
+        return not self.job.terms.due_after
+
+    def to_model(self, using: str) -> Job:
+        new, terms = self.job.new, self.job.terms
+        priority, timeout, max_attempts, retry_base, retry_cap, created, expires = self.filled_in
+        created_at = _moment(created)
+        run_at = created_at + terms.due_after
+        job = Job(
+            id=UUID(self.job.id),
+            kind=terms.kind.name,
+            type=terms.type,
+            queue=terms.queue,
+            state=State.READY if self.is_ready else State.SCHEDULED,
+            priority=priority,
+            payload=new.payload,
+            payload_bytes=new.payload_bytes,
+            tags=self.job.tags,
+            metadata=dict(self.job.metadata),
+            unique_key=new.unique_key,
+            copy_of=new.copy_of,
+            enqueued_by=self.by,
+            on_lost=terms.on_lost,
+            timeout_seconds=timeout,
+            max_attempts=max_attempts,
+            progress_timeout_seconds=terms.progress_timeout_seconds,
+            retry_base_seconds=retry_base,
+            retry_cap_seconds=retry_cap,
+            run_at=run_at,
+            created_at=created_at,
+            expires_at=None if expires is None else _moment(expires),
+            deadline_at=None if terms.deadline_after is None else run_at + terms.deadline_after,
+            pending_dependencies=0,
+            has_dependants=False,
+        )
+        job._state.db, job._state.adding = using, False
+        return job
+
+
+# Whole microseconds: reading a time from the driver would cost more than all the other columns.
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _moment(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def _savepoint(connection: BaseDatabaseWrapper) -> AbstractContextManager[Any]:
+    """So that a refusal leaves the caller's transaction usable; without one a statement is its own."""
+    if connection.get_autocommit():
+        return nullcontext()
+    return transaction.atomic(using=connection.alias)
+
+
+def _in_seconds(after: timedelta | None) -> float | None:
+    return None if after is None else after.total_seconds()
+
+
+# -- Any number, both databases --------------------------------------------------------------------
+
+_OWN = (
+    *("id", "payload", "payload_bytes", "tags", "metadata"),
+    *("unique_key", "copy_of", "state", "pending_dependencies"),
+)
+_SHARED = (
+    *("kind", "type", "queue", "enqueued_by", "on_lost"),
+    *("priority", "timeout_seconds", "max_attempts", "progress_timeout_seconds"),
+    *("retry_base_seconds", "retry_cap_seconds", "run_at", "created_at", "expires_at"),
+    *("deadline_at", "is_held", "attempts", "crashes", "fence"),
+)
+COLUMNS = _OWN + _SHARED
+# Rows of one statement: SQLite takes 32,766 values, the driver for PostgreSQL as many.
+PORTION = 500
+
+
+@dataclass(slots=True, eq=False)
+class Shared:
+    """Columns that jobs asked for alike have in common. ``state`` is that of one without parents."""
+
+    queue: str
+    type: str
+    state: State
+    created_at: datetime
+    values: tuple[Any, ...]
+    # The same as the end of a line of COPY, with the columns of no job here.
+    tail: str
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    job: CheckedJob
+    shared: Shared
+
+    @property
+    def state(self) -> State:
+        return State.BLOCKED if self.job.new.depends_on else self.shared.state
+
+
+def fill_in(terms: Terms, queue: Queue, policy: ClusterPolicy, now: datetime, by: str) -> Shared:
+    """The defaults of queue and cluster where the job does not say; as ``_ONE`` does."""
+    retry_base = queue.retry_base_seconds if queue.is_backoff_enabled else 0.0
+    expires_after = terms.expires_after
+    if expires_after is None and queue.max_age_seconds is not None:
+        expires_after = timedelta(seconds=queue.max_age_seconds)
+    run_at = now + terms.due_after
+    state = State.SCHEDULED if terms.due_after else State.READY
+    values = (
+        *(terms.kind.name, terms.type, terms.queue, by, terms.on_lost),
+        _first(terms.priority, queue.default_priority, 0),
+        _first(
+            terms.timeout_seconds, queue.default_timeout_seconds, policy.default_timeout_seconds
+        ),
+        _first(terms.max_attempts, queue.default_max_attempts, policy.default_max_attempts),
+        terms.progress_timeout_seconds,
+        _first(terms.retry_base_seconds, retry_base),
+        _first(terms.retry_cap_seconds, queue.retry_cap_seconds),
+        *(run_at, now),
+        None if expires_after is None else run_at + expires_after,
+        None if terms.deadline_after is None else run_at + terms.deadline_after,
+        *(False, 0, 0, 0),
+    )
+    return Shared(terms.queue, terms.type, state, now, values, _fields(state.value, 0, *values))
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+def insert_rows(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> set[str]:
+    """Insert jobs where none with that id or unique key is there; returns the ids of the new ones.
+
+    In the order of their unique keys, because two calls that wait for each other's would never end.
+    """
+    fresh: set[str] = set()
+    places = f"({', '.join(['%s'] * len(COLUMNS))})"
+    is_sqlite = connection.vendor == "sqlite"
+    ordered = iter(sorted(rows, key=_by_unique_key))
+    with connection.cursor() as cursor:
+        while portion := [*islice(ordered, PORTION)]:
+            values = [value for row in portion for value in _values(row)]
+            cursor.execute(
+                f"INSERT INTO job ({', '.join(COLUMNS)}) VALUES {', '.join([places] * len(portion))}"
+                " ON CONFLICT DO NOTHING RETURNING id",
+                [_for_sqlite(connection, value) for value in values] if is_sqlite else values,
+            )
+            fresh.update(str(UUID(str(job_id))) for (job_id,) in cursor.fetchall())
+    return fresh
+
+
+def insert_words(using: str, rows: Iterable[Row]) -> None:
+    """Tags and metadata of new jobs, to find them by."""
+    tags: list[JobTag] = []
+    metadata: list[JobMetadata] = []
+    for row in rows:
+        own: dict[str, Any] = {"job_id": UUID(row.job.id), "created_at": row.shared.created_at}
+        tags += [JobTag(tag=tag, **own) for tag in row.job.tags]
+        metadata += [
+            JobMetadata(key=key, value=metadata_value(value), **own)
+            for key, value in row.job.metadata.items()
+        ]
+    JobTag.objects.using(using).bulk_create(tags)
+    JobMetadata.objects.using(using).bulk_create(metadata)
+
+
+def _by_unique_key(row: Row) -> str:
+    return row.job.new.unique_key or ""
+
+
+def _values(row: Row) -> Iterator[Any]:
+    job, new = row.job, row.job.new
+    yield from (
+        UUID(job.id),
+        job.payload,
+        new.payload_bytes,
+        to_json(job.tags),
+        to_json(job.metadata),
+    )
+    pending = 0
+    if new.depends_on:
+        pending = 1 if new.needs == Needs.ANY else len(new.depends_on)
+    yield from (new.unique_key, new.copy_of, row.state.value, pending)
+    yield from row.shared.values
+
+
+def _for_sqlite(connection: BaseDatabaseWrapper, value: Any) -> Any:
+    if isinstance(value, UUID):
+        return value.hex
+    if isinstance(value, datetime):
+        return connection.ops.adapt_datetimefield_value(value)
+    return value
+
+
+# -- Many, PostgreSQL ------------------------------------------------------------------------------
+
+_COPIED = (
+    *("id", "payload", "payload_bytes", "tags", "metadata"),
+    *("state", "pending_dependencies"),
+    *_SHARED,
+)
+_COPY = f"COPY job ({', '.join(_COPIED)}) FROM STDIN"
+_COPY_TAGS = "COPY job_tag (tag, job_id, created_at) FROM STDIN"
+_COPY_METADATA = "COPY job_metadata (key, value, job_id, created_at) FROM STDIN"
+# Lines that are handed over together: enough to make a call worth while, few enough that the server
+# has work while the next are made.
+_LINES = 100
+
+
+def copy_rows(connection: BaseDatabaseWrapper, rows: Iterable[Row]) -> None:
+    """Insert jobs that nobody else can have inserted: new ids, no unique keys, no parents.
+
+    The rows are made while the server works on those before.
+    """
+    tags: list[str] = []
+    metadata: list[str] = []
+    with connection.wrap_database_errors, Cursor(connection.connection) as cursor:
+        with cursor.copy(_COPY) as copy:
+            lines: list[str] = []
+            for row in rows:
+                lines.append(_line(row))
+                if len(lines) == _LINES:
+                    copy.write("".join(lines))
+                    lines.clear()
+                job, created_at = row.job, row.shared.created_at
+                if job.tags:
+                    tags += [_fields(tag, job.id, created_at) for tag in job.tags]
+                if job.metadata:
+                    metadata += [
+                        _fields(key, metadata_value(value), job.id, created_at)
+                        for key, value in job.metadata.items()
+                    ]
+            copy.write("".join(lines))
+        for statement, more in ((_COPY_TAGS, tags), (_COPY_METADATA, metadata)):
+            if more:
+                with cursor.copy(statement) as copy:
+                    copy.write("".join(more))
+
+
+def _line(row: Row) -> str:
+    job = row.job
+    payload = job.payload
+    if payload is None:
+        payload = r"\N"
+    elif "\\" in payload:
+        payload = payload.replace("\\", r"\\")
+    data = job.new.payload_bytes
+    payload_bytes = r"\N" if data is None else r"\\x" + data.hex()
+    tags = _copied(to_json(job.tags)) if job.tags else "[]"
+    metadata = _copied(to_json(job.metadata)) if job.metadata else "{}"
+    return f"{job.id}\t{payload}\t{payload_bytes}\t{tags}\t{metadata}\t{row.shared.tail}"
+
+
+def _fields(*values: Any) -> str:
+    return "\t".join(map(_copied, values)) + "\n"
+
+
+def _copied(value: Any) -> str:
+    """A value as COPY reads it."""
+    if value is None:
+        return r"\N"
+    if isinstance(value, datetime):
+        return value.isoformat()
+    text = str(value)
+    if "\\" in text or not text.isprintable():
+        text = text.replace("\\", r"\\")
+        text = text.replace("\t", r"\t").replace("\n", r"\n").replace("\r", r"\r")
+    return text

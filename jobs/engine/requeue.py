@@ -1,0 +1,40 @@
+"""Requeue: the same work once more, as a job of its own."""
+
+from __future__ import annotations
+
+from jobs.engine.enqueue import enqueue
+from jobs.engine.new_job import MAX_ATTEMPTS, NewJob
+from jobs.errors import UniqueKeyTaken
+from jobs.models import Job
+
+
+def requeue(job: Job, *, by: str) -> Job:
+    """Enqueue a copy of a job, due now and with all its attempts; ``copy_of`` links it.
+
+    Times and dependencies were of the original and are not copied. While the original has not ended
+    it holds its unique key, and with that it cannot be requeued.
+    """
+    new = NewJob(
+        type=job.type,
+        kind=job.kind,
+        queue=job.queue,
+        payload=job.payload,
+        payload_bytes=None if job.payload_bytes is None else bytes(job.payload_bytes),
+        priority=job.priority,
+        # Manual retries have added attempts, beyond what a new job may ask for.
+        max_attempts=min(job.max_attempts, MAX_ATTEMPTS),
+        timeout_seconds=job.timeout_seconds,
+        progress_timeout_seconds=job.progress_timeout_seconds,
+        retry_base_seconds=job.retry_base_seconds,
+        retry_cap_seconds=job.retry_cap_seconds,
+        tags=job.tags,
+        metadata=job.metadata,
+        unique_key=job.unique_key,
+        on_lost=job.on_lost,
+        copy_of=job.pk,
+    )
+    done = enqueue(new, by=by)
+    if not done.created:
+        raise UniqueKeyTaken(field="unique_key")
+    # As it is stored: what the queue and the cluster filled in is in the row.
+    return Job.objects.using(job._state.db).get(pk=done.job_id)

@@ -1,0 +1,240 @@
+"""Why is it waiting? All that keeps a job from running now, each with a code, a sentence and figures.
+
+What a claim would look at is looked at here with a handful of indexed queries: the job itself, its queue,
+the nodes and who is before it. The answer is of one moment and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db import connections
+from django.db.models import Q
+
+from clusters.models import Node, NodeStatus
+from jobs.engine.clock import database_now
+from jobs.engine.limits import Limit, room_again_at
+from jobs.models import Job, JobDependency, Needs, Queue
+from jobs.states import FINAL, State
+
+# Beyond these, counting stops and says so.
+MAX_COUNTED = 1000
+MAX_PARENTS_NAMED = 10
+MAX_NODES = 1000
+# The only kind whose types a node must know.
+TYPED_KIND = "python"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """``code`` is stable, ``message`` is for people, ``data`` holds its figures, names and moments."""
+
+    code: str
+    message: str
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+def why_waiting(job: Job) -> list[Reason]:
+    """Everything that keeps this job from running now; at least one reason."""
+    if job.state in FINAL:
+        return [_finished(job)]
+    if job.state == State.RUNNING:
+        return [*_running(job)]
+    if job.state == State.WAITING:
+        return [Reason("steps", "It waits for its steps to end.")]
+    using = job._state.db or "default"
+    now = database_now(connections[using])
+    reasons = [*_own(job, now), *_queue(using, job, now), *_nodes(using, job, now)]
+    if job.state == State.READY:
+        reasons += _ahead(using, job)
+    if all(reason.code == "expires" for reason in reasons):
+        told = "Nothing holds it up: a node takes it the next time it looks."
+        reasons.append(Reason("next", told))
+    return reasons
+
+
+def _finished(job: Job) -> Reason:
+    why = f" ({job.reason})" if job.reason else ""
+    told = f"It has ended as {job.state}{why}."
+    data = {"state": str(job.state), "reason": job.reason, "finished_at": job.finished_at}
+    return Reason("finished", told, data)
+
+
+def _running(job: Job) -> Iterator[Reason]:
+    data = {"node_id": job.node_id, "since": job.started_at}
+    yield Reason("running", f"It is running, since {_moment(job.started_at)}.", data)
+    if job.cancel_requested_at is not None:
+        told = f"It was asked to stop at {_moment(job.cancel_requested_at)}."
+        yield Reason("cancel_requested", told, {"since": job.cancel_requested_at})
+
+
+# -- The job ---------------------------------------------------------------------------------------
+
+
+def _own(job: Job, now: datetime) -> Iterator[Reason]:
+    if job.state == State.BLOCKED:
+        yield from _dependencies(job)
+    if job.run_at > now and job.state != State.READY:
+        again = f"Attempt {job.attempts + 1}" if job.attempts else "It"
+        told = f"{again} is not due until {_moment(job.run_at)}."
+        yield Reason("not_due", told, {"until": job.run_at, "attempts": job.attempts})
+    for code, at, told in (
+        ("expired", job.expires_at, "It was not started before it expired at {} and will fail."),
+        ("overdue", job.deadline_at, "Its deadline was {}; it will fail."),
+    ):
+        if at is not None and at <= now:
+            yield Reason(code, told.format(_moment(at)), {"since": at})
+    ends = [at for at in (job.expires_at, job.deadline_at) if at is not None]
+    if ends and min(ends) > now:
+        told = f"It fails if it has not started by {_moment(min(ends))}."
+        yield Reason("expires", told, {"until": min(ends)})
+
+
+def _dependencies(job: Job) -> Iterator[Reason]:
+    edges = JobDependency.objects.using(job._state.db).filter(child_id=job.pk, satisfied_at=None)
+    rows = list(edges.order_by("parent_id")[:MAX_PARENTS_NAMED])
+    jobs = Job.objects.using(job._state.db).filter(pk__in=[row.parent_id for row in rows])
+    parents = {pk: rest for pk, *rest in jobs.values_list("pk", "state", "type")}
+    for row in rows:
+        state, type_ = parents.get(row.parent_id, (None, None))
+        what = f"({type_}), which is {state}" if state else "which is gone"
+        enough = ", or for another of which one is enough" if row.needs == Needs.ANY else ""
+        data = {"job_id": row.parent_id, "state": state, "type": type_, "needs": row.needs}
+        yield Reason("dependency", f"It waits for job {row.parent_id} {what}{enough}.", data)
+    more = job.pending_dependencies - len(rows)
+    if more > 0:
+        told = f"It waits for {more} more job(s)."
+        yield Reason("dependencies", told, {"count": job.pending_dependencies})
+
+
+# -- The queue -------------------------------------------------------------------------------------
+
+
+def _queue(using: str, job: Job, now: datetime) -> Iterator[Reason]:
+    queue = Queue.objects.using(using).filter(name=job.queue).first()
+    if queue is None:
+        yield Reason("queue_missing", f"There is no queue {job.queue}.", {"queue": job.queue})
+        return
+    if queue.is_paused:
+        yield _paused(queue)
+    if queue.max_concurrency is not None:
+        held = Job.objects.using(using).filter(state=State.RUNNING, queue=queue.name)
+        running = held[: queue.max_concurrency].count()
+        if running >= queue.max_concurrency:
+            told = f"The queue {queue.name} runs {running} of at most {queue.max_concurrency} jobs."
+            figures = {"queue": queue.name, "running": running, "limit": queue.max_concurrency}
+            yield Reason("concurrency_full", told, figures)
+    if (until := _rate_limited_until(queue, now)) is not None:
+        yield Reason(
+            "rate_limited",
+            f"The queue {queue.name} starts {queue.rate_limit} job(s) in "
+            f"{queue.rate_period_seconds:g} s; the next not before {_moment(until)}.",
+            {
+                "queue": queue.name,
+                "limit": queue.rate_limit,
+                "period_seconds": queue.rate_period_seconds,
+                "until": until,
+            },
+        )
+
+
+def _paused(queue: Queue) -> Reason:
+    told = f"The queue {queue.name} was paused by {queue.paused_by} at {_moment(queue.paused_at)}"
+    if queue.pause_reason:
+        told += f" ({queue.pause_reason})"
+    if queue.resume_at is not None:
+        told += f", until {_moment(queue.resume_at)}"
+    data = {
+        "queue": queue.name,
+        "by": queue.paused_by,
+        "reason": queue.pause_reason or None,
+        "since": queue.paused_at,
+        "until": queue.resume_at,
+    }
+    return Reason("queue_paused", f"{told}.", data)
+
+
+def _rate_limited_until(queue: Queue, now: datetime) -> datetime | None:
+    """When it may start another; None: now."""
+    again_at = room_again_at(
+        Limit(
+            queue.name,
+            queue.max_concurrency,
+            queue.rate_limit,
+            queue.rate_period_seconds,
+            queue.rate_grants,
+            now.timestamp(),
+        )
+    )
+    return None if again_at is None else datetime.fromtimestamp(again_at, UTC)
+
+
+# -- The nodes -------------------------------------------------------------------------------------
+
+
+def _nodes(using: str, job: Job, now: datetime) -> Iterator[Reason]:
+    """The first thing that no node has, or that those lack which have all before it."""
+    live = [*Node.objects.using(using).alive().filter(lease_until__gt=now)[:MAX_NODES]]
+    about = {"queue": job.queue, "kind": job.kind, "type": job.type}
+    if not live:
+        yield Reason("no_node", "No node is running.")
+        return
+    nodes = [node for node in live if node.queues is None or job.queue in node.queues]
+    if not nodes:
+        yield Reason("queue_not_served", f"No running node serves the queue {job.queue}.", about)
+        return
+    nodes = [node for node in nodes if job.kind in node.kinds]
+    if not nodes:
+        yield Reason("kind_unknown", f"No node that serves its queue runs {job.kind} jobs.", about)
+        return
+    if job.kind == TYPED_KIND:
+        nodes = [node for node in nodes if job.type in node.types]
+        if not nodes:
+            told = f"No node that serves its queue knows the type {job.type}."
+            yield Reason("type_unknown", told, about)
+            return
+    draining = [node for node in nodes if _drains(node)]
+    nodes = [node for node in nodes if not _drains(node)]
+    if not nodes:
+        told = "All nodes that could run it are draining and take nothing new."
+        yield Reason("nodes_draining", told, {"nodes": [node.pk for node in draining[:10]]})
+    elif all(node.running_jobs >= node.concurrency for node in nodes):
+        yield _busy(nodes)
+
+
+def _drains(node: Node) -> bool:
+    return node.status != NodeStatus.LIVE or node.drain_requested_at is not None
+
+
+def _busy(nodes: Sequence[Node]) -> Reason:
+    running, places = (
+        sum(node.running_jobs for node in nodes),
+        sum(node.concurrency for node in nodes),
+    )
+    told = f"All {len(nodes)} node(s) that could run it are busy: {running} of {places} places."
+    figures = {"nodes": len(nodes), "running": running, "places": places}
+    return Reason("nodes_busy", told, figures)
+
+
+# -- Those ahead -----------------------------------------------------------------------------------
+
+
+def _ahead(using: str, job: Job) -> Iterator[Reason]:
+    """Ready jobs of its queue and kind that are claimed first."""
+    before = Q(priority__lt=job.priority) | Q(
+        Q(run_at__lt=job.run_at) | Q(run_at=job.run_at, pk__lt=job.pk), priority=job.priority
+    )
+    ready = Job.objects.using(using).filter(state=State.READY, queue=job.queue, kind=job.kind)
+    ahead = ready.filter(before, priority__lte=job.priority)[: MAX_COUNTED + 1].count()
+    if ahead:
+        is_exact = ahead <= MAX_COUNTED
+        number = f"{ahead}" if is_exact else f"more than {MAX_COUNTED}"
+        told = f"It waits behind {number} job(s) of its queue that come first."
+        yield Reason("behind", told, {"count": min(ahead, MAX_COUNTED), "is_exact": is_exact})
+
+
+def _moment(moment: datetime | None) -> str:
+    return "an unknown time" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S} UTC"
