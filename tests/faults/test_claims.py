@@ -58,8 +58,9 @@ def appetite(node: str, process: int, io: int = 0) -> Appetite:
 
 
 def claim(node: str, process: int, io: int = 0) -> list[Claimed]:
-    """Claim, as a loop does: an SQLite file that others write to is asked again."""
-    return take_turn(connections[ALIAS], [], appetite(node, process, io)).claimed
+    """Claim, from queues with limits too."""
+    turn = take_turn(connections[ALIAS], [], appetite(node, process, io), with_limits=True)
+    return turn.claimed
 
 
 def succeed(node: str, jobs: list[Claimed]) -> None:
