@@ -37,6 +37,7 @@ _CHANGED = (
 )
 _FINAL = "('succeeded', 'failed', 'cancelled', 'skipped')"
 
+# After, because a row that ON CONFLICT leaves out has been through the triggers before.
 _POSTGRES = f"""
 CREATE FUNCTION fault_edge() RETURNS trigger LANGUAGE plpgsql AS $body$
 BEGIN
@@ -60,7 +61,7 @@ BEGIN
   END IF;
   RETURN NEW;
 END $body$;
-CREATE TRIGGER fault_edge BEFORE INSERT OR UPDATE OR DELETE ON job
+CREATE TRIGGER fault_edge AFTER INSERT OR UPDATE OR DELETE ON job
   FOR EACH ROW EXECUTE FUNCTION fault_edge();
 """
 _INSERT_EDGE = """
