@@ -136,6 +136,7 @@ class Child:
         self.load_seconds = 0.0
         self.born_at = countdown()
         self.is_dead = False
+        self.has_worked = False
         self._next_seq = 0
         self._recalled_at = 0.0
         self._busy_at = self.born_at
@@ -166,6 +167,7 @@ class Child:
     def drop(self, seq: int) -> Held | None:
         held = self.held.pop(seq, None)
         if held is not None:
+            self.has_worked = True
             self.load_seconds = max(self.load_seconds - held.expected_seconds, 0.0)
             if not self.held:
                 self.load_seconds = 0.0
@@ -494,7 +496,8 @@ class Children:
     def bury(self, dead: Iterable[Child], news: News) -> None:
         """Account for what dead children held; they are gone from ``all`` afterwards."""
         for child in dead:
-            worked = bool(child.held) or countdown() - child.born_at > 1.0
+            # One that was ended together with its job holds nothing any more and may be young.
+            worked = child.has_worked or bool(child.held) or countdown() - child.born_at > 1.0
             self._born_dying = 0 if worked else self._born_dying + 1
             if self._born_dying:
                 self._next_birth_at = countdown() + min(0.5 * 2**self._born_dying, 15.0)

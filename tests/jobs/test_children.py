@@ -208,6 +208,30 @@ def test_a_frame_without_bounds_is_refused():
     theirs.close()
 
 
+def test_children_that_end_with_their_job_are_replaced_at_once(two, template):
+    """What was cancelled or out of time takes its child along, however young that is."""
+    news = News("node")
+    for child, (sock, marks) in zip(list(two.all), list(template.peers), strict=True):
+        child.give([(claimed(child.pid), 0.1)], 5.0)
+        marks.begin(0, countdown())
+        sock.sendall(encode({"results": [[0, "cancelled", 1.0, 2.0]]}))
+        sock.shutdown(socket.SHUT_WR)
+        child.read(news)
+        child.read(news)  # what it said, and then that it has gone
+    two.bury(two.find_dead(news), news)
+    assert len(news.reports) == 2
+    assert len(two.spawn_missing(POLICY)) == 2
+
+
+def test_children_that_die_without_having_worked_are_replaced_ever_more_slowly(two, template):
+    news = News("node")
+    for child, (sock, _) in zip(list(two.all), list(template.peers), strict=True):
+        sock.close()
+        child.read(news)
+    two.bury(two.find_dead(news), news)
+    assert two.spawn_missing(POLICY) == []
+
+
 def test_a_job_that_makes_no_progress_is_out_of_time(two, template):
     child: Child = two.all[0]
     child.give([(claimed(1)._replace(progress_timeout_seconds=2.0), 0.001)], 5.0)
