@@ -18,5 +18,6 @@ Beside them: ``backoff.py`` (retry timing), ``clock.py`` (the database's time), 
 (replies kept for a second ask), ``turn.py`` (completing and claiming as one statement), ``journal.py``
 (log lines and progress), ``tallies.py`` (counting events where they happen), ``heartbeat.py`` (the
 lease), and the processes of a node: ``template.py`` forks them, ``children.py`` is the node's side,
-``frames.py`` and ``marks.py`` what runs between.
+``frames.py`` and ``marks.py`` what runs between, ``capture.py`` what handlers print, ``leftovers.py``
+and ``usage.py`` what they take of the host, and ``sweep.py`` what nodes that are gone have left there.
 """

@@ -176,6 +176,8 @@ class _Attempt:
             error=f"{self.request.target.host} answered {answer.status}",
             error_type="HttpStatus",
             is_permanent=answer.status < 500 and answer.status not in _TRANSIENT,
+            is_throttled=answer.status == 429
+            or (answer.status == 503 and answer.retry_after_seconds is not None),
             retry_after_seconds=answer.retry_after_seconds,
         )
 

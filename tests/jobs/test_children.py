@@ -32,7 +32,7 @@ class FakeTemplate:
     def __init__(self) -> None:
         self.peers: list[tuple[socket.socket, Marks]] = []
 
-    def fork(self, pool: str, max_result_bytes: int) -> Forked:
+    def fork(self, pool: str, policy: ClusterPolicy) -> Forked:
         ours, theirs = socket.socketpair()
         descriptor = shared_file()
         self.peers.append((theirs, Marks(os.dup(descriptor))))
