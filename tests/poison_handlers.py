@@ -46,8 +46,8 @@ def hog_at_once(context: Context, payload: Any) -> None:
 @job("poison:hog-by-proxy")
 def hog_by_proxy(context: Context, payload: Any) -> None:
     """Let a program take the memory."""
-    subprocess.run([sys.executable, "-c", "x = b'x' * (400 << 20); input()"], stdin=subprocess.PIPE)
-    time.sleep(60)
+    code = "import time; x = b'x' * (400 << 20); time.sleep(60)"
+    subprocess.run([sys.executable, "-c", code])
 
 
 @job("poison:grow")

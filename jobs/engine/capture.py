@@ -30,13 +30,15 @@ class Pipes:
 
     def __init__(self, readers: Sequence[int]) -> None:
         self.readers = list(readers)
-        self._poll = select.poll()
+        poll = select.poll()
         for reader in self.readers:
-            self._poll.register(reader, select.POLLIN)
+            poll.register(reader, select.POLLIN)
+        # Asked after each job, so without a detour; all pipes have a writer as long as they are open.
+        self.poll = poll.poll
         self._decoders = [_decoder() for _ in self.readers]
 
     def has_more(self) -> bool:
-        return any(events & select.POLLIN for _, events in self._poll.poll(0))
+        return any(events & select.POLLIN for _, events in self.poll(0))
 
     def read(self, reads: int = READS) -> Iterator[tuple[str, str]]:
         """Yield what is there now, with the stream it belongs to."""

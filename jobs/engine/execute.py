@@ -207,8 +207,11 @@ class ProcessChild:
     ) -> None:
         self.sock = sock
         self.marks = marks
-        self._pid = os.getpid()
         self._pipes = pipes
+        self._poll_pipes = pipes.poll
+        self._is_reading = False
+        # Whether a handler has forked this process, which then has no job.
+        self._is_copy = False
         self._elsewhere = elsewhere
         # Whoever writes holds it; so does the second thread from reading a pipe to writing it down.
         self._output_lock = threading.RLock()
@@ -282,10 +285,14 @@ class ProcessChild:
                     value = registration.handler(context, job.payload)
             finally:
                 self._may_interrupt = False
-                if os.getpid() != self._pid:
+                if self._is_copy:
                     self._end_forked_copy()
                 finished = countdown()
-                self._settle(finished - started)
+                if finished - started > SHORT_SECONDS:
+                    self._end_leftovers()
+                # What the second thread has read it has yet to write down.
+                if self._poll_pipes(0) or self._is_reading:
+                    self._finish_output()
             if value is None and self._output is None and job.seq not in self.cancelled:
                 self.reporter.succeeded_with_nothing(job.seq, started, finished)
                 self.marks.end(job.seq, SUCCEEDED)
@@ -333,31 +340,32 @@ class ProcessChild:
             self.reporter.flush()
             os.killpg(0, signal.SIGKILL)
 
-    def _settle(self, seconds: float) -> None:
-        """After the handler, before its job is reported: end what it left running, take what it said."""
-        if seconds > SHORT_SECONDS:
-            if has_children():
-                self._end_leftovers()
-            if descriptors_are_scarce(self.sock.fileno()):
-                self.write("log", "the handler left too many files open", "warning")
-                self._is_unfit = True
-        with self._output_lock:
-            if self._pipes.has_more():
-                self._take_output()
-                for stream, text in self._pipes.finish():
-                    self.write(stream, text)
-
     def _end_leftovers(self) -> None:
-        count, are_gone = end_children()
-        if count:
-            self.write("log", f"ended {count} processes that the handler left running", "warning")
-        self._is_unfit = self._is_unfit or not are_gone
+        """End what the handler left running, before its job is reported."""
+        if has_children():
+            count, are_gone = end_children()
+            if count:
+                text = f"ended {count} processes that the handler left running"
+                self.write("log", text, "warning")
+            self._is_unfit = self._is_unfit or not are_gone
+        if descriptors_are_scarce(self.sock.fileno()):
+            self.write("log", "the handler left too many files open", "warning")
+            self._is_unfit = True
+
+    def _finish_output(self) -> None:
+        """Take the last of what a job wrote to the pipes."""
+        with self._output_lock:
+            self._take_output()
+            for stream, text in self._pipes.finish():
+                self.write(stream, text)
 
     def _take_output(self) -> None:
+        self._is_reading = True
         for stream, text in self._pipes.read():
             if not self.write(stream, text):
                 with contextlib.suppress(OSError):
                     os.write(self._elsewhere, text.encode())
+        self._is_reading = False
 
     def _retire(self) -> None:
         """End this process and all of its group; the node starts a fresh one."""
@@ -366,6 +374,7 @@ class ProcessChild:
 
     def _become_a_forked_copy(self) -> None:
         """In what a handler forks: it speaks to no node any more; what it prints goes to the pipes."""
+        self._is_copy = True
         self._output_lock = threading.RLock()
         self.current = self._output = None
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

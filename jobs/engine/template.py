@@ -300,9 +300,9 @@ def _fork_child(
             adopt_orphans()
             elsewhere = os.dup(2)
             readers = descriptors[2::2]
+            # The writers stay open beside their copies: a handler may close those.
             for target, writer in zip((1, 2), descriptors[3::2], strict=True):
                 os.dup2(writer, target)
-                os.close(writer)
             ProcessChild(sock, marks, max_result_bytes, Pipes(readers), elsewhere).run()
         status = 0
     except BaseException:
