@@ -30,8 +30,8 @@ SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0')
           FROM generate_series(1, %(rows)s) g) made
 """
 _TAGS = """
-INSERT INTO job_tag (tag, job_id) SELECT jsonb_array_elements_text(tags), id FROM job
- WHERE tags <> '[]'
+INSERT INTO job_tag (tag, job_id, created_at)
+SELECT jsonb_array_elements_text(tags), id, created_at FROM job WHERE tags <> '[]'
 """
 
 

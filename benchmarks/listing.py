@@ -18,6 +18,8 @@ LISTS = {
     "list 50, queue=q3": "?queue=q3",
     "list 50, type=type:7": "?type=type:7",
     "list 50, tag=nightly": "?tag=nightly",
+    "list 50, two states": "?state=failed&state=cancelled",
+    "list 50, queue and state": "?queue=q0&state=failed",
 }
 PAGES = 20
 CLIENTS = (1, 8)

@@ -14,7 +14,9 @@ POSTGRES_LIMITS = {
     "statement_timeout": "5s",
     "lock_timeout": "2s",
     "idle_in_transaction_session_timeout": "15s",
-    "jit": "off",  # our statements run for microseconds; compiling one takes longer than all of them
+    # Our statements run for microseconds; to compile one or to start processes for it takes longer.
+    "jit": "off",
+    "max_parallel_workers_per_gather": "0",
 }
 KEEPALIVES = {
     "keepalives": 1,
@@ -85,6 +87,7 @@ def _postgresql(parsed: dict[str, Any], is_pooled: bool) -> dict[str, Any]:
     options.update(given)
     return {
         **parsed,
+        "ENGINE": "clusters.postgresql",
         "OPTIONS": options,
         "CONN_MAX_AGE": None,
         "CONN_HEALTH_CHECKS": True,

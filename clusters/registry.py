@@ -38,6 +38,11 @@ def alias_of(cluster_id: str) -> str:
     return f"cluster-{cluster_id}"
 
 
+def id_of(alias: str) -> str:
+    """The id of the cluster whose database has this alias."""
+    return alias.removeprefix("cluster-")
+
+
 def read_clusters(listing: str, toml_path: str, problems: list[str]) -> dict[str, Cluster]:
     """Clusters from ``id=url,id=url`` and from the ``[clusters.<id>]`` tables of a TOML file."""
     clusters: dict[str, Cluster] = {}

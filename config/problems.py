@@ -48,6 +48,7 @@ STATUS_OF: Mapping[str, int] = {
     "precondition_failed": 412,
     "duplicate_queue": 409,
     "queue_in_use": 409,
+    "rights_lost": 403,
     "conflict": 409,
     # Room comes by itself; whoever tries again later is right to do so.
     "queue_full": 429,

@@ -115,3 +115,19 @@ class Conflict(JobError):
     """Somebody else changed this, or is doing so now."""
 
     code = "conflict"
+
+
+class InvalidBulkOperation(InvalidJob):
+    """The bulk operation cannot be accepted as it is."""
+
+
+class BulkOperationNotFound(JobError):
+    """There is no such bulk operation."""
+
+    code = "not_found"
+
+
+class RightsLost(JobError):
+    """Whoever asked for this may no longer do it."""
+
+    code = "rights_lost"

@@ -13,8 +13,6 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import connections
-
 from jobs.models.job import JobQuerySet, metadata_value
 from jobs.states import State
 
@@ -109,15 +107,7 @@ def as_json(asked: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def exact_count(jobs: JobQuerySet) -> dict[str, Any]:
-    """How many there are, counted up to the limit."""
-    count = jobs.order_by().values("pk")[: COUNT_LIMIT + 1].count()
-    return {"count": min(count, COUNT_LIMIT), "is_exact": count <= COUNT_LIMIT}
-
-
 def estimated_count(jobs: JobQuerySet) -> dict[str, Any]:
-    """How many rows the planner expects; SQLite's does not say, there it is counted."""
-    if connections[jobs.db].vendor != "postgresql":
-        return exact_count(jobs)
+    """How many rows PostgreSQL's planner expects."""
     plan = json.loads(jobs.order_by().values("pk").explain(format="json"))
     return {"count": int(plan[0]["Plan"]["Plan Rows"]), "is_exact": False}

@@ -19,6 +19,11 @@ CHANNEL = "yardmaster_ready"
 # In place of a queue's name: some queue.
 ANY_QUEUE = ""
 QUIET_SECONDS = 0.02
+# A hint is a transaction of its own, and not worth a wait for the disk.
+_NOTIFY = """
+SELECT set_config('synchronous_commit', 'off', true), pg_notify(%s, q)
+  FROM unnest(%s::text[]) AS q
+"""
 _last_sent: dict[tuple[str, str], float] = {}
 
 
@@ -38,7 +43,7 @@ def _notify(alias: str, queues: set[str]) -> None:
     _last_sent.update({(alias, queue): now for queue in due})
     try:
         with connections[alias].cursor() as cursor:
-            cursor.execute("SELECT pg_notify(%s, q) FROM unnest(%s::text[]) AS q", [CHANNEL, due])
+            cursor.execute(_NOTIFY, [CHANNEL, due])
     except DatabaseError:
         # The jobs are committed and will be found; the caller must not be told otherwise.
         logger.warning("a wake-up could not be sent", exc_info=True)

@@ -9,7 +9,8 @@
 
 `blocked` waits for other jobs, `scheduled` is not due yet, `ready` may be claimed, `running` is held
 by one node under one fence, `waiting` is a job whose steps run. The other four are final. A person
-may bring `failed`, `cancelled` and `skipped` jobs back to `ready`; nothing else leaves a final state.
+may bring `failed`, `cancelled` and `skipped` jobs back to `ready`, or to `scheduled` where many are
+spread over time; nothing else leaves a final state.
 """
 
 from __future__ import annotations
@@ -48,9 +49,10 @@ MOVES: dict[State, tuple[State, ...]] = {
     ),
     State.WAITING: (State.READY, State.SUCCEEDED, State.FAILED, State.CANCELLED),
     State.SUCCEEDED: (),
-    State.FAILED: (State.READY,),
-    State.CANCELLED: (State.READY,),
-    State.SKIPPED: (State.READY,),
+    # `scheduled` where many are retried and spread over time
+    State.FAILED: (State.READY, State.SCHEDULED),
+    State.CANCELLED: (State.READY, State.SCHEDULED),
+    State.SKIPPED: (State.READY, State.SCHEDULED),
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from django.utils import timezone
 
 from clusters.models import ALIVE, Node, NodeStatus
-from jobs.models import Attempt, Job, JobTag, Queue
+from jobs.models import Attempt, Job, JobMetadata, JobTag, Queue
 from jobs.states import FINAL, Outcome, Reason, State
 
 _numbers = itertools.count(1)
@@ -69,6 +69,7 @@ def make_job(state: str = State.READY, **columns: Any) -> Job:
     job = Job.objects.create(state=state, **{**defaults, **columns})
     Queue.objects.get_or_create(name=job.queue)
     JobTag.objects.bulk_create(JobTag.objects.all().of([job]))
+    JobMetadata.objects.bulk_create(JobMetadata.objects.all().of([job]))
     return job
 
 

@@ -64,35 +64,53 @@ class Page:
         }
 
 
+class Turning:
+    """Which page of a list is asked for, and the addresses of those beside it."""
+
+    def __init__(self, request: Request, order: Order, query: Mapping[str, Any]) -> None:
+        self._request = request
+        self._signer = signing.Signer(salt=_scope(request))
+        self.limit: int = query.get("limit", DEFAULT_LIMIT)
+        self.is_backwards, self.position = _open(self._signer, order, query.get("cursor"))
+
+    def page(self, found: list[Any], key: Callable[[Any], Sequence[Any]]) -> Page:
+        """The page of rows found in the direction asked for, of which there is one more than the
+        limit where there is another page."""
+        goes_on = len(found) > self.limit
+        rows = found[: self.limit]
+        if self.is_backwards:
+            rows.reverse()
+        has_next = bool(rows) and (self.is_backwards or goes_on)
+        has_previous = bool(rows) and (goes_on if self.is_backwards else self.position is not None)
+        return Page(
+            rows,
+            self._url(key(rows[-1]), is_back=False) if has_next else None,
+            self._url(key(rows[0]), is_back=True) if has_previous else None,
+        )
+
+    def _url(self, key: Sequence[Any], *, is_back: bool) -> str:
+        cursor = self._signer.sign_object([int(is_back), *map(_written, key)])
+        parameters = [
+            (name, value)
+            for name, values in self._request.query_params.lists()
+            if name not in ("cursor", "count")
+            for value in values
+        ]
+        return f"{self._request.path}?{urlencode([*parameters, ('cursor', cursor)])}"
+
+
 def read_page(
     request: Request, rows: QuerySet[Any, Any], order: Order, query: Mapping[str, Any]
 ) -> Page:
     """One page of ``rows``, which hold the columns of the order as attributes."""
-    limit = query.get("limit", DEFAULT_LIMIT)
-    signer = signing.Signer(salt=_scope(request))
-    backwards, position = _open(signer, order, query.get("cursor"))
-    # One row more than asked for tells whether there is another page.
-    descends = order.is_descending != backwards
-    if position is not None:
-        rows = rows.filter(_beyond(order, position, descends))
+    turning = Turning(request, order, query)
+    descends = order.is_descending != turning.is_backwards
+    if turning.position is not None:
+        rows = rows.filter(_beyond(order, turning.position, descends))
     sign = "-" if descends else ""
-    found = list(rows.order_by(*(sign + column for column in order.columns))[: limit + 1])
-    goes_on = len(found) > limit
-    found = found[:limit]
-    if backwards:
-        found.reverse()
-
-    def link(row: Any, is_back: bool) -> str:
-        values = [_written(getattr(row, column)) for column in order.columns]
-        return _url(request, signer.sign_object([int(is_back), *values]))
-
-    has_next = bool(found) and (backwards or goes_on)
-    has_previous = bool(found) and (goes_on if backwards else position is not None)
-    return Page(
-        found,
-        link(found[-1], False) if has_next else None,
-        link(found[0], True) if has_previous else None,
-    )
+    rows = rows.order_by(*(sign + column for column in order.columns))
+    found = list(rows[: turning.limit + 1])
+    return turning.page(found, lambda row: [getattr(row, column) for column in order.columns])
 
 
 def _beyond(order: Order, position: Sequence[Any], descends: bool) -> Q:
@@ -131,13 +149,3 @@ def _open(
 
 def _written(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
-
-
-def _url(request: Request, cursor: str) -> str:
-    parameters = [
-        (name, value)
-        for name, values in request.query_params.lists()
-        if name not in ("cursor", "count")
-        for value in values
-    ]
-    return f"{request.path}?{urlencode([*parameters, ('cursor', cursor)])}"

@@ -143,11 +143,15 @@ class OperatorCommand(BaseCommand):
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         parser = super().create_parser(prog_name, subcommand, **kwargs)
         parser.__class__ = _Parser
+        self.shape(parser)
+        return parser
+
+    def shape(self, parser: ArgumentParser) -> None:
+        """Give the parser its verbs. A command without verbs says here what it takes and runs."""
         self._verbs = parser.add_subparsers(
             dest="verb", metavar="VERB", required=True, title="verbs", parser_class=_Parser
         )
         self.add_verbs()
-        return parser
 
     def handle(self, *args: Any, **options: Any) -> None:
         asked = Namespace(**options)
@@ -334,6 +338,9 @@ _COLOURS = {
     "dead": "red",
     "cancelled": "yellow",
     "draining": "yellow",
+    "ok": "green",
+    "warn": "yellow",
+    "fail": "red",
 }
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from django.http import HttpResponse
+from django.urls import reverse
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 
 from clusters.api.base import NativeViewSet, reply
 from clusters.api.fields import refuse
 from clusters.api.paging import Order, PageQuery, read_page
-from clusters.api.schema import BODY, IF_MATCH, answers
+from clusters.api.schema import BODY, IDEMPOTENCY_KEY, IF_MATCH, answers
 from config.problems import PreconditionFailed
+from jobs.api import bulk_wire
 from jobs.api import serializers as wire
+from jobs.api.once import answer_once, idempotency_key
+from jobs.engine import purge
 from jobs.errors import QueueNotFound
 from jobs.models import Queue
 from jobs.models.queue import QueueQuerySet
@@ -35,6 +39,7 @@ class QueueViewSet(NativeViewSet):
         "destroy": "queues.delete",
         "pause": "queues.pause",
         "resume": "queues.resume",
+        "purge": "queues.purge",
     }
 
     @extend_schema(
@@ -140,6 +145,37 @@ class QueueViewSet(NativeViewSet):
         self.body()
         _queues().named(name).resume()
         return _reply(_one(name))
+
+    @extend_schema(
+        operation_id="queues_purge",
+        summary="Cancel all jobs that wait in a queue",
+        description="A bulk operation does it in the background, on the jobs that wait now; what "
+        "runs goes on. With `dry_run` nothing is stored.",
+        parameters=[IDEMPOTENCY_KEY],
+        request=wire.PurgeInput,
+        responses=answers(
+            {202: bulk_wire.BulkOperationItem, 200: bulk_wire.BulkDryRun}, 409, 422, *BODY
+        ),
+    )
+    def purge(self, request: Request, cluster_id: str, name: str) -> HttpResponse:
+        self.query()
+        asked = self.body(wire.PurgeInput)
+        states = asked.get("states")
+        if asked.get("dry_run"):
+            idempotency_key(request)
+            return reply(bulk_wire.dry_run_to_json(purge.dry_run(name, states=states)))
+        if "reason" not in asked:
+            refuse("reason", "This field is required.", "required")
+
+        def effect() -> tuple[int, Any]:
+            operation = purge.purge(
+                name, states=states, reason=asked["reason"], by=self.principal.actor
+            )
+            return 202, bulk_wire.operation_to_json(operation)
+
+        response, body = answer_once(request, self.principal.actor, effect)
+        response.headers["Location"] = reverse("bulk-operation", args=[cluster_id, body["id"]])
+        return response
 
 
 def _queues() -> QueueQuerySet:

@@ -28,6 +28,7 @@ from clusters.api.fields import (
     WholeNumber,
     format_time,
 )
+from jobs.api.items import LISTED_ERROR_LENGTH
 from jobs.engine.edit import Changes
 from jobs.engine.new_job import (
     FARTHEST,
@@ -44,17 +45,15 @@ from jobs.engine.new_job import (
     NewJob,
 )
 from jobs.executors import KINDS
-from jobs.models import Needs, OnParentFailure
+from jobs.models import Job, Needs, OnParentFailure
 from jobs.models.job import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from jobs.models.log import Stream
 from jobs.models.queue import LONGEST_PAUSE, MAX_REASON_LENGTH
 from jobs.models.queue_policies import POLICIES, Overflow
 from jobs.queue_load import COUNT_LIMIT, Load
-from jobs.states import OnLost, Outcome, Reason, State
+from jobs.states import UNSTARTED, OnLost, Outcome, Reason, State
 
 MAX_BULK_JOBS = 10_000
-# A list shows the beginning of an error; the whole one is with the job.
-LISTED_ERROR_LENGTH = 4096
 
 # -- In --------------------------------------------------------------------------------------------
 
@@ -258,6 +257,25 @@ class PauseInput(serializers.Serializer[Any]):
     )
 
 
+@extend_schema_serializer(component_name="Purge")
+class PurgeInput(serializers.Serializer[Any]):
+    """Which of the jobs that have not started are to be cancelled."""
+
+    states = Texts(
+        child=Choice(choices=[state.value for state in UNSTARTED]),
+        required=False,
+        min_length=1,
+        max_length=len(UNSTARTED),
+        help_text="Unless told, all of these.",
+    )
+    reason = Text(
+        max_length=MAX_REASON_LENGTH,
+        required=False,
+        help_text="Why; kept with the operation. May be left out of a dry run only.",
+    )
+    dry_run = Boolean(required=False, help_text="Only say what the purge would be about.")
+
+
 class LogQuery(serializers.Serializer[Any]):
     after = QueryNumber(
         min_value=0, required=False, help_text="Lines after the one with this `id`."
@@ -303,25 +321,49 @@ class JobItem(serializers.Serializer[Any]):
     is_held = serializers.BooleanField(help_text="Failed, and kept for a person to decide.")
     priority = serializers.IntegerField(min_value=HIGHEST_PRIORITY, max_value=LOWEST_PRIORITY)
     tags = serializers.ListField(child=serializers.CharField())
+    metadata = serializers.DictField(help_text="Keys to strings, numbers and booleans.")
+    unique_key = serializers.CharField(
+        allow_null=True, help_text="Only one job that has not ended may carry it."
+    )
     enqueued_by = serializers.CharField()
     on_lost = serializers.ChoiceField(choices=OnLost.values)
     timeout_seconds = serializers.FloatField()
+    progress_timeout_seconds = serializers.FloatField(
+        allow_null=True, help_text="How long an attempt may go on without a word of progress."
+    )
+    retry_base_seconds = serializers.FloatField(
+        allow_null=True, help_text="Null: as the cluster's settings say."
+    )
+    retry_cap_seconds = serializers.FloatField(
+        allow_null=True, help_text="Null: as the cluster's settings say."
+    )
     max_attempts = serializers.IntegerField()
     attempts = serializers.IntegerField()
     crashes = serializers.IntegerField(help_text="How often it took its process down.")
     fence = serializers.IntegerField(help_text="Grows by one with each claim.")
     node_id = serializers.UUIDField(allow_null=True)
+    pending_dependencies = serializers.IntegerField(help_text="Of how many jobs it still waits.")
+    copy_of = serializers.UUIDField(allow_null=True, help_text="The job it was requeued from.")
     progress_percent = serializers.FloatField(allow_null=True)
     progress_note = serializers.CharField(allow_null=True)
     error = serializers.CharField(
         allow_null=True,
         help_text=f"In lists the first {LISTED_ERROR_LENGTH} characters.",
     )
+    fingerprint = serializers.CharField(
+        allow_null=True, help_text="Of the failure it ended with; see the failures."
+    )
     run_at = serializers.DateTimeField()
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
     cancel_requested_at = serializers.DateTimeField(allow_null=True)
+    expires_at = serializers.DateTimeField(
+        allow_null=True, help_text="Not started by then, it fails."
+    )
+    deadline_at = serializers.DateTimeField(
+        allow_null=True, help_text="Not finished by then, it fails, whatever attempts are left."
+    )
 
 
 class JobDetail(JobItem):
@@ -452,36 +494,8 @@ class QueuePage(serializers.Serializer[Any]):
     previous = serializers.CharField(allow_null=True)
 
 
-JOB_COLUMNS = (
-    "id",
-    "kind",
-    "type",
-    "queue",
-    "state",
-    "reason",
-    "is_held",
-    "priority",
-    "tags",
-    "enqueued_by",
-    "on_lost",
-    "timeout_seconds",
-    "max_attempts",
-    "attempts",
-    "crashes",
-    "fence",
-    "node_id",
-    "progress_percent",
-    "progress_note",
-    "run_at",
-    "created_at",
-    "started_at",
-    "finished_at",
-    "cancel_requested_at",
-)
-
-
-def job_to_json(job: Any, error: str | None) -> dict[str, Any]:
-    """What lists show of a job; ``job`` is a model instance or a row with the same names."""
+def job_to_json(job: Job) -> dict[str, Any]:
+    """What lists show of a job, with the whole error; in lists the database writes it, see ``items``."""
     return {
         "id": str(job.id),
         "kind": job.kind,
@@ -492,33 +506,39 @@ def job_to_json(job: Any, error: str | None) -> dict[str, Any]:
         "is_held": job.is_held,
         "priority": job.priority,
         "tags": job.tags,
+        "metadata": job.metadata,
+        "unique_key": job.unique_key,
         "enqueued_by": job.enqueued_by,
         "on_lost": str(job.on_lost),
         "timeout_seconds": float(job.timeout_seconds),
+        "progress_timeout_seconds": job.progress_timeout_seconds,
+        "retry_base_seconds": job.retry_base_seconds,
+        "retry_cap_seconds": job.retry_cap_seconds,
         "max_attempts": job.max_attempts,
         "attempts": job.attempts,
         "crashes": job.crashes,
         "fence": job.fence,
         "node_id": None if job.node_id is None else str(job.node_id),
+        "pending_dependencies": job.pending_dependencies,
+        "copy_of": None if job.copy_of is None else str(job.copy_of),
         "progress_percent": job.progress_percent,
         "progress_note": job.progress_note,
-        "error": error,
+        "error": job.error,
+        "fingerprint": job.fingerprint,
         "run_at": format_time(job.run_at),
         "created_at": format_time(job.created_at),
         "started_at": format_time(job.started_at),
         "finished_at": format_time(job.finished_at),
         "cancel_requested_at": format_time(job.cancel_requested_at),
+        "expires_at": format_time(job.expires_at),
+        "deadline_at": format_time(job.deadline_at),
     }
 
 
-def job_row_to_json(row: Any) -> dict[str, Any]:
-    return job_to_json(row, row.listed_error)
-
-
-def job_detail_to_json(job: Any) -> dict[str, Any]:
+def job_detail_to_json(job: Job) -> dict[str, Any]:
     data = job.payload_bytes
     return {
-        **job_to_json(job, job.error),
+        **job_to_json(job),
         "payload": job.payload,
         "payload_base64": None if data is None else base64.b64encode(data).decode(),
         "result": job.result,

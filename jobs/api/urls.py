@@ -13,6 +13,7 @@ from rest_framework.exceptions import NotFound
 from authn.api.views import WhoamiViewSet
 from clusters.api.base import NativeView
 from clusters.api.views import ClusterViewSet, NodeViewSet
+from jobs.api.bulk_operations import BulkOperationViewSet
 from jobs.api.documentation import DocumentViewSet, SwaggerView
 from jobs.api.failures import FailureViewSet
 from jobs.api.parsers import MAX_BULK_NODES
@@ -49,6 +50,7 @@ bulk_limits = {"max_body_bytes": settings.MAX_BULK_BODY_BYTES, "max_nodes": MAX_
 job, queue, node = JobViewSet.as_view, QueueViewSet.as_view, NodeViewSet.as_view
 job_waits = JobWaitsViewSet.as_view
 stats, failure = StatsViewSet.as_view, FailureViewSet.as_view
+operation = BulkOperationViewSet.as_view
 
 urlpatterns = [
     route("openapi.json", DocumentViewSet.as_view({"get": "retrieve"}), "native-document"),
@@ -77,6 +79,26 @@ urlpatterns = [
     ),
     route("<str:cluster_id>/jobs/<str:job_id>/attempts", job({"get": "attempts"}), "job-attempts"),
     route("<str:cluster_id>/jobs/<str:job_id>/logs", job({"get": "logs"}), "job-logs"),
+    route(
+        "<str:cluster_id>/bulk-operations",
+        operation({"get": "list", "post": "create"}),
+        "bulk-operations",
+    ),
+    route(
+        "<str:cluster_id>/bulk-operations/count",
+        operation({"get": "count"}),
+        "bulk-operations-count",
+    ),
+    route(
+        "<str:cluster_id>/bulk-operations/<str:operation_id>",
+        operation({"get": "retrieve"}),
+        "bulk-operation",
+    ),
+    route(
+        "<str:cluster_id>/bulk-operations/<str:operation_id>/cancel",
+        operation({"post": "cancel"}),
+        "bulk-operation-cancel",
+    ),
     route("<str:cluster_id>/queues", queue({"get": "list", "post": "create"}), "queues"),
     route("<str:cluster_id>/queues/count", queue({"get": "count"}), "queues-count"),
     route(
@@ -86,6 +108,7 @@ urlpatterns = [
     ),
     route("<str:cluster_id>/queues/<str:name>/pause", queue({"post": "pause"}), "queue-pause"),
     route("<str:cluster_id>/queues/<str:name>/resume", queue({"post": "resume"}), "queue-resume"),
+    route("<str:cluster_id>/queues/<str:name>/purge", queue({"post": "purge"}), "queue-purge"),
     route("<str:cluster_id>/nodes", node({"get": "list"}), "nodes"),
     route("<str:cluster_id>/nodes/count", node({"get": "count"}), "nodes-count"),
     route("<str:cluster_id>/nodes/<str:node_id>", node({"get": "retrieve"}), "node"),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
-from django.db.models.functions import Left
+from django.db import connections
 from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
@@ -18,24 +17,24 @@ from rest_framework.request import Request
 from authn.permissions import check_kinds
 from clusters.api.base import NativeViewSet, reply
 from clusters.api.fields import check_object, parse_uuid, refuse
-from clusters.api.paging import NEWEST_FIRST, read_page
+from clusters.api.paging import NEWEST_FIRST, Turning
 from clusters.api.schema import BODY, IDEMPOTENCY_KEY, IF_MATCH, JOB_ID, answers
+from clusters.registry import alias_of
 from config.problems import MAX_ERRORS, FieldError, InvalidInput
+from jobs import listing
 from jobs.api import serializers as wire
 from jobs.api.examples import ENQUEUE_EXAMPLES
 from jobs.api.filters import JobFilter, JobListQuery
+from jobs.api.items import LISTED_ERROR_LENGTH, item_sql, key_of
+from jobs.api.once import answer_once
 from jobs.engine.edit import edit, version_of
 from jobs.engine.enqueue import enqueue, enqueue_many
-from jobs.engine.idempotency import once
 from jobs.engine.new_job import NewJob
 from jobs.engine.requeue import requeue
 from jobs.errors import JobError, JobNotFound
-from jobs.filters import estimated_count, exact_count, filtered
 from jobs.models import Attempt, Job, LogLine
 from jobs.models.job import JobQuerySet
 from jobs.states import UNSTARTED, State
-
-IDEMPOTENCY_KEY_TEXT = re.compile(r"[\x20-\x7e]{1,255}\Z")
 
 
 class JobViewSet(NativeViewSet):
@@ -59,20 +58,28 @@ class JobViewSet(NativeViewSet):
         operation_id="jobs_list",
         summary="List jobs, newest first",
         description="Items leave out `payload`, `payload_base64` and `result`, and hold the first "
-        f"{wire.LISTED_ERROR_LENGTH} characters of `error`; the job itself has all of them.",
+        f"{LISTED_ERROR_LENGTH} characters of `error`; the job itself has all of them.",
         parameters=[JobListQuery],
         responses=answers({200: wire.JobPage}),
     )
     def list(self, request: Request, cluster_id: str) -> HttpResponse:
         asked = self.query(JobListQuery)
-        jobs = filtered(_jobs(), asked)
-        rows = jobs.annotate(listed_error=Left("error", wire.LISTED_ERROR_LENGTH)).values_list(
-            *wire.JOB_COLUMNS, "listed_error", named=True
+        using = alias_of(cluster_id)
+        turning = Turning(request, NEWEST_FIRST, asked)
+        found = listing.newest(
+            using,
+            asked,
+            item_sql(connections[using].vendor),
+            turning.limit + 1,
+            beyond=listing.Position(*turning.position) if turning.position else None,
+            is_backwards=turning.is_backwards,
         )
-        body = read_page(request, rows, NEWEST_FIRST, asked).to_json(wire.job_row_to_json)
+        page = turning.page([item for (item,) in found], key_of)
+        rest: dict[str, Any] = {"next": page.next, "previous": page.previous}
         if "count" in asked:
-            body |= exact_count(jobs) if asked["count"] == "exact" else estimated_count(jobs)
-        return reply(body)
+            rest |= (listing.count if asked["count"] == "exact" else listing.estimate)(using, asked)
+        body = f'{{"items":[{",".join(page.rows)}],{json.dumps(rest)[1:]}'
+        return HttpResponse(body.encode(), content_type="application/json")
 
     @extend_schema(
         operation_id="jobs_count",
@@ -81,7 +88,7 @@ class JobViewSet(NativeViewSet):
         responses=answers({200: wire.Count}),
     )
     def count(self, request: Request, cluster_id: str) -> HttpResponse:
-        return reply(exact_count(filtered(_jobs(), self.query(JobFilter))))
+        return reply(listing.count(alias_of(cluster_id), self.query(JobFilter)))
 
     @extend_schema(
         operation_id="jobs_get",
@@ -292,16 +299,8 @@ class JobViewSet(NativeViewSet):
 
     def _once(self, effect: Callable[[], tuple[int, Any]]) -> tuple[HttpResponse, Any]:
         """Run the effect, or give the reply it had under the same Idempotency-Key."""
-        key = self.request.headers.get("Idempotency-Key")
-        if key is not None and not IDEMPOTENCY_KEY_TEXT.match(key):
-            refuse("Idempotency-Key", "Must be 1 to 255 printable ASCII characters.")
         with _in_words_of_the_body():
-            if key is None:
-                status, body = effect()
-                return reply(body, status), body
-            done = once(self.principal.actor, key, _request_hash(self.request), effect)
-        headers = {"Idempotent-Replayed": "true"} if done.is_repeat else None
-        return reply(done.body, done.status, headers), done.body
+            return answer_once(self.request, self.principal.actor, effect)
 
 
 def _jobs() -> JobQuerySet:
@@ -351,13 +350,6 @@ def _new_jobs(data: Any) -> list[NewJob]:
     if errors:
         raise InvalidInput(errors)
     return news
-
-
-def _request_hash(request: Request) -> str:
-    """The same for the same request only."""
-    body_hash = getattr(request, "body_hash", "")
-    text = f"{request.method} {request.path.rstrip('/')}\n{body_hash}"
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _next(request: Request, asked: dict[str, Any], last: int) -> str:

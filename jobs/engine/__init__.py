@@ -8,16 +8,21 @@
     complete.py     what the holder reports becomes the next state
     rescue.py       jobs whose node went quiet
     rollup.py       what happened becomes counts, histograms and groups of failures
+    prune.py        finished jobs that nobody needs any more
+    upkeep.py       when such things are done beside the jobs, and by which node
     worker.py       the node: the loop that ties these together; no rules of its own
 
 Of the front door: ``new_job.py`` (what may be asked), ``insert.py`` (rows), ``repeat.py`` (the same job
-again) and ``overflow.py`` (full queues). Of people: ``edit.py`` (a job that has not started), ``requeue.py`` (a
-copy of one) and ``waiting.py`` (why a job does not run now).
+again) and ``overflow.py`` (full queues). Of people: ``edit.py`` (a job that has not started),
+``requeue.py`` (a copy of one) and ``waiting.py`` (why a job does not run now).
 
 Beside them: ``backoff.py`` (retry timing), ``clock.py`` (the database's time), ``idempotency.py``
 (replies kept for a second ask), ``turn.py`` (completing and claiming as one statement), ``journal.py``
-(log lines and progress), ``tallies.py`` (counting events where they happen), ``heartbeat.py`` (the
-lease), and the processes of a node: ``template.py`` forks them, ``children.py`` is the node's side,
-``frames.py`` and ``marks.py`` what runs between, ``capture.py`` what handlers print, ``leftovers.py``
-and ``usage.py`` what they take of the host, and ``sweep.py`` what nodes that are gone have left there.
+(log lines and progress), ``bulk.py`` (one verb over all jobs that match a filter, with ``bulk_walk.py``
+and ``bulk_count.py``), ``limits.py`` (queues that may not start more), ``heartbeat.py`` (the lease),
+``listening.py`` (hints), ``trouble.py`` (backing off), ``watchdog.py`` (loops that hang), ``health.py``
+(what a node tells of itself), and the processes of a node: ``template.py`` forks them, ``children.py``
+is the node's side, ``frames.py`` and ``marks.py`` what runs between, ``capture.py`` what handlers
+print, ``leftovers.py`` and ``usage.py`` what they take of the host, and ``sweep.py`` what nodes that are
+gone have left there.
 """

@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 # One that asks must not hold a thread for longer.
 PATIENCE_SECONDS = 5.0
+# How often it looks whether it is to end.
+STOP_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ class HealthServer:
             place = self._path or ":".join(map(str, where))  # type: ignore[arg-type]
             raise HealthUnavailable(f"cannot listen on {place}: {error.strerror}") from error
         self._thread = threading.Thread(
-            target=self._server.serve_forever, name="health", daemon=True
+            target=self._server.serve_forever, args=(STOP_SECONDS,), name="health", daemon=True
         )
 
     def start(self) -> None:

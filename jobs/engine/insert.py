@@ -29,26 +29,39 @@ from jobs.states import State
 # -- One job, PostgreSQL ---------------------------------------------------------------------------
 
 # The time of a statement is one and the same all through it; that of the transaction may be long ago.
+_AFTER = "statement_timestamp() + make_interval(secs => %s::float8)"
+# Columns that a job may leave to others: how they are written where it says something, and where not.
+# What is not said is no parameter, for each costs both sides time; a shape of jobs is a statement.
+_OPTIONAL = (
+    ("payload", "%s::jsonb", "NULL"),
+    ("payload_bytes", "%s::bytea", "NULL"),
+    ("tags", "%s::jsonb", "'[]'"),
+    ("metadata", "%s::jsonb", "'{}'"),
+    ("unique_key", "%s", "NULL"),
+    ("copy_of", "%s::uuid", "NULL"),
+    ("progress_timeout_seconds", "%s::float8", "NULL"),
+    ("priority", "%s::int2", "coalesce(default_priority, 0)"),
+    ("retry_cap_seconds", "%s::float8", "retry_cap_seconds"),
+    (
+        "retry_base_seconds",
+        "%s::float8",
+        "CASE WHEN is_backoff_enabled THEN retry_base_seconds ELSE 0 END",
+    ),
+    ("run_at", _AFTER, "statement_timestamp()"),
+    ("deadline_at", _AFTER, "NULL"),
+)
+# The same, with another value to go on from.
+_WITH_FALLBACK = (
+    ("timeout_seconds", "%s::float8", "coalesce(default_timeout_seconds, %s::float8)"),
+    ("max_attempts", "%s::int2", "coalesce(default_max_attempts, %s::int2)"),
+    ("expires_at", _AFTER, _AFTER.replace("%s", "max_age_seconds + %s")),
+)
 _ONE = """
 WITH fresh AS (
-  INSERT INTO job (
-    id, kind, type, queue, state, payload, payload_bytes, tags, metadata, unique_key, copy_of,
-    enqueued_by, on_lost, progress_timeout_seconds,
-    priority, timeout_seconds, max_attempts, retry_base_seconds, retry_cap_seconds,
-    created_at, run_at, expires_at, deadline_at, is_held, attempts, crashes, fence)
-  SELECT
-    %s::uuid, %s, %s, queue.name, %s, %s::jsonb, %s::bytea, %s::jsonb, %s::jsonb, %s, %s::uuid,
-    %s, %s, %s::float8,
-    coalesce(%s::int2, default_priority, 0),
-    coalesce(%s::float8, default_timeout_seconds, %s::float8),
-    coalesce(%s::int2, default_max_attempts, %s::int2),
-    coalesce(%s::float8, CASE WHEN is_backoff_enabled THEN retry_base_seconds ELSE 0 END),
-    coalesce(%s::float8, retry_cap_seconds),
-    statement_timestamp(),
-    statement_timestamp() + make_interval(secs => %s::float8),
-    statement_timestamp() + make_interval(secs => %s::float8 + coalesce(%s::float8, max_age_seconds)),
-    statement_timestamp() + make_interval(secs => %s::float8 + %s::float8),
-    false, 0, 0, 0
+  INSERT INTO job (id, kind, type, state, enqueued_by, on_lost, {columns},
+                   queue, created_at, is_held, attempts, crashes, fence)
+  SELECT %s::uuid, %s, %s, %s, %s, %s, {values},
+         queue.name, statement_timestamp(), false, 0, 0, 0
     FROM queue WHERE queue.name = %s AND queue.max_entries IS NULL
   {conflict}
   RETURNING queue, type, id, priority, timeout_seconds, max_attempts, retry_base_seconds,
@@ -72,9 +85,15 @@ _NOTED = """, noted AS (
 )"""
 
 
-@lru_cache
-def _statement(may_exist: bool, is_tagged: bool, is_noted: bool) -> str:
+@lru_cache(maxsize=256)
+def _statement(said: tuple[bool, ...], may_exist: bool, is_tagged: bool, is_noted: bool) -> str:
+    columns = _OPTIONAL + _WITH_FALLBACK
     return _ONE.format(
+        columns=", ".join(name for name, _, _ in columns),
+        values=", ".join(
+            given if is_said else other
+            for is_said, (_, given, other) in zip(said, columns, strict=True)
+        ),
         conflict="ON CONFLICT DO NOTHING" if may_exist else "",
         more=(_TAGGED if is_tagged else "") + (_NOTED if is_noted else ""),
     )
@@ -89,23 +108,45 @@ def insert_one(
     such a job already. Nothing was written then.
     """
     terms, new = job.terms, job.new
-    due_after = terms.due_after.total_seconds()
+    due = terms.due_after.total_seconds()
+    optional = (
+        job.payload,
+        new.payload_bytes,
+        to_json(job.tags) if job.tags else None,
+        to_json(job.metadata) if job.metadata else None,
+        new.unique_key,
+        new.copy_of,
+        terms.progress_timeout_seconds,
+        terms.priority,
+        terms.retry_cap_seconds,
+        terms.retry_base_seconds,
+        due or None,
+        None if terms.deadline_after is None else due + terms.deadline_after.total_seconds(),
+    )
+    with_fallback = (
+        (terms.timeout_seconds, policy.default_timeout_seconds),
+        (terms.max_attempts, policy.default_max_attempts),
+        (None if terms.expires_after is None else due + terms.expires_after.total_seconds(), due),
+    )
     values: list[Any] = [
-        *(job.id, terms.kind.name, terms.type, "scheduled" if due_after else "ready", job.payload),
-        *(new.payload_bytes, to_json(job.tags) if job.tags else "[]"),
-        *(to_json(job.metadata) if job.metadata else "{}", new.unique_key, new.copy_of),
-        *(by, terms.on_lost, terms.progress_timeout_seconds),
-        *(terms.priority, terms.timeout_seconds, policy.default_timeout_seconds),
-        *(terms.max_attempts, policy.default_max_attempts),
-        *(terms.retry_base_seconds, terms.retry_cap_seconds, due_after),
-        *(due_after, _in_seconds(terms.expires_after)),
-        *(due_after, _in_seconds(terms.deadline_after), terms.queue),
+        *(job.id, terms.kind.name, terms.type, "scheduled" if due else "ready", by, terms.on_lost),
+        *(value for value in optional if value is not None),
+        *(other if value is None else value for value, other in with_fallback),
+        terms.queue,
     ]
     if job.tags:
-        values.append(job.tags)
+        values.append([*job.tags])
     if job.metadata:
         values += [[*job.metadata], [metadata_value(value) for value in job.metadata.values()]]
-    statement = _statement(new.may_exist, bool(job.tags), bool(job.metadata))
+    statement = _statement(
+        (
+            *(value is not None for value in optional),
+            *(value is not None for value, _ in with_fallback),
+        ),
+        new.may_exist,
+        bool(job.tags),
+        bool(job.metadata),
+    )
     connection.close_if_health_check_failed()
     connection.ensure_connection()
     # The driver's own cursor, because Django's puts values into the text and prepares nothing.
@@ -144,7 +185,7 @@ class InsertedJob:
             priority=priority,
             payload=new.payload,
             payload_bytes=new.payload_bytes,
-            tags=self.job.tags,
+            tags=[*self.job.tags],
             metadata=dict(self.job.metadata),
             unique_key=new.unique_key,
             copy_of=new.copy_of,
@@ -179,10 +220,6 @@ def _savepoint(connection: BaseDatabaseWrapper) -> AbstractContextManager[Any]:
     if connection.get_autocommit():
         return nullcontext()
     return transaction.atomic(using=connection.alias)
-
-
-def _in_seconds(after: timedelta | None) -> float | None:
-    return None if after is None else after.total_seconds()
 
 
 # -- Any number, both databases --------------------------------------------------------------------

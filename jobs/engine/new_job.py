@@ -130,10 +130,11 @@ class CheckedJob:
     id: str
     terms: Terms
     payload: str | None
-    tags: list[str]
+    tags: Sequence[str]
     metadata: Mapping[str, str | float | bool]
 
 
+_NO_METADATA: Mapping[str, str | float | bool] = {}
 _alike = attrgetter(
     *("type", "kind", "queue", "priority", "run_at", "delay_seconds", "expires_at"),
     *("expires_in_seconds", "deadline_at", "deadline_seconds", "max_attempts", "timeout_seconds"),
@@ -161,8 +162,8 @@ def check(
                 raise terms.too_late
             payload = _payload(new, largest)
             terms.kind.validate(new.payload)
-            tags = _tags(new.tags) if new.tags else []
-            metadata = _metadata(new.metadata) if new.metadata else {}
+            tags: Sequence[str] = _tags(new.tags) if new.tags else ()
+            metadata = _metadata(new.metadata) if new.metadata else _NO_METADATA
             if new.unique_key is not None:
                 _check_unique_key(new.unique_key)
             if new.depends_on:

@@ -12,16 +12,12 @@ from django.db.models.functions import Now
 from jobs.engine.dependencies import release
 from jobs.errors import QueueFull
 from jobs.models import Event, Job, Overflow, Queue
-from jobs.models.job import WAITING, JobQuerySet
-from jobs.states import State
+from jobs.models.job import JobQuerySet
+from jobs.states import UNSTARTED, State
 from jobs.tallies import count
 
 # SQLite uses a partial index only where the statement has its condition, word by word.
-_IS_WAITING = RawSQL(  # noqa: S611  nothing in it comes from anywhere
-    f"job.state IN ({', '.join(repr(state.value) for state in WAITING)})",
-    [],
-    output_field=BooleanField(),
-)
+_IS_UNREADY = RawSQL("job.state IN ('blocked', 'scheduled', 'waiting')", [], BooleanField())
 DROPPED = "dropped: the queue may hold {limit} jobs that have not started, and this was the oldest"
 
 
@@ -50,9 +46,9 @@ def make_fit(using: str, queue: Queue) -> None:
 
 def _waiting(using: str, queue: Queue) -> tuple[JobQuerySet, JobQuerySet]:
     """The queue's jobs that have not started, in two halves that have an index each: job_ready and
-    job_waiting."""
+    job_unready."""
     jobs: JobQuerySet = Job.objects.using(using).filter(queue=queue.name)
-    return jobs.filter(state=State.READY), jobs.filter(_IS_WAITING)
+    return jobs.filter(state=State.READY), jobs.filter(_IS_UNREADY, state__in=UNSTARTED)
 
 
 def _drop_oldest(using: str, queue: Queue, excess: int) -> None:

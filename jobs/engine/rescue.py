@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from django.db import DatabaseError, connections, transaction
-from django.db.models import Exists, OuterRef
 
-from clusters.models import Node, NodeStatus
+from clusters.models import Node
 from clusters.policy import ClusterPolicy
 from jobs.engine.claim import Claimed
 from jobs.engine.clock import countdown, database_now
@@ -30,18 +30,32 @@ logger = logging.getLogger(__name__)
 PAGE = 100
 
 
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A holder that has ended."""
+
+    id: UUID
+    name: str
+
+
 def rescue_lost(using: str, policy: ClusterPolicy) -> int:
     """Mark overdue nodes dead and end the attempts they held; returns how many jobs were rescued."""
     nodes = Node.objects.using(using)
     if nodes.overdue().exists():
         nodes.all().bury()
-    running = Job.objects.using(using).filter(node_id=OuterRef("pk"), state=State.RUNNING)
-    gone = nodes.filter(Exists(running), status__in=(NodeStatus.DEAD, NodeStatus.CLOSED))
-    return sum(_rescue_node(using, node, policy) for node in gone.order_by("pk"))
+    # By who holds jobs: one whose row is gone is as dead as one that is marked so.
+    running = Job.objects.using(using).filter(state=State.RUNNING)
+    holders = {*running.order_by().values_list("node_id", flat=True).distinct()}
+    names = {node.pk: f"{node}" for node in nodes.filter(pk__in=holders).only("host", "pid")}
+    living = {*nodes.alive().filter(pk__in=holders).values_list("pk", flat=True)}
+    rescued = 0
+    for holder in sorted(holders - living):
+        rescued += _rescue_node(using, Gone(holder, names.get(holder, "unknown")), policy)
+    return rescued
 
 
-def _rescue_node(using: str, node: Node, policy: ClusterPolicy) -> int:
-    held = Job.objects.using(using).filter(node_id=node.pk, state=State.RUNNING)
+def _rescue_node(using: str, node: Gone, policy: ClusterPolicy) -> int:
+    held = Job.objects.using(using).filter(node_id=node.id, state=State.RUNNING)
     # Without an order, which would tempt the planner to walk the whole table in that order.
     ids = sorted(held.values_list("pk", flat=True))
     rescued = 0
@@ -53,28 +67,28 @@ def _rescue_node(using: str, node: Node, policy: ClusterPolicy) -> int:
             if is_outage(error):
                 raise
             logger.warning(
-                "a page of jobs of node %s cannot be rescued at once", node, exc_info=True
+                "a page of jobs of node %s cannot be rescued at once", node.id, exc_info=True
             )
             rescued += sum(_rescue_alone(using, node, job_id, policy) for job_id in page)
     if rescued:
-        logger.warning("node %s (%s) is dead; %d jobs rescued", node.pk, node, rescued)
+        logger.warning("node %s (%s) is dead; %d jobs rescued", node.id, node.name, rescued)
     return rescued
 
 
-def _rescue_page(using: str, node: Node, ids: Sequence[UUID], policy: ClusterPolicy) -> int:
+def _rescue_page(using: str, node: Gone, ids: Sequence[UUID], policy: ClusterPolicy) -> int:
     connection = connections[using]
     skip_locked = connection.features.has_select_for_update_skip_locked
     with transaction.atomic(using=using):
-        rows = Job.objects.using(using).filter(pk__in=ids, node_id=node.pk, state=State.RUNNING)
+        rows = Job.objects.using(using).filter(pk__in=ids, node_id=node.id, state=State.RUNNING)
         locked = rows.select_for_update(skip_locked=skip_locked).order_by("pk")
         batch = _as_lost(using, node, [*locked], policy)
         return len(batch) - len(take_turn(connection, batch, None).superseded)
 
 
-def _rescue_alone(using: str, node: Node, job_id: UUID, policy: ClusterPolicy) -> int:
+def _rescue_alone(using: str, node: Gone, job_id: UUID, policy: ClusterPolicy) -> int:
     """Outside of a transaction, where a completion that is refused is written in a form that is not."""
     try:
-        job = Job.objects.using(using).filter(pk=job_id, node_id=node.pk, state=State.RUNNING)
+        job = Job.objects.using(using).filter(pk=job_id, node_id=node.id, state=State.RUNNING)
         batch = _as_lost(using, node, [*job], policy)
         return len(batch) - len(take_turn(connections[using], batch, None).superseded)
     except DatabaseError as error:
@@ -85,7 +99,7 @@ def _rescue_alone(using: str, node: Node, job_id: UUID, policy: ClusterPolicy) -
 
 
 def _as_lost(
-    using: str, node: Node, jobs: Sequence[Job], policy: ClusterPolicy
+    using: str, node: Gone, jobs: Sequence[Job], policy: ClusterPolicy
 ) -> list[Success | Completion]:
     now = database_now(connections[using])
     batch: list[Success | Completion] = []
@@ -95,11 +109,11 @@ def _as_lost(
             Outcome.LOST,
             started_at=countdown() - began_ago,
             finished_at=countdown(),
-            error=f"node {node} stopped answering",
+            error=f"node {node.name} stopped answering",
             error_type="NodeLost",
             crashed=True,
         )
-        batch.append(decide(_as_claimed(job), str(node.pk), report, policy))
+        batch.append(decide(_as_claimed(job), str(node.id), report, policy))
     return batch
 
 

@@ -23,16 +23,11 @@ from django.db import connections
 from clusters.binding import cluster_bound
 from clusters.models import current_policy
 from clusters.policy import ClusterPolicy
-from jobs.engine import dependencies, idempotency
+from jobs.engine import bulk, dependencies, idempotency, rollup
 from jobs.engine.clock import countdown
+from jobs.engine.prune import Pruner
 from jobs.engine.rescue import rescue_lost
-from jobs.engine.ticks import (
-    expire_due,
-    fail_overdue,
-    promote_due,
-    restore_queues,
-    resume_due,
-)
+from jobs.engine.ticks import expire_due, fail_overdue, promote_due, restore_queues, resume_due
 from jobs.engine.trouble import Trouble, is_outage
 from jobs.engine.watchdog import Watchdog
 from jobs.models import UpkeepDuty
@@ -67,16 +62,25 @@ class Duty:
         return min(self.every_seconds, policy.lease_seconds / self.times_a_lease)
 
 
-DUTIES = (
-    Duty("promote_due", promote_due, 0.5, is_everywhere=True, makes_ready=True),
-    Duty("rescue_lost", rescue_lost, 5.0, times_a_lease=6, is_everywhere=True, makes_ready=True),
-    Duty("expire_due", expire_due, 1.0),
-    Duty("fail_overdue", fail_overdue, 1.0),
-    Duty("sweep_dependencies", dependencies.sweep, 60.0),
-    Duty("resume_due", resume_due, 1.0, makes_ready=True),
-    Duty("restore_queues", restore_queues, 15.0, makes_ready=True),
-    Duty("forget_replies", idempotency.prune, 60.0),
-)
+def duties() -> tuple[Duty, ...]:
+    """All there is to do, for one node."""
+    return (
+        Duty("promote_due", promote_due, 0.5, is_everywhere=True, makes_ready=True),
+        Duty(
+            "rescue_lost", rescue_lost, 5.0, times_a_lease=6, is_everywhere=True, makes_ready=True
+        ),
+        Duty("expire_due", expire_due, 1.0),
+        Duty("fail_overdue", fail_overdue, 1.0),
+        Duty("resume_due", resume_due, 1.0, makes_ready=True),
+        Duty("restore_queues", restore_queues, 15.0, makes_ready=True),
+        Duty("sweep_dependencies", dependencies.sweep, 60.0, makes_ready=True),
+        Duty("bulk_operations", bulk.advance, 1.0, makes_ready=True),
+        Duty("fold_tallies", rollup.fold_tallies, 2.0),
+        Duty("fold_sightings", rollup.fold_sightings, 2.0),
+        Duty("compact_rollups", rollup.compact, 300.0),
+        Duty("prune", Pruner(), 60.0),
+        Duty("forget_replies", idempotency.prune, 60.0),
+    )
 
 
 @dataclass(slots=True)
@@ -103,7 +107,7 @@ class Upkeep(threading.Thread):
         node_id: str,
         watchdog: Watchdog,
         wake: Callable[[], None],
-        duties: Sequence[Duty] | None = None,
+        tasks: Sequence[Duty] = (),
     ) -> None:
         super().__init__(name="upkeep", daemon=True)
         self._cluster_id = cluster_id
@@ -123,7 +127,7 @@ class Upkeep(threading.Thread):
                 # Nodes that start together must not come together.
                 next_at=now + random.uniform(0.0, min(duty.every_seconds, 1.0)),  # noqa: S311
             )
-            for duty in (DUTIES if duties is None else duties)
+            for duty in tasks or duties()
         ]
 
     def conditions(self) -> dict[str, str]:
@@ -134,7 +138,7 @@ class Upkeep(threading.Thread):
             if task.trouble.condition is not None
         }
 
-    def stop(self, wait_seconds: float = 2.0) -> None:
+    def stop(self, wait_seconds: float = 1.0) -> None:
         self._stopping.set()
         if self.is_alive():
             self.join(wait_seconds)

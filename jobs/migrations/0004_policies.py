@@ -567,10 +567,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="joblisting",
-            index=models.Index(fields=["queue", "-created_at", "-job"], name="job_listing_queue"),
+            index=models.Index(fields=["queue", "created_at", "job"], name="job_listing_queue"),
         ),
         migrations.AddIndex(
             model_name="joblisting",
-            index=models.Index(fields=["type", "-created_at", "-job"], name="job_listing_type"),
+            index=models.Index(fields=["type", "created_at", "job"], name="job_listing_type"),
         ),
     ]

@@ -29,7 +29,7 @@ class Migration(migrations.Migration):
                 condition=models.Q(
                     ("finished_at", None), models.Q(("state", "running"), _negated=True)
                 ),
-                fields=["state", "-created_at", "-id"],
+                fields=["state", "created_at", "id"],
                 name="job_open",
             ),
         ),
@@ -37,7 +37,7 @@ class Migration(migrations.Migration):
             model_name="job",
             index=models.Index(
                 condition=models.Q(("finished_at__isnull", False)),
-                fields=["state", "-created_at", "-id"],
+                fields=["state", "created_at", "id"],
                 name="job_final",
             ),
         ),
@@ -73,13 +73,13 @@ class Migration(migrations.Migration):
             model_name="job",
             index=models.Index(
                 condition=models.Q(("fingerprint__isnull", False)),
-                fields=["fingerprint", "-created_at", "-id"],
+                fields=["fingerprint", "created_at", "id"],
                 name="job_fingerprint",
             ),
         ),
         AddIndexOnline(
             model_name="jobtag",
-            index=models.Index(fields=["tag", "-created_at", "-job"], name="job_tag_newest"),
+            index=models.Index(fields=["tag", "created_at", "job"], name="job_tag_newest"),
         ),
         AddUniqueOnline(
             model_name="job",

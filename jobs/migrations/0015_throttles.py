@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("jobs", "0013_rollup_series"), ("jobs", "0011_unready_jobs_by_queue")]
+    dependencies = [("jobs", "0012_lighter_checks")]
 
     operations = [
         # Without a default, so that no database rewrites the table of jobs.

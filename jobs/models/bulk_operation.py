@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import models
+from django.db.models import F
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
@@ -27,20 +28,57 @@ class BulkStatus(models.TextChoices):
 
 
 OPEN = (BulkStatus.PENDING, BulkStatus.RUNNING)
+MAX_ERROR = 1000
+
+
+class BulkOperationQuerySet(models.QuerySet["BulkOperation"]):
+    def open(self) -> BulkOperationQuerySet:
+        """Operations that are not over."""
+        return self.filter(status__in=OPEN)
+
+    def begin(self, *, expected: int | None) -> int:
+        """Note that work has begun, and on about how many jobs."""
+        return self.filter(status=BulkStatus.PENDING).update(
+            status=BulkStatus.RUNNING, started_at=Now(), expected=expected
+        )
+
+    def go_on(
+        self, *, seen: int, outcomes: dict[str, int], cursor: Any, is_finished: bool = False
+    ) -> int:
+        """Write down a batch; the caller holds the row, and these are the sums up to now."""
+        ending: dict[str, Any] = {}
+        if is_finished:
+            ending = {"status": BulkStatus.FINISHED, "finished_at": Now()}
+        return self.open().update(seen=F("seen") + seen, outcomes=outcomes, cursor=cursor, **ending)
+
+    def cancel(self, *, by: str) -> int:
+        """Stop operations. A batch that runs is waited for; there is none after it."""
+        return self.open().update(
+            status=BulkStatus.CANCELLED,
+            finished_at=Now(),
+            cancel_requested_at=Now(),
+            cancelled_by=by,
+        )
+
+    def park(self, error: str) -> int:
+        """End operations that cannot go on."""
+        return self.open().update(
+            status=BulkStatus.FAILED, finished_at=Now(), error=error[:MAX_ERROR]
+        )
 
 
 class BulkOperation(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     action = models.CharField(max_length=12, choices=BulkAction)
     filter = models.JSONField(default=dict)
-    # What the action needs besides: the queue to move to, the priority.
+    # What the action needs besides: the queue to move to, the priority, the time to spread retries over.
     arguments = models.JSONField(default=dict)
     reason = models.CharField(max_length=500)
     requested_by = models.CharField(max_length=200)
     status = models.CharField(max_length=9, choices=BulkStatus, default=BulkStatus.PENDING)
     # Only jobs that were there when it was asked for.
     covers_until = models.DateTimeField(db_default=Now())
-    # Counted, up to a limit, when it was asked for.
+    # Counted when it began, or what the planner guessed where counting took too long.
     expected = models.PositiveBigIntegerField(null=True)
     seen = models.PositiveBigIntegerField(default=0)
     # {outcome: count}
@@ -54,7 +92,7 @@ class BulkOperation(models.Model):
     cancel_requested_at = models.DateTimeField(null=True)
     cancelled_by = models.CharField(max_length=200, null=True)
 
-    objects: ClassVar[models.Manager[BulkOperation]] = models.Manager()
+    objects: ClassVar[models.Manager[BulkOperation]] = BulkOperationQuerySet.as_manager()
 
     class Meta:
         db_table = "bulk_operation"

@@ -20,8 +20,6 @@ from jobs.hints import ANY_QUEUE, hint_ready
 from jobs.states import FINAL, RETRYABLE_FROM, UNSTARTED, OnLost, Reason, State
 
 LOWEST_PRIORITY, HIGHEST_PRIORITY = 100, -100
-# Not started, and not to be started yet.
-WAITING = (State.BLOCKED, State.SCHEDULED)
 
 
 class Touched(int):
@@ -33,6 +31,46 @@ class Touched(int):
         touched = super().__new__(cls, changed)
         touched.outcomes = {name: count for name, count in outcomes.items() if count}
         return touched
+
+
+@models.UUIDField.register_lookup
+class AnyOf(models.Lookup):
+    """One of many ids, as one parameter: a thousand take a while to be written one by one."""
+
+    lookup_name = "any_of"
+    prepare_rhs = False
+
+    def as_postgresql(self, compiler: Any, connection: Any) -> Any:
+        column, parameters = self.process_lhs(compiler, connection)
+        ids = ",".join(map(str, self.rhs))
+        return f"{column} = ANY(%s::uuid[])", [*parameters, f"{{{ids}}}"]
+
+    def as_sqlite(self, compiler: Any, connection: Any) -> Any:
+        column, parameters = self.process_lhs(compiler, connection)
+        ids = json.dumps([pk.hex for pk in self.rhs])
+        each = "(SELECT value FROM json_each(%s))"
+        return f"{column} IN {each}", [*parameters, ids]
+
+
+class RandomMoment(models.Func):
+    """A moment between now and so many seconds from now, another one for each row."""
+
+    output_field = models.DateTimeField()
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(Value(seconds, models.FloatField()))
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        template = "STATEMENT_TIMESTAMP() + random() * %(expressions)s * interval '1 second'"
+        return self.as_sql(compiler, connection, template=template, **context)
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        fraction = "(random() / 18446744073709551616.0 + 0.5)"
+        template = (
+            f"strftime('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f', 'now', ({fraction} * %(expressions)s)"
+            " || ' seconds')"
+        )
+        return self.as_sql(compiler, connection, template=template, **context)
 
 
 class JobQuerySet(models.QuerySet["Job"]):
@@ -73,7 +111,7 @@ class JobQuerySet(models.QuerySet["Job"]):
             cancelled = self._end(unstarted, State.CANCELLED, cancel_requested_at=Now())
             asked = 0
             if running:
-                jobs = Job.objects.using(using).filter(pk__in=running, state=State.RUNNING)
+                jobs = Job.objects.using(using).filter(pk__any_of=running, state=State.RUNNING)
                 asked = jobs.filter(cancel_requested_at=None).update(cancel_requested_at=Now())
         return Touched(cancelled + asked, cancelled=cancelled, cancel_requested=asked)
 
@@ -104,13 +142,16 @@ class JobQuerySet(models.QuerySet["Job"]):
 
         if not rows:
             return 0
-        jobs = Job.objects.using(self.db).filter(pk__in=[row.pk for row in rows])
+        jobs = Job.objects.using(self.db).filter(pk__any_of=[row.pk for row in rows])
         ended = jobs.filter(state__in=UNSTARTED).update(state=state, finished_at=Now(), **columns)
         leave_traces(self.db, rows, state)
         return ended
 
-    def retry(self) -> Touched:
+    def retry(self, *, spread_seconds: float | None = None) -> Touched:
         """Make failed, cancelled and skipped jobs ready again, now, with at least one attempt left.
+
+        With ``spread_seconds`` each is due at a moment of its own within that time, because many at
+        once would be a flood.
 
         It is a person's word: a full queue takes them, they wait for no other job, and neither for
         their turn nor for a time that has passed. Of jobs with one unique key the newest is taken,
@@ -119,14 +160,14 @@ class JobQuerySet(models.QuerySet["Job"]):
         for _ in range(3):
             try:
                 with transaction.atomic(using=self.db):
-                    return self._retry()
+                    return self._retry(spread_seconds)
             except IntegrityError:
                 # Somebody took a unique key between the look and the write; now it can be seen.
                 continue
         with transaction.atomic(using=self.db):
-            return self._retry()
+            return self._retry(spread_seconds)
 
-    def _retry(self) -> Touched:
+    def _retry(self, spread_seconds: float | None) -> Touched:
         jobs: JobQuerySet = Job.objects.using(self.db)
         stopped = self.filter(state__in=RETRYABLE_FROM).order_by("pk")
         rows = list(stopped.select_for_update(no_key=True).values_list("pk", "unique_key"))
@@ -140,15 +181,15 @@ class JobQuerySet(models.QuerySet["Job"]):
                 taken |= {key} - {None}
         retried = 0
         if chosen:
-            retried = jobs.filter(pk__in=chosen, state__in=RETRYABLE_FROM).update(
-                state=State.READY,
+            retried = jobs.filter(pk__any_of=chosen, state__in=RETRYABLE_FROM).update(
+                state=State.READY if spread_seconds is None else State.SCHEDULED,
                 reason=None,
                 is_held=False,
                 fingerprint=None,
                 crashes=0,
                 throttles=None,
                 pending_dependencies=0,
-                run_at=Now(),
+                run_at=Now() if spread_seconds is None else RandomMoment(spread_seconds),
                 finished_at=None,
                 cancel_requested_at=None,
                 expires_at=_unless_passed("expires_at"),
@@ -201,7 +242,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Update the rows in id order, so that two such updates never wait for each other."""
         with transaction.atomic(using=self.db):
             ids = [row.pk for row in self._lock()]
-            return self.filter(pk__in=ids).update(**columns) if ids else 0
+            return self.filter(pk__any_of=ids).update(**columns) if ids else 0
 
     def _hinted(self, made_ready: int) -> int:
         if made_ready:
@@ -375,23 +416,22 @@ class Job(models.Model):
                 fields=["queue", "state"],
                 condition=Q(state__in=(State.BLOCKED, State.SCHEDULED, State.WAITING)),
             ),
-            # how full a queue is, beside the ready ones
-            models.Index(name="job_waiting", fields=["queue"], condition=Q(state__in=WAITING)),
             # rescue, cancel requests: what a node holds; limits: how much of it is of one queue
             models.Index(
                 name="job_holder", fields=["node", "queue"], condition=Q(state=State.RUNNING)
             ),
-            # Lists by state, newest first, in two halves. A job is written to one when it is enqueued
-            # and to the other when it has ended; a claim touches neither. Lists by queue and by type
-            # are JobListing's. The second half is retention's too.
+            # Lists by state, in two halves; read backwards, for where new rows come last, an index is
+            # filled page by page. A job is written to one half when it is enqueued and to the other
+            # when it has ended; a claim touches neither. Lists by queue and by type are JobListing's.
+            # The second half is retention's too.
             models.Index(
                 name="job_open",
-                fields=["state", "-created_at", "-id"],
+                fields=["state", "created_at", "id"],
                 condition=Q(finished_at=None) & ~Q(state=State.RUNNING),
             ),
             models.Index(
                 name="job_final",
-                fields=["state", "-created_at", "-id"],
+                fields=["state", "created_at", "id"],
                 condition=Q(finished_at__isnull=False),
             ),
             # what was not started, or not finished, in time
@@ -409,8 +449,26 @@ class Job(models.Model):
             models.Index(name="job_copies", fields=["copy_of"], condition=Q(copy_of__isnull=False)),
             models.Index(
                 name="job_fingerprint",
-                fields=["fingerprint", "-created_at", "-id"],
+                fields=["fingerprint", "created_at", "id"],
                 condition=Q(fingerprint__isnull=False),
+            ),
+            # Lists by what few jobs have: why they failed, held ones, an uncommon kind, a unique key
+            # (the other half of job_unique_while_open). Most jobs are in none of them.
+            models.Index(
+                name="job_reason",
+                fields=["reason", "created_at", "id"],
+                condition=Q(reason__isnull=False),
+            ),
+            models.Index(name="job_held", fields=["created_at", "id"], condition=Q(is_held=True)),
+            models.Index(
+                name="job_kind",
+                fields=["kind", "created_at", "id"],
+                condition=~Q(kind="python"),
+            ),
+            models.Index(
+                name="job_unique_ended",
+                fields=["unique_key", "created_at", "id"],
+                condition=Q(unique_key__isnull=False, finished_at__isnull=False),
             ),
         ]
 
@@ -496,8 +554,8 @@ class JobListing(models.Model):
     class Meta:
         db_table = "job_listing"
         indexes = [
-            models.Index(name="job_listing_queue", fields=["queue", "-created_at", "-job"]),
-            models.Index(name="job_listing_type", fields=["type", "-created_at", "-job"]),
+            models.Index(name="job_listing_queue", fields=["queue", "created_at", "job"]),
+            models.Index(name="job_listing_type", fields=["type", "created_at", "job"]),
         ]
 
     def __str__(self) -> str:
@@ -526,7 +584,7 @@ class JobTag(models.Model):
 
     class Meta:
         db_table = "job_tag"
-        indexes = [models.Index(name="job_tag_newest", fields=["tag", "-created_at", "-job"])]
+        indexes = [models.Index(name="job_tag_newest", fields=["tag", "created_at", "job"])]
 
     def __str__(self) -> str:
         return self.tag

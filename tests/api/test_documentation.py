@@ -23,7 +23,9 @@ OPERATIONS = {
     "jobs_retry", "jobs_run_now", "jobs_requeue", "jobs_change", "jobs_why", "jobs_dependencies",
     "jobs_delete", "jobs_attempts", "jobs_logs",
     "queues_list", "queues_count", "queues_create", "queues_get", "queues_change", "queues_pause",
-    "queues_resume", "queues_delete",
+    "queues_resume", "queues_delete", "queues_purge",
+    "bulk_operations_list", "bulk_operations_count", "bulk_operations_request",
+    "bulk_operations_get", "bulk_operations_cancel",
     "nodes_list", "nodes_count", "nodes_get", "nodes_drain",
     "stats", "timeline", "failures_list", "failures_count", "failures_get",
 }  # fmt: skip

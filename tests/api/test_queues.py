@@ -14,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from clusters.api.fields import format_time
+from clusters.policy import DEFAULTS
 from jobs.api.serializers import (
     NewQueueInput,
     OpenJobs,
@@ -22,7 +23,8 @@ from jobs.api.serializers import (
     QueueItem,
     QueueLoad,
 )
-from jobs.models import Job, Queue
+from jobs.engine import bulk
+from jobs.models import BulkOperation, Job, Queue
 from jobs.models.queue_policies import POLICIES
 from tests.api.conftest import Api, check_problem, fields
 from tests.factories import make_job, make_node, make_queue
@@ -141,6 +143,8 @@ def test_an_unknown_queue_is_404(name: str, alpha: object, admin: Api) -> None:
     check_problem(admin.post(f"alpha/queues/{name}/pause"), 404, "not_found")
     check_problem(admin.post(f"alpha/queues/{name}/resume"), 404, "not_found")
     check_problem(admin.delete(f"alpha/queues/{name}"), 404, "not_found")
+    for body in ({"dry_run": True}, {"reason": "x"}):
+        check_problem(admin.post(f"alpha/queues/{name}/purge", body), 404, "not_found")
 
 
 def test_paused_queues_are_listed_as_such(alpha: object, viewer: Api) -> None:
@@ -274,6 +278,8 @@ def test_only_admins_change_and_delete_queues(alpha: object, api: Api, viewer: A
         )
         check_problem(caller.post("alpha/queues", {"name": "new"}), 403, "permission_denied")
         check_problem(caller.delete("alpha/queues/mail"), 403, "permission_denied")
+        purged = caller.post("alpha/queues/mail/purge", {"dry_run": True})
+        check_problem(purged, 403, "permission_denied")
     check_problem(viewer.post("alpha/queues/mail/pause"), 403, "permission_denied")
     check_problem(viewer.post("alpha/queues/mail/resume"), 403, "permission_denied")
     mail = Queue.objects.get(name="mail")
@@ -388,3 +394,92 @@ def test_a_delete_has_no_body(alpha: object, admin: Api) -> None:
     response = admin("DELETE", "alpha/queues/mail", {"force": True})
     assert fields(response) == ["force"]
     assert Queue.objects.filter(name="mail").exists()
+
+
+# -- Purge -----------------------------------------------------------------------------------------
+
+
+def test_a_purge_cancels_what_waits_in_this_queue_and_nothing_else(
+    alpha: object, admin: Api
+) -> None:
+    states = ("ready", "scheduled", "running", "succeeded")
+    jobs = {state: make_job(state, queue="mail") for state in states}
+    other = make_job("ready", queue="other")
+    response = admin.post("alpha/queues/mail/purge", {"reason": "sent twice"})
+    assert response.status_code == 202, response.content
+    operation = response.json()
+    assert (operation["action"], operation["reason"]) == ("cancel", "sent twice")
+    assert response["Location"] == f"/jm-api/alpha/bulk-operations/{operation['id']}"
+    later = make_job("ready", queue="mail")
+    while bulk.advance("cluster-alpha", DEFAULTS):
+        pass
+    done = admin.get(response["Location"]).json()
+    assert (done["status"], done["outcomes"]) == ("finished", {"cancelled": 2})
+    now = {state: Job.objects.get(pk=job.pk).state for state, job in jobs.items()}
+    assert now == {
+        "ready": "cancelled",
+        "scheduled": "cancelled",
+        "running": "running",
+        "succeeded": "succeeded",
+    }
+    assert Job.objects.get(pk=jobs["running"].pk).cancel_requested_at is None
+    for job in (other, later):
+        assert Job.objects.get(pk=job.pk).state == "ready"
+
+
+def test_a_dry_run_of_a_purge_counts_and_stores_nothing(alpha: object, admin: Api) -> None:
+    make_job("ready", queue="mail")
+    make_job("scheduled", queue="mail")
+    make_job("running", queue="mail")
+    found = admin.post("alpha/queues/mail/purge", {"dry_run": True}).json()
+    assert (found["count"], found["is_exact"]) == (2, True)
+    assert found["by_state"] == {"ready": 1, "scheduled": 1}
+    only = admin.post("alpha/queues/mail/purge", {"dry_run": True, "states": ["scheduled"]})
+    assert only.json()["count"] == 1
+    assert not BulkOperation.objects.exists()
+
+
+def test_a_purge_of_some_states_leaves_the_others(alpha: object, admin: Api) -> None:
+    ready, scheduled = make_job("ready"), make_job("scheduled")
+    admin.post(f"{PATH}/purge", {"reason": "x", "states": ["scheduled", "scheduled"]})
+    while bulk.advance("cluster-alpha", DEFAULTS):
+        pass
+    assert Job.objects.get(pk=ready.pk).state == "ready"
+    assert Job.objects.get(pk=scheduled.pk).state == "cancelled"
+
+
+def test_a_purge_may_be_asked_for_again_under_its_key(alpha: object, admin: Api) -> None:
+    make_job("ready")
+    one = admin.post(f"{PATH}/purge", {"reason": "x"}, idempotency_key="k")
+    two = admin.post(f"{PATH}/purge", {"reason": "x"}, idempotency_key="k")
+    assert one.json() == two.json()
+    assert two["Location"] == one["Location"]
+    assert BulkOperation.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "reason"),
+        ({"reason": ""}, "reason"),
+        ({"reason": "  "}, "reason"),
+        ({"reason": "x" * 501}, "reason"),
+        ({"reason": None}, "reason"),
+        ({"reason": "x", "states": []}, "states"),
+        ({"reason": "x", "states": None}, "states"),
+        ({"reason": "x", "states": "ready"}, "states"),
+        ({"reason": "x", "states": ["ready"] * 4}, "states"),
+        ({"reason": "x", "states": ["running"]}, "states[0]"),
+        ({"reason": "x", "states": ["ready", "succeeded"]}, "states[1]"),
+        ({"reason": "x", "dry_run": "true"}, "dry_run"),
+        ({"reason": "x", "dry_run": 1}, "dry_run"),
+        ({"reason": "x", "filter": {}}, "filter"),
+    ],
+)
+def test_a_purge_that_cannot_be_is_400_and_nothing_is_stored(
+    body: dict[str, Any], field: str, alpha: object, admin: Api
+) -> None:
+    response = admin.post(f"{PATH}/purge", body)
+    problem = check_problem(response, 400, response.json()["code"])
+    assert [error["field"] for error in problem["errors"]] == [field]
+    assert not BulkOperation.objects.exists()

@@ -27,7 +27,10 @@ CHANGES = [
     ("DELETE", "alpha/queues/q", Role.ADMIN),
     ("POST", "alpha/queues/q/pause", Role.OPERATOR),
     ("POST", "alpha/queues/q/resume", Role.OPERATOR),
+    ("POST", "alpha/queues/q/purge", Role.ADMIN),
     ("POST", f"alpha/nodes/{ID}/drain", Role.OPERATOR),
+    ("POST", "alpha/bulk-operations", Role.OPERATOR),
+    ("POST", f"alpha/bulk-operations/{ID}/cancel", Role.OPERATOR),
 ]
 READS = [
     "alpha/jobs",
@@ -48,6 +51,9 @@ READS = [
     "alpha/failures",
     "alpha/failures/count",
     "alpha/failures/0123456789abcdef",
+    "alpha/bulk-operations",
+    "alpha/bulk-operations/count",
+    f"alpha/bulk-operations/{ID}",
     "clusters",
     "clusters/alpha",
     "clusters/count",

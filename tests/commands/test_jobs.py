@@ -130,6 +130,39 @@ def test_all_that_can_be_said_of_a_job_can_be_said_here(run, tmp_path):
     assert done.json["payload_base64"] == "AP8="
 
 
+def test_policies_of_a_job_have_options(run):
+    parent = make_job()
+    done = run(
+        *("jobs", "enqueue", "email:new", "--expires-in", "1h", "--deadline", "2h"),
+        *("--progress-timeout", "5s", "--retry-base", "0s", "--retry-cap", "1m"),
+        *("-m", "tenant=acme", "-m", "size=5", "-m", "vip=true", "-m", 'code="7"', "-m", "odd=[1]"),
+        *("--unique-key", "k", "--depends-on", str(parent.pk), "--needs", "any"),
+        *("--on-dependency-failure", "skip"),
+    )
+    assert done.code == 0, done.err
+    job = Job.objects.get(unique_key="k")
+    assert (job.state, job.priority) == ("blocked", 0)
+    assert job.expires_at - job.run_at == timedelta(hours=1)
+    assert job.deadline_at - job.run_at == timedelta(hours=2)
+    assert (job.progress_timeout_seconds, job.retry_base_seconds, job.retry_cap_seconds) == (
+        5,
+        0,
+        60,
+    )
+    assert job.metadata == {"tenant": "acme", "size": 5, "vip": True, "code": "7", "odd": "[1]"}
+    edge = job.dependencies.get()
+    assert (edge.parent_id, edge.needs, edge.on_failure) == (parent.pk, "any", "skip")
+    done = run("jobs", "enqueue", "email:new", "--unique-key", "k")
+    assert (done.code, done.out) == (0, f"{job.pk}\n")
+    assert "before" in done.err
+
+
+def test_a_full_queue_is_4(run):
+    make_queue("mail", max_entries=1)
+    make_job(queue="mail")
+    assert run("jobs", "enqueue", "demo:noop", "--queue", "mail").code == 4
+
+
 def test_a_repeat_with_the_same_id_says_so_and_other_content_is_a_conflict(run):
     run("jobs", "enqueue", "demo:noop", "--id", MISSING)
     done = run("jobs", "enqueue", "demo:noop", "--id", MISSING)
@@ -154,6 +187,15 @@ def test_a_repeat_with_the_same_id_says_so_and_other_content_is_a_conflict(run):
         ("demo:noop", "--delay", "1s", "--run-at", "2030-01-01T00:00:00Z"),
         ("demo:noop", "--kind", "pickle"),
         ("demo:noop", "--id", "7"),
+        ("demo:noop", "-m", "tenant"),
+        ("demo:noop", "-m", "a b=1"),
+        ("demo:noop", "-m", "a=1e999"),
+        ("demo:noop", "--depends-on", "7"),
+        ("demo:noop", "--depends-on", MISSING),
+        ("demo:noop", "--needs", "most"),
+        ("demo:noop", "--expires-at", "2020-01-01T00:00:00Z"),
+        ("demo:noop", "--expires-in", "1h", "--expires-at", "2031-01-01T00:00:00Z"),
+        ("demo:noop", "--unique-key", ""),
         ("not a type",),
         (),
         ("--kind", "http", "--payload", '{"url": "gopher://x"}'),

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from jobs.models import Queue
+from jobs.models import BulkOperation, Queue
 from jobs.models.queue_policies import POLICIES
 from tests.factories import make_job, make_queue
 
@@ -160,3 +160,20 @@ def test_a_queue_is_deleted_when_its_jobs_have_ended_and_somebody_says_yes(run):
     assert (refused.code, "1 ready" in refused.err) == (4, True)
     assert run("queues", "delete", "default", "--yes").code == 4
     assert {queue.name for queue in Queue.objects.all()} == {"default", "used"}
+
+
+def test_what_waits_is_purged_by_a_bulk_operation_when_somebody_says_yes_and_why(run):
+    make_job("ready", queue="mail")
+    make_job("scheduled", queue="mail")
+    assert "2 jobs match" in run("queues", "purge", "mail", "--dry-run").out
+    found = run("queues", "purge", "mail", "--dry-run", "--state", "ready", "-o", "json").json
+    assert found["count"] == 1
+    assert run("queues", "purge", "mail", "--reason", "x").code == 2
+    assert run("queues", "purge", "mail", "--yes").code == 2
+    assert run("queues", "purge", "mail", "--yes", "--reason", "x", "--state", "running").code == 2
+    assert run("queues", "purge", "nowhere", "--dry-run").code == 3
+    assert run("queues", "purge", "nowhere", "--yes", "--reason", "x").code == 3
+    assert not BulkOperation.objects.exists()
+    asked = run("queues", "purge", "mail", "--yes", "--reason", "sent twice", "-o", "json")
+    assert asked.json["filter"] == {"queue": "mail", "state": ["blocked", "scheduled", "ready"]}
+    assert BulkOperation.objects.get().reason == "sent twice"

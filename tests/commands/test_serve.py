@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import psutil
 import pytest
@@ -207,6 +207,36 @@ def test_what_is_no_request_is_refused_as_a_problem(eventually, request_text, st
     assert head.startswith(f"HTTP/1.1 {status} ".encode())
     assert b"application/problem+json" in head
     assert json.loads(body)["status"] == status
+
+
+def test_a_client_that_does_not_close_holds_no_worker(eventually, admin_key):
+    with serving(eventually) as (_, port), ExitStack() as clients:
+        request = (
+            f"GET /jm-api/whoami HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {admin_key}\r\n\r\n"
+        )
+        begun = time.monotonic()
+        for _ in range(5):
+            client = socket.create_connection(("127.0.0.1", port), timeout=10)
+            clients.enter_context(client)
+            client.sendall(request.encode())
+            # The whole answer, to the server's end; the client's own end is not sent.
+            answer = b"".join(iter(lambda client=client: client.recv(65536), b""))
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert answer.endswith(b"}")
+        # One worker: it would wait half a second for each of them.
+        assert time.monotonic() - begun < 2
+
+
+def test_a_client_that_says_more_than_its_request_reads_the_whole_answer(eventually, admin_key):
+    with serving(eventually) as (_, port):
+        client = socket.create_connection(("127.0.0.1", port), timeout=10)
+        head = f"GET /jm-api/openapi.json HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {admin_key}\r\n\r\n"
+        client.sendall(head.encode() + b"x" * 100_000)
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+        client.close()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert json.loads(body)["openapi"]
 
 
 def test_a_client_that_sends_far_too_much_reads_why_it_is_refused(eventually, admin_key):

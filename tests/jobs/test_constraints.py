@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connections, transaction
 from django.utils import timezone
 
 from clusters.models import Node, NodeStatus
@@ -115,3 +115,20 @@ def test_an_idempotency_key_exists_once_for_each_principal():
     IdempotencyKey.objects.create(principal="b", key="k", request_hash="x")
     with pytest.raises(IntegrityError), transaction.atomic(using="cluster-alpha"):
         IdempotencyKey.objects.create(principal="a", key="k", request_hash="x")
+
+
+def test_the_checks_of_the_hot_table_are_stored_in_few_words(is_postgresql):
+    """PostgreSQL reads all of them at every statement that writes a job."""
+    if not is_postgresql:
+        pytest.skip("SQLite has no such cost")
+    with connections["cluster-alpha"].cursor() as cursor:
+        cursor.execute(
+            "SELECT sum(length(conbin::text)) FROM pg_constraint"
+            " WHERE conrelid = 'job'::regclass AND contype = 'c' AND convalidated"
+        )
+        assert 5_000 < cursor.fetchone()[0] < 14_000
+        cursor.execute(
+            "SELECT count(*) FROM pg_constraint WHERE conrelid = 'job'::regclass"
+            " AND contype = 'c' AND NOT convalidated"
+        )
+        assert cursor.fetchone()[0] == 0

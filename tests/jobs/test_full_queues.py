@@ -169,7 +169,9 @@ def test_what_waits_is_counted_by_an_index(alpha, is_postgresql):
     )  # fmt: skip
     with connections["cluster-alpha"].cursor() as cursor:
         cursor.execute("ANALYZE job")
+        if is_postgresql:
+            cursor.execute("SET LOCAL enable_seqscan = off")  # the table is small enough to be read
     for half, index in zip(
-        _waiting("cluster-alpha", queue), ("job_ready", "job_waiting"), strict=True
+        _waiting("cluster-alpha", queue), ("job_ready", "job_unready"), strict=True
     ):
         assert index in half.values("pk").explain()

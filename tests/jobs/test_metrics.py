@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clusters.policy import ClusterPolicy
-from jobs import metrics
-from jobs.engine import tallies
+from jobs import metrics, tallies
 from jobs.engine.rollup import compact, fold_tallies
 from jobs.metrics import _stretches, stats, timeline
 from jobs.models import Rollup, Tally

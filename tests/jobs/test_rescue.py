@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+from django.db import connections
 from django.utils import timezone
 
 from clusters.models import Node, NodeStatus
 from clusters.policy import ClusterPolicy
+from clusters.registry import Cluster
 from jobs.engine.rescue import PAGE, rescue_lost
 from jobs.models import Attempt, Job
 from jobs.states import OnLost, State
@@ -72,3 +76,61 @@ def test_jobs_of_other_nodes_are_not_touched(alpha):
     make_job(State.RUNNING, node=overdue_node())
     assert rescue() == 1
     assert Job.objects.get(pk=other.pk).state == State.RUNNING
+
+
+# -- What cannot be rescued now --------------------------------------------------------------------
+
+REFUSE_POSTGRES = """
+CREATE FUNCTION refuse_poor_job() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN RAISE EXCEPTION 'this row cannot be changed'; END $$;
+CREATE TRIGGER refuse_poor_job BEFORE UPDATE ON job
+  FOR EACH ROW WHEN (OLD.type = 'test:poor') EXECUTE FUNCTION refuse_poor_job()
+"""
+REFUSE_SQLITE = """
+CREATE TRIGGER refuse_poor_job BEFORE UPDATE ON job WHEN OLD.type = 'test:poor'
+BEGIN SELECT RAISE(ABORT, 'this row cannot be changed'); END
+"""
+
+
+@pytest.fixture
+def a_row_that_refuses(alpha: Cluster, is_postgresql: bool) -> Iterator[None]:
+    with connections["cluster-alpha"].cursor() as cursor:
+        cursor.execute(REFUSE_POSTGRES if is_postgresql else REFUSE_SQLITE)
+        yield
+        if is_postgresql:
+            cursor.execute("DROP FUNCTION refuse_poor_job CASCADE")
+        else:
+            cursor.execute("DROP TRIGGER refuse_poor_job")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_job_that_cannot_be_rescued_keeps_back_no_other(a_row_that_refuses):
+    node = overdue_node()
+    poor = make_job(State.RUNNING, node=node, type="test:poor")
+    for _ in range(PAGE + 2):
+        make_job(State.RUNNING, node=node)
+    other = make_job(State.RUNNING, node=overdue_node())
+    assert rescue() == PAGE + 3
+    assert [*Job.objects.filter(state=State.RUNNING)] == [poor]
+    assert Job.objects.get(pk=other.pk).state == State.SCHEDULED
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_job_that_another_node_is_rescuing_is_left_to_it(alpha, is_postgresql):
+    if not is_postgresql:
+        pytest.skip("SQLite has one lock, and whoever has it is alone")
+    node = overdue_node()
+    job = make_job(State.RUNNING, node=node)
+    make_job(State.RUNNING, node=node)
+    other = connections["cluster-alpha"].copy()
+    try:
+        with other.cursor() as cursor:
+            cursor.execute("BEGIN")
+            cursor.execute("SELECT 1 FROM job WHERE id = %s FOR UPDATE", [job.pk])
+            begun = time.monotonic()
+            assert rescue() == 1
+            assert time.monotonic() - begun < 1  # it has not waited for a lock
+            cursor.execute("ROLLBACK")
+    finally:
+        other.close()
+    assert rescue() == 1

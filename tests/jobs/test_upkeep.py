@@ -18,7 +18,7 @@ from django.utils import timezone
 from clusters.models import Node, NodeStatus
 from clusters.policy import ClusterPolicy
 from jobs.engine import upkeep
-from jobs.engine.upkeep import DUTIES, Duty, Upkeep
+from jobs.engine.upkeep import Duty, Upkeep, duties
 from jobs.engine.watchdog import Watchdog
 from jobs.models import Job, UpkeepDuty
 from jobs.states import State
@@ -49,9 +49,9 @@ class Count:
 
 @contextmanager
 def running(
-    *duties: Duty, node: UUID = ONE, wake: Callable[[], None] = lambda: None
+    *tasks: Duty, node: UUID = ONE, wake: Callable[[], None] = lambda: None
 ) -> Iterator[Upkeep]:
-    thread = Upkeep("alpha", str(node), Watchdog("test"), wake, duties)
+    thread = Upkeep("alpha", str(node), Watchdog("test"), wake, tasks)
     thread.name = str(node)
     thread.start()
     try:
@@ -70,11 +70,11 @@ def row(name: str) -> UpkeepDuty:
 
 def test_a_duty_under_a_lease_is_done_by_one_node_and_the_others_by_all(alpha, eventually):
     leased, common = Count(), Count()
-    duties = (
+    both = (
         Duty("leased", leased, 0.02),
         Duty("common", common, 0.02, is_everywhere=True),
     )
-    with running(*duties, node=ONE), running(*duties, node=TWO):
+    with running(*both, node=ONE), running(*both, node=TWO):
         eventually(lambda: len(leased.runs) > 20 and len(common.doers) == 2)
     assert len(leased.doers) == 1
     assert not UpkeepDuty.objects.filter(name="common").exists()
@@ -229,13 +229,13 @@ def test_upkeep_survives_a_connection_that_is_cut_or_a_disk_that_is_full(
 
 
 def test_every_duty_has_a_name_of_its_own_that_fits_its_row():
-    names = [duty.name for duty in DUTIES]
+    names = [duty.name for duty in duties()]
     assert len({*names}) == len(names)
     assert all(len(name) <= 40 for name in names)
 
 
 def test_every_duty_finds_nothing_to_do_in_an_empty_cluster(alpha):
-    for duty in DUTIES:
+    for duty in duties():
         assert duty.work("cluster-alpha", ClusterPolicy()) == 0, duty.name
 
 
@@ -244,7 +244,7 @@ def test_the_duties_of_a_node_promote_rescue_and_wake_it(alpha, eventually):
     due = make_job(State.SCHEDULED, run_at=past)
     lost = make_job(State.RUNNING, node=make_node(lease_until=past))
     woken: list[int] = []
-    with running(*DUTIES, wake=lambda: woken.append(1)):
+    with running(*duties(), wake=lambda: woken.append(1)):
         eventually(lambda: Job.objects.get(pk=due.pk).state == State.READY)
         eventually(lambda: Job.objects.get(pk=lost.pk).attempts == 1 and lost_is_free(lost))
         eventually(lambda: len(woken) >= 2)
@@ -256,7 +256,7 @@ def lost_is_free(job: Job) -> bool:
 
 
 def test_rescue_comes_several_times_a_lease_however_short_that_is():
-    (duty,) = [duty for duty in DUTIES if duty.name == "rescue_lost"]
+    (duty,) = [duty for duty in duties() if duty.name == "rescue_lost"]
     assert duty.period(ClusterPolicy()) == 5.0
     assert duty.period(ClusterPolicy(lease_seconds=3.0)) == 0.5
     assert duty.is_everywhere

@@ -386,8 +386,7 @@ def test_a_job_that_an_open_one_depends_on_is_kept(alpha):
 
 
 def test_metadata_goes_with_its_job(alpha):
-    gone, kept = make_job(State.FAILED, metadata={"a": 1}), make_job(metadata={"a": 1})
-    JobMetadata.objects.bulk_create(JobMetadata.objects.all().of([gone, kept]))
+    _, kept = make_job(State.FAILED, metadata={"a": 1}), make_job(metadata={"a": 1})
     assert Job.objects.all().delete_final() == 1
     assert [*JobMetadata.objects.values_list("job_id", flat=True)] == [kept.pk]
 

@@ -278,6 +278,12 @@ class DeadlineWorker(SyncWorker):
                 f"{body}".encode()
             )
 
+    def handle_request(self, listener: Any, req: Any, client: Any, addr: Any) -> None:
+        super().handle_request(listener, req, client, addr)
+        # 0: all of the body was read, or there was none; other readers cannot tell.
+        if isinstance(client, DeadlineSocket) and getattr(req.body.reader, "length", 1) == 0:
+            client.has_said_all = True
+
     def handle(self, listener: Any, client: socket.socket, address: Any) -> None:
         guarded: Any = client
         if self.cfg.is_ssl:
@@ -295,6 +301,9 @@ class DeadlineSocket:
         self._client = client
         self._deadline = time.monotonic() + read_seconds
         self._write_seconds = write_seconds
+        # The request was read to its end.
+        self.has_said_all = False
+        self._is_over = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
@@ -306,6 +315,10 @@ class DeadlineSocket:
     def shutdown(self, how: int) -> None:
         """Let a client that still sends a body read why it was refused: closing would reset it."""
         self._client.shutdown(how)
+        if self.has_said_all and self._is_silent():
+            # To wait for the client's own end would hold the worker for the way there and back.
+            self._is_over = True
+            return
         deadline = time.monotonic() + DISCARD_SECONDS
         self._client.settimeout(DISCARD_SECONDS / 10)
         with contextlib.suppress(OSError):
@@ -313,7 +326,19 @@ class DeadlineSocket:
             while len(self._client.recv(1 << 16)) > TRICKLE and time.monotonic() < deadline:
                 pass
 
+    def _is_silent(self) -> bool:
+        """Nothing of the client's is left to be thrown away, and closing will reset nothing."""
+        self._client.settimeout(0)
+        try:
+            return not self._client.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
     def recv(self, size: int) -> bytes:
+        if self._is_over:
+            return b""
         try:
             # Never 0, which would mean not to wait at all.
             self._client.settimeout(max(0.001, self._deadline - time.monotonic()))

@@ -9,14 +9,13 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connections
 from django.db.models import Q
-from django.db.models.functions import Left
 
 from clusters.management.base import (
     FAILED,
@@ -27,12 +26,10 @@ from clusters.management.base import (
     operator,
     printable,
 )
+from jobs.api.items import item_sql
 from jobs.api.serializers import (
-    JOB_COLUMNS,
-    LISTED_ERROR_LENGTH,
     attempt_to_json,
     job_detail_to_json,
-    job_row_to_json,
     log_to_json,
     running_attempt_to_json,
 )
@@ -44,7 +41,9 @@ from jobs.engine.requeue import requeue
 from jobs.errors import JobError, JobNotFound
 from jobs.executors import KINDS
 from jobs.filters import filtered
-from jobs.management.base import JobsCommand, job_failure
+from jobs.listing import Position, newest
+from jobs.management.base import job_failure
+from jobs.management.bulk import BulkVerbs
 from jobs.models import Attempt, Job, LogLine, Needs, OnParentFailure
 from jobs.models.job import JobQuerySet, Touched
 from jobs.states import FINAL, RETRYABLE_FROM, UNSTARTED, OnLost, State
@@ -93,7 +92,7 @@ def priority_to(asked: Namespace) -> Action:
     )
 
 
-class Command(JobsCommand):
+class Command(BulkVerbs):
     help = "Look at the jobs of a cluster and act on them."
 
     def add_verbs(self) -> None:
@@ -118,6 +117,7 @@ class Command(JobsCommand):
         self._add_edit()
         requeue = self.verb("requeue", self.requeue, "enqueue copies of jobs, due now")
         requeue.add_argument("ids", nargs="+", type=job_id, metavar="id")
+        self.add_bulk_verbs()
 
     # -- list, show -------------------------------------------------------------------------------
 
@@ -128,32 +128,30 @@ class Command(JobsCommand):
         parser.add_argument("--after", type=job_id, metavar="ID", help="those older than this job")
 
     def list_jobs(self, asked: Namespace) -> None:
-        newest = matching(asked).order_by("-created_at", "-id")
-        if asked.after:
-            last = find(asked.after)
-            older = Q(created_at__lt=last.created_at) | Q(
-                created_at=last.created_at, pk__lt=last.pk
-            )
-            newest = newest.filter(older, created_at__lte=last.created_at)
-        rows = newest.annotate(listed_error=Left("error", LISTED_ERROR_LENGTH)).values_list(
-            *JOB_COLUMNS, "listed_error", named=True
+        using = Job.objects.all().db
+        last = find(asked.after) if asked.after else None
+        found = newest(
+            using,
+            words(asked),
+            item_sql(connections[using].vendor),
+            asked.limit + 1,
+            beyond=Position(last.created_at, last.pk) if last else None,
         )
-        jobs = [*rows[: asked.limit + 1]]
-        has_more, jobs = len(jobs) > asked.limit, jobs[: asked.limit]
-        following = str(jobs[-1].id) if has_more else None
+        jobs = [json.loads(item) for (item,) in found[: asked.limit]]
+        following = jobs[-1]["id"] if len(found) > asked.limit else None
         self.show(
-            {"items": [job_row_to_json(job) for job in jobs], "next": following, "previous": None},
+            {"items": jobs, "next": following, "previous": None},
             lambda: self.print_table(
                 ("id", "state", "type", "queue", "attempts", "created", "error"),
                 (
                     (
-                        str(job.id),
-                        job.state,
-                        job.type,
-                        job.queue,
-                        f"{job.attempts}/{job.max_attempts}",
-                        job.created_at,
-                        first_line(job.listed_error),
+                        job["id"],
+                        job["state"],
+                        job["type"],
+                        job["queue"],
+                        f"{job['attempts']}/{job['max_attempts']}",
+                        datetime.fromisoformat(job["created_at"]),
+                        first_line(job["error"]),
                     )
                     for job in jobs
                 ),
@@ -529,11 +527,16 @@ def matching(asked: Namespace, ids: list[UUID] | None = None) -> JobQuerySet:
     jobs: JobQuerySet = Job.objects.all()
     if ids:
         jobs = jobs.filter(pk__in=ids)
-    words = {name: getattr(asked, name) for name in ("state", "queue", "type", "kind", "tag")}
+    return filtered(jobs, words(asked))
+
+
+def words(asked: Namespace) -> dict[str, Any]:
+    """The words of the filter that were given."""
+    given = {name: getattr(asked, name) for name in ("state", "queue", "type", "kind", "tag")}
     if asked.since is not None:
-        now = database_now(connections[jobs.db])
-        words["created_after"] = now - timedelta(seconds=asked.since)
-    return filtered(jobs, {name: word for name, word in words.items() if word is not None})
+        now = database_now(connections[Job.objects.all().db])
+        given["created_after"] = now - timedelta(seconds=asked.since)
+    return {name: word for name, word in given.items() if word is not None}
 
 
 def read_payload(asked: Namespace) -> Any:

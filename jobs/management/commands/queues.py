@@ -1,4 +1,4 @@
-"""Look at the queues of a cluster, make them, change their policies, pause and resume them."""
+"""Look at the queues of a cluster, make them, change their policies, pause, purge and delete them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from collections.abc import Callable
 from typing import Any
 
 from clusters.management.base import UsageError, duration, moment, operator
+from jobs.api.bulk_wire import dry_run_to_json
 from jobs.api.serializers import queue_detail_to_json, queue_to_json
+from jobs.engine import purge
 from jobs.errors import QueueNotFound
-from jobs.management.base import JobsCommand
+from jobs.management.bulk import BulkVerbs
 from jobs.models import Queue
 from jobs.models.queue import QueueQuerySet
 from jobs.models.queue_policies import POLICIES, Policy
 from jobs.queue_load import load_of
+from jobs.states import UNSTARTED
 
 NO_LIMIT = "none"
 
 
-class Command(JobsCommand):
+class Command(BulkVerbs):
     help = (
         "Look at the queues of a cluster, make them, change their policies, pause and resume them."
     )
@@ -34,6 +37,7 @@ class Command(JobsCommand):
         add_policies(change)
         self._add_pause()
         self.verb("resume", self.resume, "let nodes take from it again").add_argument("name")
+        self._add_purge()
         delete = self.verb("delete", self.delete, "delete a queue whose jobs have all ended")
         delete.add_argument("name")
         delete.add_argument("--yes", action="store_true", help="do not ask")
@@ -96,6 +100,25 @@ class Command(JobsCommand):
         if not queue.resume() and queue.exists():
             self.say("It was not paused; nothing has changed.")
         self._show(find(asked.name))
+
+    def _add_purge(self) -> None:
+        parser = self.verb("purge", self.purge, "cancel all jobs that wait in a queue")
+        parser.add_argument("name")
+        parser.add_argument("--state", action="append", choices=[str(one) for one in UNSTARTED])
+        parser.add_argument("--reason", default="", help="why; kept with the bulk operation")
+        parser.add_argument("--dry-run", action="store_true", help="only say what it is about")
+        parser.add_argument("--yes", action="store_true", help="do not ask")
+
+    def purge(self, asked: Namespace) -> None:
+        if asked.dry_run:
+            found = dry_run_to_json(purge.dry_run(asked.name, states=asked.state))
+            self.show(found, lambda: self._print_dry_run(found))
+            return
+        queue = find(asked.name)
+        self.confirm(f"Cancel what waits in queue {queue.name}?", is_confirmed=asked.yes)
+        self._show_operation(
+            purge.purge(queue.name, states=asked.state, reason=asked.reason, by=operator())
+        )
 
     def delete(self, asked: Namespace) -> None:
         queue = find(asked.name)

@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
     # PostgreSQL builds an index online only outside of a transaction.
     atomic = False
 
-    dependencies = [("jobs", "0009_full_queues")]
+    dependencies = [("jobs", "0009_wider_metadata")]
 
     operations = [
         AddIndexOnline(

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     # Both tables came with 0004 and are empty, or small.
-    dependencies = [("jobs", "0007_lighter_indexes")]
+    dependencies = [("jobs", "0010_unready_jobs_by_queue")]
 
     operations = [
         migrations.RemoveIndex(model_name="failure", name="failure_latest"),

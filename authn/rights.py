@@ -1,0 +1,50 @@
+"""The rights of somebody who is not on the line: who asked for work that goes on in the background.
+
+Read anew at each question, as those of a caller are at each request.
+"""
+
+from __future__ import annotations
+
+from authn.models import ALL_CLUSTERS, ApiKey, Role
+from authn.permissions import is_allowed
+from authn.principal import Principal
+from jobs.executors import KINDS
+from jobs.rights import NONE, Rights
+
+
+def rights_of(actor: str, verb: str, cluster_id: str) -> Rights:
+    """What this actor may do now; one that nobody knows may nothing."""
+    origin, _, name = actor.partition(":")
+    if origin == "cli":
+        # Whoever may run management commands has the database itself.
+        return Rights(True, frozenset(kind for kind in KINDS if KINDS[kind].needs_grant))
+    principal = _of_key(name) if origin == "key" else _of_user(name) if origin == "user" else None
+    if principal is None or not is_allowed(principal, verb, cluster_id):
+        return NONE
+    return Rights(True, principal.kinds_granted_on(cluster_id))
+
+
+def _of_key(name: str) -> Principal | None:
+    key = ApiKey.objects.all().valid().filter(name=name).first()
+    if key is None:
+        return None
+    bindings = list(key.role_bindings.all())
+    return Principal(
+        name=name,
+        actor=f"key:{name}",
+        roles={binding.cluster_id: binding.role for binding in bindings},
+        granted_kinds={
+            binding.cluster_id: frozenset(binding.granted_kinds) for binding in bindings
+        },
+    )
+
+
+def _of_user(name: str) -> Principal | None:
+    from django.contrib.auth import get_user_model
+
+    users = get_user_model()._default_manager
+    if not users.filter(
+        **{get_user_model().USERNAME_FIELD: name}, is_active=True, is_superuser=True
+    ):
+        return None
+    return Principal(name=name, actor=f"user:{name}", roles={ALL_CLUSTERS: Role.ADMIN})

@@ -1,0 +1,539 @@
+"""Bulk: one verb over all jobs that match a filter, carried out by the nodes in the background.
+
+``request`` stores what is wanted, ``advance`` is the duty of upkeep that does it. It reads the jobs in
+the order in which they were made and without locks, up to a thousand at a time; then, in one short
+transaction, it locks those that it can have at once, applies the verb and writes down how far it has got.
+A node that is killed in between has done and noted a batch, or neither. The row of the operation is
+locked in that transaction too and has to be as it was read, so two nodes never do the same batch.
+
+Whether a job is meant is decided when its row is locked; whether the verb may touch it, by the verb's own
+guard.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.db import (
+    InterfaceError,
+    OperationalError,
+    connections,
+    transaction,
+)
+
+from clusters.policy import ClusterPolicy
+from clusters.registry import id_of
+from jobs.engine.bulk_count import about, count_by_state
+from jobs.engine.bulk_walk import Key, Seen, matching, read_stretch
+from jobs.engine.clock import countdown, database_now
+from jobs.errors import (
+    BulkOperationNotFound,
+    Conflict,
+    InvalidBulkOperation,
+    InvalidTransition,
+    JobError,
+    RightsLost,
+    UnknownQueue,
+)
+from jobs.executors import KINDS
+from jobs.filters import as_json, filtered
+from jobs.models import BulkAction, BulkOperation, BulkStatus, Job, Queue
+from jobs.models.bulk_operation import BulkOperationQuerySet
+from jobs.models.job import HIGHEST_PRIORITY, LOWEST_PRIORITY, JobQuerySet, Touched
+from jobs.rights import rights_of
+from jobs.states import FINAL, RETRYABLE_FROM, State
+
+logger = logging.getLogger(__name__)
+
+# In place of all conditions.
+EVERYTHING = {"all": True}
+# The words that ``jobs.filters.filtered`` knows. One that it did not know would be no condition.
+WORDS = frozenset(
+    {
+        "state", "queue", "type", "kind", "tag", "metadata", "reason", "is_held", "failure", "copy_of",
+        "unique_key", "node", "created_after", "created_before", "finished_after", "finished_before",
+    }
+)  # fmt: skip
+MAX_REASON = 500
+MAX_OPEN = 100
+MAX_SPREAD_SECONDS = 7 * 86400
+SAMPLE = 20
+DRY_RUN_SECONDS = 2.0
+EXPECT_SECONDS = 0.4
+
+# One call of the duty works for about so long.
+WORK_SECONDS = 0.3
+LARGEST_BATCH = 1_000
+# A batch grows and shrinks so that its transaction takes about so long. SQLite's keeps all writers out;
+# PostgreSQL's nobody, and small ones would be slow on a busy host and no shorter.
+BATCH_SECONDS = {"postgresql": 0.15, "sqlite": 0.01}
+FIRST_BATCH = {"postgresql": 500, "sqlite": 50}
+SMALLEST_BATCH = {"postgresql": 250, "sqlite": 10}
+# Between two batches others have the database for as long as the batch had it, and no less than this.
+SHORTEST_PAUSE = 0.01
+# Jobs that somebody else had locked are looked at again so often, at the end.
+BUSY_ROUNDS, BUSY_PAUSE, MAX_BUSY = 20, 0.05, 1_000
+
+NOT_FINAL = tuple(state for state in State if state not in FINAL)
+# Where an action has nothing to do at all. Locking these jobs would only cost.
+ELIGIBLE: Mapping[str, Sequence[str]] = {
+    BulkAction.CANCEL: NOT_FINAL,
+    BulkAction.RETRY: RETRYABLE_FROM,
+    BulkAction.RUN_NOW: (State.SCHEDULED,),
+    BulkAction.MOVE: NOT_FINAL,
+    BulkAction.SET_PRIORITY: NOT_FINAL,
+    BulkAction.DELETE: FINAL,
+}
+STARTING = (BulkAction.RETRY, BulkAction.RUN_NOW)
+OUTCOMES: Mapping[str, str] = {
+    "cancelled": "It had not started and never will.",
+    "cancel_requested": "It runs and has been asked to stop.",
+    "retried": "It is to run again.",
+    "made_ready": "It runs as soon as there is room.",
+    "moved": "It is in the other queue.",
+    "changed": "It has the other priority.",
+    "deleted": "It is gone.",
+    "unchanged": "There was nothing to do: it was so already, or its state does not allow it.",
+    "conflict": "Somebody else was faster: it was gone, or no longer what was meant.",
+    "unique_key_taken": "Another job has its unique key now.",
+    "has_dependants": "Jobs that have not ended depend on it.",
+    "held": "It waits for a person's decision; only a filter that says `is_held` retries it.",
+    "not_granted": "Its kind needs a grant that whoever asked does not have.",
+    "busy": "Somebody else had it locked all the time.",
+}
+
+
+# -- Asking ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What an operation would be about; nothing was stored."""
+
+    count: int | None
+    is_exact: bool
+    by_state: dict[str, int]
+    sample: list[Seen]
+
+
+def request(
+    action: str,
+    filter: Mapping[str, Any],  # noqa: A002  the word of the API
+    *,
+    reason: str,
+    by: str,
+    arguments: Mapping[str, Any] | None = None,
+) -> BulkOperation:
+    """Store an operation for the nodes of the bound cluster to carry out; ``by`` names who asked.
+
+    ``filter`` holds checked search words, or ``{"all": True}`` and nothing else.
+    """
+    using = Job.objects.all().db
+    words, arguments = _check(action, filter, arguments or {})
+    if not reason.strip():
+        raise InvalidBulkOperation("say why; it is kept with the operation", field="reason")
+    if len(reason) > MAX_REASON:
+        raise InvalidBulkOperation(f"at most {MAX_REASON} characters", field="reason")
+    if _operations(using).open().count() >= MAX_OPEN:
+        raise Conflict(f"{MAX_OPEN} bulk operations are under way; let some of them end")
+    now = database_now(connections[using])
+    return BulkOperation.objects.using(using).create(
+        action=action,
+        filter=words,
+        arguments=arguments,
+        reason=reason,
+        requested_by=by[:200],
+        covers_until=now,
+        created_at=now,
+    )
+
+
+def dry_run(
+    action: str,
+    filter: Mapping[str, Any],  # noqa: A002
+    arguments: Mapping[str, Any] | None = None,
+) -> DryRun:
+    """What the operation would be about: how many jobs in which states, and the first of them."""
+    using = Job.objects.all().db
+    words, _ = _check(action, filter, arguments or {})
+    asked = _conditions(words)
+    now = database_now(connections[using])
+    counted = count_by_state(_meant(using, asked, now), DRY_RUN_SECONDS)
+    sample = _sample(using, asked, now)
+    return DryRun(counted.count, counted.is_exact, counted.by_state, sample)
+
+
+def cancel(operation_id: uuid.UUID, *, by: str) -> BulkOperation:
+    """Stop an operation after the batch that runs; what is done stays done. Twice is no error."""
+    operations = _operations(Job.objects.all().db).filter(pk=operation_id)
+    stopped = operations.cancel(by=by[:200])
+    operation = operations.first()
+    if operation is None:
+        raise BulkOperationNotFound
+    if not stopped and operation.status != BulkStatus.CANCELLED:
+        raise InvalidTransition(f"the operation is {operation.status} already", field="status")
+    return operation
+
+
+def _sample(using: str, asked: Mapping[str, Any], now: datetime) -> list[Seen]:
+    deadline = countdown() + DRY_RUN_SECONDS
+    found: list[Seen] = []
+    after: Key | None = None
+    while len(found) < SAMPLE and countdown() < deadline:
+        stretch = read_stretch(using, asked, now, after, 500)
+        found += stretch.jobs
+        after = stretch.after
+        if after is None:
+            break
+    return found[:SAMPLE]
+
+
+def _check(
+    action: str, words: Mapping[str, Any], arguments: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    if action not in BulkAction.values:
+        known = ", ".join(BulkAction.values)
+        raise InvalidBulkOperation(f"there is no such action; known: {known}", field="action")
+    words = as_json(words)
+    if not words or words == {"all": False}:
+        raise InvalidBulkOperation(
+            'which jobs? Give conditions, or {"all": true} for every job', field="filter"
+        )
+    if "all" in words and words != EVERYTHING:
+        raise InvalidBulkOperation("`all` is true and goes alone", field="filter.all")
+    _conditions(words)
+    return words, _check_arguments(action, dict(arguments))
+
+
+def _conditions(words: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored filter as the search words it means; also when it was stored by another version."""
+    if words == EVERYTHING:
+        return {}
+    if unknown := words.keys() - WORDS:
+        name = min(unknown)[:100]
+        raise InvalidBulkOperation(f"there is no search word {name!r}", field=f"filter.{name}")
+    if not words:
+        raise InvalidBulkOperation("the filter is empty", field="filter")
+    for name, value in words.items():
+        # A list of none is no condition to the search, which would mean every job.
+        if value is None or value == []:
+            raise InvalidBulkOperation("must not be empty", field=f"filter.{name}")
+    return dict(words)
+
+
+def _check_arguments(action: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    known = {
+        BulkAction.MOVE: "queue",
+        BulkAction.SET_PRIORITY: "priority",
+        BulkAction.RETRY: "spread_seconds",
+    }.get(BulkAction(action))
+    for name in arguments.keys() - {known}:
+        raise InvalidBulkOperation(f"{action} takes no such argument", field=f"arguments.{name}")
+    value = arguments.get(known) if known else None
+    if action == BulkAction.MOVE:
+        if not isinstance(value, str):
+            raise InvalidBulkOperation("to which queue?", field="arguments.queue")
+        if not Queue.objects.filter(name=value[:101]).exists():
+            raise UnknownQueue(f"there is no queue {value[:100]!r}", field="arguments.queue")
+    if action == BulkAction.SET_PRIORITY and (
+        type(value) is not int or not HIGHEST_PRIORITY <= value <= LOWEST_PRIORITY
+    ):
+        raise InvalidBulkOperation(
+            f"a whole number from {HIGHEST_PRIORITY} to {LOWEST_PRIORITY}",
+            field="arguments.priority",
+        )
+    if action == BulkAction.RETRY and arguments and not _is_spread(value):
+        raise InvalidBulkOperation(
+            f"a number of seconds above 0 and at most {MAX_SPREAD_SECONDS}",
+            field="arguments.spread_seconds",
+        )
+    return arguments
+
+
+def _is_spread(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and 0 < value <= MAX_SPREAD_SECONDS
+
+
+# -- The duty --------------------------------------------------------------------------------------
+
+
+def advance(using: str, policy: ClusterPolicy) -> int:
+    """Work for a moment on the oldest operation that no other node works on.
+
+    Returns how much was done: 0 when there is nothing to do, more where there may be more.
+    """
+    work_until = countdown() + WORK_SECONDS
+    done = 0
+    waiting = _operations(using).open().order_by("created_at", "pk")
+    for pk in list(waiting.values_list("pk", flat=True)[:MAX_OPEN]):
+        while (step := _step_or_park(using, pk)) is not None:
+            done += 1 + step.seen
+            # Nothing is held now: who waited for a row, or on SQLite for the file, goes first.
+            time.sleep(step.pause)
+            if countdown() > work_until:
+                return done
+    return done
+
+
+@dataclass(frozen=True, slots=True)
+class _Cursor:
+    """How far an operation has got."""
+
+    after: Key | None = None
+    # All jobs have been seen; what is left are those that were busy.
+    is_over: bool = False
+    busy: list[uuid.UUID] = field(default_factory=list)
+    rounds: int = 0
+    size: int = LARGEST_BATCH
+
+    def to_json(self) -> dict[str, Any]:
+        after = None if self.after is None else [self.after[0].isoformat(), str(self.after[1])]
+        return {
+            "after": after,
+            "is_over": self.is_over,
+            "busy": [str(pk) for pk in self.busy],
+            "rounds": self.rounds,
+            "size": self.size,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> _Cursor:
+        after = data["after"]
+        return cls(
+            after=after and (datetime.fromisoformat(after[0]), uuid.UUID(after[1])),
+            is_over=data["is_over"],
+            busy=[uuid.UUID(pk) for pk in data["busy"]],
+            rounds=data["rounds"],
+            size=data["size"],
+        )
+
+
+class _Step(NamedTuple):
+    seen: int
+    pause: float
+
+
+class _Batch(NamedTuple):
+    """What was read for one batch, before anything is locked."""
+
+    seen: int
+    # Already decided, without a lock.
+    outcomes: Counter[str]
+    jobs: list[Seen]
+    cursor: _Cursor
+
+
+def _step_or_park(using: str, pk: uuid.UUID) -> _Step | None:
+    try:
+        return _step(using, pk)
+    except (OperationalError, InterfaceError) as error:
+        # The database's condition, not the operation's fault; but a batch that is too slow for the
+        # statement limit will be so for ever.
+        if getattr(error.__cause__, "sqlstate", None) != "57014" or not _is_smallest(using, pk):
+            raise
+        parked: Exception = error
+    except Exception as error:  # one operation that cannot go on must not keep up the next ones
+        parked = error
+    logger.error("bulk operation %s cannot go on", pk, exc_info=parked)
+    # Of what is not in our words, no more than the first line: the rest may quote rows.
+    text = str(parked) if isinstance(parked, JobError) else _first_line(parked)
+    _operations(using).filter(pk=pk).park(text)
+    return _Step(0, 0.0)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
+def _is_smallest(using: str, pk: uuid.UUID) -> bool:
+    """Whether the operation's batches cannot be made smaller; if they can, that is done."""
+    operation = _operations(using).open().filter(pk=pk).first()
+    if operation is None or operation.cursor is None:
+        return False
+    cursor = _Cursor.from_json(operation.cursor)
+    smaller = replace(cursor, size=max(SMALLEST_BATCH[connections[using].vendor], cursor.size // 4))
+    _operations(using).open().filter(pk=pk, seen=operation.seen).update(cursor=smaller.to_json())
+    return smaller == cursor
+
+
+def _step(using: str, pk: uuid.UUID) -> _Step | None:
+    """Begin an operation, or do one batch of it; None where it is over or another node's."""
+    operation = _operations(using).open().filter(pk=pk).first()
+    if operation is None:
+        return None
+    asked = _conditions(operation.filter)
+    if operation.status == BulkStatus.PENDING or operation.cursor is None:
+        meant = _meant(using, asked, operation.covers_until)
+        expected = about(meant, EXPECT_SECONDS)
+        first = _Cursor(size=FIRST_BATCH[connections[using].vendor]).to_json()
+        with transaction.atomic(using=using):
+            if _operations(using).filter(pk=pk).begin(expected=expected):
+                _operations(using).filter(pk=pk).update(cursor=first)
+        return _Step(0, 0.0)
+    rights = rights_of(operation.requested_by, f"bulk_operations.{operation.action}", id_of(using))
+    if not rights.is_allowed:
+        raise RightsLost(f"{operation.requested_by} may no longer do this")
+    began = countdown()
+    batch = _read(using, operation, asked, rights.kinds)
+    cursor = _write(using, operation, asked, batch)
+    took = countdown() - began
+    if cursor is None:
+        return None
+    pause = max(took, BUSY_PAUSE if cursor.is_over and cursor.busy else SHORTEST_PAUSE)
+    return _Step(batch.seen, pause)
+
+
+def _read(
+    using: str, operation: BulkOperation, asked: Mapping[str, Any], kinds: frozenset[str]
+) -> _Batch:
+    cursor = _Cursor.from_json(operation.cursor or {})
+    if cursor.is_over:
+        left = _jobs(using).filter(pk__any_of=cursor.busy)
+        jobs = [Seen(*row) for row in matching(left, _under_lock(operation, asked))]
+        gone = len(cursor.busy) - len(jobs)
+        outcomes: Counter[str] = Counter({"conflict": gone} if gone else {})
+        onward = replace(cursor, busy=[], rounds=cursor.rounds + 1)
+        seen = 0
+    else:
+        stretch = read_stretch(using, asked, operation.covers_until, cursor.after, cursor.size)
+        jobs, outcomes, seen = stretch.jobs, Counter(), len(stretch.jobs)
+        onward = replace(cursor, after=stretch.after, is_over=stretch.after is None)
+    candidates = []
+    for job in jobs:
+        if decided := _decided(operation, job, kinds):
+            outcomes[decided] += 1
+        else:
+            candidates.append(job)
+    return _Batch(seen, outcomes, candidates, onward)
+
+
+def _decided(operation: BulkOperation, job: Seen, kinds: frozenset[str]) -> str | None:
+    """The outcome for a job that need not be locked; None where it must be."""
+    action, arguments = operation.action, operation.arguments
+    if job.state not in ELIGIBLE[action]:
+        return "unchanged"
+    if action in STARTING and KINDS[job.kind].needs_grant and job.kind not in kinds:
+        # Starting somebody else's program again is no less than starting one.
+        return "not_granted"
+    if action == BulkAction.RETRY and job.is_held and not operation.filter.get("is_held"):
+        return "held"
+    is_so = (
+        (action == BulkAction.MOVE and job.queue == arguments["queue"])
+        or (action == BulkAction.SET_PRIORITY and job.priority == arguments["priority"])
+        or (action == BulkAction.CANCEL and job.cancel_requested_at is not None)
+    )
+    return "unchanged" if is_so else None
+
+
+def _write(
+    using: str, operation: BulkOperation, asked: Mapping[str, Any], batch: _Batch
+) -> _Cursor | None:
+    """Do a batch and note it, in one transaction; None where another node was here meanwhile."""
+    began = countdown()
+    vendor = connections[using].vendor
+    with transaction.atomic(using=using):
+        row = _locked(_operations(using).open().filter(pk=operation.pk)).first()
+        if row is None or row.cursor != operation.cursor:
+            return None
+        outcomes, busy = _act(using, operation, asked, batch.jobs)
+        outcomes.update(batch.outcomes)
+        cursor = batch.cursor
+        is_last = cursor.is_over and cursor.rounds >= BUSY_ROUNDS
+        room = 0 if is_last else MAX_BUSY - len(cursor.busy)
+        if len(busy) > room:
+            outcomes["busy"] += len(busy) - room
+        kept = [*cursor.busy, *busy[:room]]
+        fits = BATCH_SECONDS[vendor] / max(countdown() - began, 0.001)
+        size = min(cursor.size * min(fits, 2.0), LARGEST_BATCH)
+        cursor = replace(cursor, busy=kept, size=max(SMALLEST_BATCH[vendor], int(size)))
+        is_finished = cursor.is_over and not cursor.busy
+        _operations(using).filter(pk=operation.pk).go_on(
+            seen=batch.seen,
+            outcomes=dict(Counter(row.outcomes) + outcomes),
+            cursor=cursor.to_json(),
+            is_finished=is_finished,
+        )
+    return cursor
+
+
+def _act(
+    using: str, operation: BulkOperation, asked: Mapping[str, Any], jobs: Sequence[Seen]
+) -> tuple[Counter[str], list[uuid.UUID]]:
+    """Apply the verb to those of these jobs that can be locked at once; the others are returned."""
+    outcomes: Counter[str] = Counter()
+    if not jobs:
+        return outcomes, []
+    asked = _under_lock(operation, asked)
+    rows = _jobs(using).filter(pk__any_of=[job.pk for job in jobs])
+    # In the order of their ids, as everybody locks many jobs; what a claim holds is left out.
+    locked = matching(_locked(rows).order_by("pk"), asked, ("pk", "state"))
+    busy = []
+    if len(locked) < len(jobs):
+        ours = {pk for pk, _ in locked}
+        busy = [pk for pk, _ in matching(rows, asked, ("pk", "state")) if pk not in ours]
+    ids = [pk for pk, state in locked if state in ELIGIBLE[operation.action]]
+    if ids:
+        outcomes.update(_verb(_jobs(using).filter(pk__any_of=ids), operation).outcomes)
+        # What the verb itself leaves alone.
+        outcomes["unchanged"] += len(ids) - outcomes.total()
+    # Deleted, ended, or no longer what was meant.
+    outcomes["conflict"] += len(jobs) - len(busy) - len(ids)
+    return +outcomes, busy
+
+
+def _under_lock(operation: BulkOperation, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The conditions a job must meet when the verb is applied.
+
+    Who cancels what is ready means also what a node takes just then; it is asked to stop.
+    """
+    if operation.action != BulkAction.CANCEL:
+        return asked
+    return {word: value for word, value in asked.items() if word != "state"}
+
+
+def _verb(jobs: JobQuerySet, operation: BulkOperation) -> Touched:
+    arguments = operation.arguments
+    match operation.action:
+        case BulkAction.CANCEL:
+            return jobs.cancel()
+        case BulkAction.RETRY:
+            return jobs.retry(spread_seconds=arguments.get("spread_seconds"))
+        case BulkAction.RUN_NOW:
+            return jobs.run_now()
+        case BulkAction.MOVE:
+            return jobs.move(arguments["queue"])
+        case BulkAction.SET_PRIORITY:
+            return jobs.set_priority(arguments["priority"])
+        case BulkAction.DELETE:
+            return jobs.delete_final()
+    raise InvalidBulkOperation(f"there is no action {operation.action!r}", field="action")
+
+
+def _locked(rows: Any) -> Any:
+    """The rows, locked, without those that somebody else has locked. SQLite locks the file instead."""
+    features = connections[rows.db].features
+    can_skip = features.has_select_for_update_skip_locked
+    return rows.select_for_update(skip_locked=can_skip, of=("self",), no_key=True)
+
+
+def _jobs(using: str) -> JobQuerySet:
+    jobs: JobQuerySet = Job.objects.using(using).all()
+    return jobs
+
+
+def _meant(using: str, asked: Mapping[str, Any], until: datetime) -> JobQuerySet:
+    jobs: JobQuerySet = Job.objects.using(using).filter(created_at__lt=until)
+    return filtered(jobs, asked)
+
+
+def _operations(using: str) -> BulkOperationQuerySet:
+    operations: BulkOperationQuerySet = BulkOperation.objects.using(using).all()
+    return operations

@@ -1,0 +1,31 @@
+"""Purge: what waits in a queue is cancelled, batch by batch, by a bulk operation. What runs goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jobs.engine import bulk
+from jobs.errors import InvalidQueue, QueueNotFound
+from jobs.models import BulkAction, BulkOperation, Queue
+from jobs.states import UNSTARTED
+
+
+def purge(
+    queue: str, *, by: str, reason: str, states: Sequence[str] | None = None
+) -> BulkOperation:
+    """Have the jobs cancelled that wait in a queue now; None are all states before the start."""
+    return bulk.request(BulkAction.CANCEL, _filter(queue, states), reason=reason, by=by)
+
+
+def dry_run(queue: str, *, states: Sequence[str] | None = None) -> bulk.DryRun:
+    """Say what a purge would be about."""
+    return bulk.dry_run(BulkAction.CANCEL, _filter(queue, states))
+
+
+def _filter(queue: str, states: Sequence[str] | None) -> dict[str, object]:
+    if not Queue.objects.all().named(queue).exists():
+        raise QueueNotFound(f"there is no queue {queue[:100]!r}")
+    chosen = UNSTARTED if states is None else tuple(dict.fromkeys(states))
+    if not chosen or not set(chosen) <= set(UNSTARTED):
+        raise InvalidQueue(f"states are some of {', '.join(UNSTARTED)}", field="states")
+    return {"queue": queue, "state": [str(state) for state in chosen]}
