@@ -221,7 +221,7 @@ def test_children_that_end_with_their_job_are_replaced_at_once(two, template):
         sock.shutdown(socket.SHUT_WR)
         child.read(news)
         child.read(news)  # what it said, and then that it has gone
-    two.bury(two.find_dead(news), news)
+    two.bury(list(two.all), news)
     assert len(news.reports) == 2
     assert len(two.spawn_missing(POLICY)) == 2
 
