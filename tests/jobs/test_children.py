@@ -300,3 +300,16 @@ def test_a_child_whose_end_nobody_tells_is_given_up(two, template):
     child.read(News("node"))
     child.died_at -= children.EXIT_SECONDS + 1
     assert two.find_dead(News("node")) == [child]
+
+
+def test_output_that_the_node_has_read_is_all_in_the_log_when_the_job_ends(two, template):
+    child: Child = two.all[0]
+    child.give([(claimed(1), 0.001)], 5.0)
+    news = News("node")
+    child.held[0].add_output("stdout", "a line\nno end")
+    news.take_lines(child.held[0])
+    assert [line[-1] for line in news.logs] == ["a line"]
+    template.peers[0][0].sendall(encode({"results": [[0, "ok", 1, 2]]}))
+    later = News("node")
+    child.read(later)
+    assert [line[-1] for line in later.logs] == ["no end"]
