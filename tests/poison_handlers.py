@@ -76,6 +76,7 @@ def fork_and_return(context: Context, payload: Any) -> str:
     if os.fork() == 0:
         return "copy"
     os.wait()
+    time.sleep((payload or {}).get("seconds", 0))
     return "original"
 
 
@@ -97,7 +98,12 @@ def daemon(context: Context, payload: Any) -> None:
         os._exit(0)
     if payload.get("exits"):
         os._exit(1)
-    time.sleep(payload.get("seconds", 0))
+    end = time.monotonic() + payload.get("seconds", 0)
+    while (left := end - time.monotonic()) > 0:
+        try:
+            time.sleep(left)
+        except BaseException:  # until it is killed
+            continue
 
 
 @job("poison:disk")

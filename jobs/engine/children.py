@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -78,6 +78,17 @@ class Held:
     verdict: str = ""
     # What its node, not its child, has read of its output.
     output: BoundedOutput | None = None
+    lines: list[tuple[str, str | None, str]] = field(default_factory=list)
+
+    def add_output(self, stream: str, text: str) -> None:
+        """Take output that the node has read in the child's place."""
+        if self.output is None:
+            self.output = BoundedOutput(lambda *line: self.lines.append(line))
+        self.output.write(stream, text)
+
+    def close_output(self) -> None:
+        if self.output is not None:
+            self.output.close()
 
     def overdue(self, begun_at: float, now: float) -> str | None:
         """Which of its clocks has run out, in words; None while none has."""
@@ -99,6 +110,12 @@ class News:
     returned: list[Held] = field(default_factory=list)
     logs: list[tuple[Held, float, str, str | None, str]] = field(default_factory=list)
     progress: dict[tuple[str, int], tuple[float, str]] = field(default_factory=dict)
+
+    def take_lines(self, held: Held) -> None:
+        """What the node itself has read of a job's output."""
+        now = countdown()
+        self.logs += [(held, now, *line) for line in held.lines]
+        held.lines.clear()
 
 
 class Estimates:
@@ -283,9 +300,9 @@ class Child:
             if held is None:
                 logger.warning("child %d: %s", self.pid, clean(text[-2000:]))
                 continue
-            if held.output is None:
-                held.output = BoundedOutput(_into(news, held))
-            held.output.write(stream, text)
+            held.add_output(stream, text)
+        if held is not None:
+            news.take_lines(held)
 
     def read(self, news: News) -> None:
         if self.is_dead:
@@ -327,6 +344,9 @@ class Child:
             if not 0.0 <= started_at <= finished_at <= latest:
                 raise BrokenPeer("an attempt that ended before it began, or has yet to end")
             job = held.job
+            if held.output is not None:
+                held.close_output()
+                news.take_lines(held)
             if row[1] == "ok":
                 result = row[4] if len(row) > 4 else None
                 if not (result is None or isinstance(result, str)):
@@ -370,8 +390,8 @@ class Child:
                 is_known = seq == current and held.given_at <= begun_at <= now
                 started_at = begun_at if is_known else held.given_at
                 report = _last_report(held, started_at, now, is_charged, self._how_it_ended())
-                if held.output is not None:
-                    held.output.close()
+                held.close_output()
+                news.take_lines(held)
                 news.reports.append((held, report))
             else:
                 news.returned.append(held)
@@ -395,10 +415,6 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def _into(news: News, held: Held) -> Callable[[str, str | None, str], None]:
-    return lambda stream, level, text: news.logs.append((held, countdown(), stream, level, text))
 
 
 def _assignment_frame(job: Claimed, seq: int, grace_seconds: float) -> str:

@@ -13,6 +13,7 @@ import signal
 import struct
 import time
 
+from jobs.engine.clock import countdown
 from jobs.executors.shell_processes import IS_SUPPORTED, Seen, below, scan, send
 
 # So many processes of one job may live at once.
@@ -37,13 +38,13 @@ def has_children() -> bool:
 def end_children() -> tuple[int, bool]:
     """Kill and reap all that is below this process; returns how many there were, and if all are gone."""
     ended: set[int] = set()
-    deadline = time.monotonic() + END_SECONDS
+    deadline = countdown() + END_SECONDS
     while _reap():
         for one in below([os.getpid()], scan()) if IS_SUPPORTED else ():
             if one.is_alive:
                 ended.add(one.pid)
                 send(one, signal.SIGKILL)
-        if not IS_SUPPORTED or time.monotonic() > deadline or len(ended) > MOST_PROCESSES:
+        if not IS_SUPPORTED or countdown() > deadline or len(ended) > MOST_PROCESSES:
             return len(ended), False
         time.sleep(0.001)
     return len(ended), True

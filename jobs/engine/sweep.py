@@ -14,6 +14,7 @@ import os
 import signal
 import time
 
+from jobs.engine.clock import countdown
 from jobs.executors.host_label import PATTERN, VARIABLE, living
 from jobs.executors.shell_folder import left_behind, remove_tree
 from jobs.executors.shell_processes import IS_SUPPORTED, Seen, below, environment_of, scan, send
@@ -41,9 +42,9 @@ def sweep_host(label: str) -> int:
 
 def _end_programs(ours: str) -> int:
     ended: set[tuple[int, int]] = set()
-    deadline = time.monotonic() + SWEEP_SECONDS
+    deadline = countdown() + SWEEP_SECONDS
     while left := _left_running(ours):
-        if time.monotonic() > deadline:
+        if countdown() > deadline:
             logger.error("still alive after SIGKILL: %s", [one.pid for one in left][:10])
             break
         for one in left:

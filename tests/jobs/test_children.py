@@ -335,3 +335,16 @@ def test_a_pool_whose_children_die_at_once_does_not_keep_others_from_theirs(temp
     children_.bury([io, process], News("node"))
     assert [child.pool for child in children_.spawn_missing(POLICY)] == [PROCESS]
     children_.kill_all()
+
+
+def test_output_that_the_node_has_read_is_all_in_the_log_when_the_job_ends(two, template):
+    child: Child = two.all[0]
+    child.give([(claimed(1), 0.001)], 5.0)
+    news = News("node")
+    child.held[0].add_output("stdout", "a line\nno end")
+    news.take_lines(child.held[0])
+    assert [line[-1] for line in news.logs] == ["a line"]
+    template.peers[0][0].sendall(encode({"results": [[0, "ok", 1, 2]]}))
+    later = News("node")
+    child.read(later)
+    assert [line[-1] for line in later.logs] == ["no end"]

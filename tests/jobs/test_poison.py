@@ -136,8 +136,9 @@ def test_poison_harms_neither_the_node_nor_its_neighbours(marker, tmp_path, even
     assert "ended with exit code 3" in errors_of(crashing["exit"])
     assert "last words" in texts_of(crashing["exit"])
     for job in fine:
+        # Once by the child, and once by the node where that had to read in its place.
         size = sum(len(message) for _, message in log_of(job))
-        assert size < 300 << 10
+        assert size < 2 * (300 << 10)
 
 
 def test_a_program_that_takes_too_much_memory_is_charged_to_its_job(eventually):
@@ -188,7 +189,8 @@ def test_a_daemon_of_a_cancelled_handler_is_dead_when_its_job_is_cancelled(marke
 def test_only_the_process_that_was_given_a_job_speaks_for_it(eventually):
     with worker(concurrency=1):
         job = ends(add("poison:fork-and-return"), eventually)
-        assert ends(add("demo:echo", 1), eventually).result == 1
+        late = add("poison:fork-and-return", {"seconds": 60}, timeout_seconds=1.0, max_attempts=1)
+        assert ends(late, eventually).reason == "timeout"
     assert (job.state, job.result, job.attempts) == (State.SUCCEEDED, "original", 1)
 
 
