@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import dj_database_url
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 # Seconds and milliseconds; one hung call must not hold a process for ever.
 CONNECT_TIMEOUT = 5
@@ -53,6 +55,22 @@ def database_settings(
         return _sqlite(where, parsed, problems)
     problems.append(f"{where}: {engine} is not supported; use postgresql:// or sqlite://")
     return dict(EMPTY)
+
+
+def limit_calls(connection: BaseDatabaseWrapper, seconds: float, *, is_pooled: bool) -> None:
+    """Give a connection that is not open yet shorter limits than others have. It is one thread's own."""
+    options = dict(connection.settings_dict["OPTIONS"])
+    if connection.vendor == "sqlite":
+        options["timeout"] = seconds
+    else:
+        milliseconds = max(int(seconds * 1000), 1)
+        # The driver takes no shorter one.
+        options["connect_timeout"] = max(math.ceil(seconds), 2)
+        options["tcp_user_timeout"] = milliseconds
+        if not is_pooled:
+            limits = (f"-c {name}={milliseconds}" for name in ("statement_timeout", "lock_timeout"))
+            options["options"] = " ".join([options.get("options", ""), *limits]).strip()
+    connection.settings_dict = {**connection.settings_dict, "OPTIONS": options}
 
 
 def shared_databases(databases: Mapping[str, Mapping[str, Any]]) -> list[str]:

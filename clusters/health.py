@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Collection
 
 from django.db import connections
+
+from clusters.routers import CONTROL
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +22,7 @@ class Watch:
         self.max_age_seconds = max_age_seconds
         self._known: dict[str, tuple[float, bool]] = {}
         self._asked: set[str] = set()
+        self._awaiting: dict[str, bool | None] = {}
         self._changed = threading.Condition()
 
     def ask(self, aliases: Collection[str], wait_seconds: float) -> dict[str, bool | None]:
@@ -35,6 +39,10 @@ class Watch:
         """Databases that were asked and have not answered yet."""
         with self._changed:
             return self._asked & set(aliases)
+
+    def awaits_confirmation(self, alias: str) -> bool | None:
+        """Whether a cluster was restored and waits for a person, as last known; None: not known."""
+        return self._awaiting.get(alias)
 
     def report_down(self, alias: str) -> None:
         """Somebody could not reach this database; find out when it is back."""
@@ -66,29 +74,39 @@ class Watch:
         )
 
     def _probe(self, alias: str) -> None:
-        is_up = _answers(alias)
+        # Connections are kept per thread: this one is new here and must be closed here.
+        try:
+            is_up = _answers(alias)
+            is_waiting = _is_restored(alias) if is_up and alias != CONTROL else None
+        finally:
+            with contextlib.suppress(Exception):
+                connections[alias].close()
         with self._changed:
             self._known[alias] = (time.monotonic(), is_up)
+            self._awaiting[alias] = is_waiting
             self._asked.discard(alias)
             self._changed.notify_all()
 
 
 def _answers(alias: str) -> bool:
-    # Connections are kept per thread: this one is new here and must be closed here.
-    connection = connections[alias]
     try:
-        with connection.cursor() as cursor:
+        with connections[alias].cursor() as cursor:
             cursor.execute("SELECT 1")
             cursor.fetchone()
     except Exception as error:  # whatever it is, the database does not serve
         logger.warning("database %s does not answer: %s", alias, type(error).__name__)
         return False
-    finally:
-        try:
-            connection.close()
-        except Exception:
-            logger.debug("closing %s failed", alias, exc_info=True)
     return True
+
+
+def _is_restored(alias: str) -> bool | None:
+    from clusters.models import ClusterSetting
+
+    try:
+        return ClusterSetting.objects.using(alias).all().restored().exists()
+    except Exception:  # such as a database that was not migrated yet
+        logger.debug("%s does not tell whether it was restored", alias, exc_info=True)
+        return None
 
 
 watch = Watch()

@@ -7,10 +7,10 @@ import socket
 import time
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
 
-from django.db import models
+from django.db import models, transaction
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
@@ -112,11 +112,26 @@ class Node(models.Model):
         return f"{self.host}:{self.pid}"
 
 
+# No setting of the policy: the cluster was restored from a backup, and no job starts until a person
+# confirms. Claims look for it in their own statements, see ``jobs.engine.claim``.
+RESTORED = "restored"
+
+
 class ClusterSettingQuerySet(models.QuerySet["ClusterSetting"]):
-    def policy(self) -> ClusterPolicy:
-        """The effective settings: explicit here, else persisted, else the default."""
-        persisted = dict(self.values_list("name", "value"))
-        return effective(persisted, current_cluster().explicit_settings)
+    def restored(self) -> ClusterSettingQuerySet:
+        """The mark of a restored cluster, while it waits for a person."""
+        return self.filter(name=RESTORED)
+
+    def mark_restored(self, *, by: str) -> bool:
+        """Let no job start until a person confirms; False where that is so already."""
+        with transaction.atomic(using=self.db):
+            _, is_new = self.get_or_create(
+                name=RESTORED, defaults={"value": True, "updated_by": by}
+            )
+            if is_new:
+                # Compared with heartbeats, which go by the database's clock.
+                self.restored().update(updated_at=Now())
+        return is_new
 
     def persist(self, values: Mapping[str, Any], *, by: str) -> None:
         """Write the given settings and leave all others as they are.
@@ -146,21 +161,37 @@ class ClusterSetting(models.Model):
         return f"{self.name} = {self.value}"
 
 
+class _Known(NamedTuple):
+    read_at: float
+    policy: ClusterPolicy
+    is_restored: bool
+
+
 # How long a process may go on with settings that somebody has changed meanwhile, in seconds.
 POLICY_MAX_AGE = 5.0
-_policies: dict[str, tuple[float, ClusterPolicy]] = {}
+_known: dict[str, _Known] = {}
 
 
 def current_policy() -> ClusterPolicy:
     """The effective settings of the bound cluster, at most ``POLICY_MAX_AGE`` old."""
-    cluster_id = current_cluster().id
-    read_at, policy = _policies.get(cluster_id, (0.0, None))
-    if policy is None or time.monotonic() - read_at > POLICY_MAX_AGE:
-        policy = ClusterSetting.objects.all().policy()
-        _policies[cluster_id] = (time.monotonic(), policy)
-    return policy
+    return _current().policy
+
+
+def awaits_confirmation() -> bool:
+    """Whether the bound cluster was restored and waits for a person; as old as the settings."""
+    return _current().is_restored
+
+
+def _current() -> _Known:
+    cluster = current_cluster()
+    known = _known.get(cluster.id)
+    if known is None or time.monotonic() - known.read_at > POLICY_MAX_AGE:
+        persisted = dict(ClusterSetting.objects.values_list("name", "value"))
+        policy = effective(persisted, cluster.explicit_settings)
+        known = _known[cluster.id] = _Known(time.monotonic(), policy, RESTORED in persisted)
+    return known
 
 
 def forget_policies() -> None:
     """Read the settings anew at the next question."""
-    _policies.clear()
+    _known.clear()

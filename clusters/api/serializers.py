@@ -27,6 +27,11 @@ class ClusterItem(serializers.Serializer[Any]):
         allow_null=True,
         help_text="Whether its database answered when last asked; null: not known yet.",
     )
+    awaits_confirmation = serializers.BooleanField(
+        allow_null=True,
+        help_text="Whether it was restored from a backup and no job starts until an operator of the "
+        "host confirms; null: not known.",
+    )
 
 
 class ClusterList(serializers.Serializer[Any]):

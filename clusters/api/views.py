@@ -77,6 +77,7 @@ class ClusterViewSet(NativeViewSet):
                 "title": cluster.title or cluster.id,
                 "role": self.principal.role_on(cluster.id),
                 "is_reachable": reachable[cluster.alias],
+                "awaits_confirmation": watch.awaits_confirmation(cluster.alias),
             }
             for cluster in clusters
         ]

@@ -13,6 +13,7 @@ from django.db.models.functions import Now
 from clusters.models import Node, current_policy
 from jobs.doctor.findings import Check, Finding, doubtful, failed, fine, span
 from jobs.engine.clock import countdown, database_now, host_now
+from jobs.engine.restored import uncertain, waiting
 from jobs.engine.upkeep import duties
 from jobs.executors import KINDS
 from jobs.models import FailureSighting, Job, JobListing, Queue, Tally, UpkeepDuty
@@ -47,8 +48,24 @@ def check_nodes(alias: str) -> list[Finding]:
     return [fine("nodes", f"{len(nodes)} alive, version {versions[0]}")]
 
 
+def check_restored(alias: str) -> list[Finding]:
+    """Whether the cluster came from a backup and waits for a person."""
+    if (waits := waiting(alias)) is None:
+        return [fine("restored", "the cluster does not wait for anybody")]
+    count = uncertain(alias)[:RUNNING].count()
+    since = span((database_now(connections[alias]) - waits.since).total_seconds())
+    found = (
+        f"restored from a backup, as {waits.by} said {since} ago; no job starts until somebody"
+        f" confirms, and the outcome of {count} is uncertain"
+    )
+    advice = "look with manage.py restored show, then manage.py restored confirm"
+    return [failed("restored", found, advice, since=waits.since, by=waits.by, uncertain=count)]
+
+
 def check_lost_jobs(alias: str) -> list[Finding]:
     """Jobs of nodes that have ended: rescue should have taken them within seconds."""
+    if waiting(alias) is not None:
+        return []  # rescue waits too, and the finding above tells of them
     living = Node.objects.using(alias).alive().filter(pk=OuterRef("node_id"))
     late = Now() - timedelta(seconds=LATE_SECONDS)
     recent = Node.objects.using(alias).filter(pk=OuterRef("node_id"), closed_at__gte=late)
@@ -124,12 +141,13 @@ def check_duties(alias: str) -> list[Finding]:
     """Whether upkeep is done, and what it says."""
     policy = current_policy()
     rows = {row.name: row for row in UpkeepDuty.objects.using(alias).all()}
+    is_waiting = waiting(alias) is not None
     now = database_now(connections[alias])
     started = Node.objects.using(alias).alive().order_by("started_at").values_list("started_at")
     since = started.first()
     found = []
     for duty in duties():
-        if duty.is_everywhere or since is None:
+        if duty.is_everywhere or since is None or (duty.waits_for_person and is_waiting):
             continue
         row = rows.get(duty.name)
         limit = max(DUTY_PERIODS * duty.period(policy), DUTY_LATE_SECONDS)
@@ -205,6 +223,7 @@ def check_listing(alias: str) -> list[Finding]:
 
 CHECKS: tuple[Check, ...] = (
     check_nodes,
+    check_restored,
     check_lost_jobs,
     check_running,
     check_queues,

@@ -1,7 +1,8 @@
 """A node's health over HTTP, for supervisors: off unless asked for, and for this host only.
 
 `/livez`: every loop goes on and the lease is sure; 503 says that the node should be replaced.
-`/readyz`: it takes work: the database answers and nobody has asked it to drain.
+`/readyz`: it takes work: the database answers, nobody has asked it to drain, and its cluster does not
+wait for a person after it was restored.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Vitals:
     heartbeat: Heartbeat | None = None
     upkeep: Upkeep | None = None
     is_draining: bool = False
+    awaits_confirmation: bool = False
 
     def now_of(
         self, node_id: str | None, heartbeat: Heartbeat | None, upkeep: Upkeep | None
@@ -85,9 +87,11 @@ class Vitals:
             **live.details,
             "database": "up" if is_up else "down",
             "is_draining": is_draining,
+            "awaits_confirmation": self.awaits_confirmation,
             "failing_duties": upkeep.conditions() if upkeep is not None else {},
         }
-        return Health(live.is_well and is_up and not is_draining, details)
+        takes_work = is_up and not is_draining and not self.awaits_confirmation
+        return Health(live.is_well and takes_work, details)
 
 
 class HealthUnavailable(Exception):

@@ -1,7 +1,8 @@
 """The heartbeat: one small update per node, on a thread and connection of its own.
 
-A busy pool or a long statement in the node's loop must not look like death. The answer to a beat tells
-whether the node still counts and whether somebody wants it to drain.
+A busy pool or a long statement in the node's loop must not look like death, and neither must one beat
+that waits for a lock: it gives up soon and is tried again while there is lease. The answer to a beat
+tells whether the node still counts and whether somebody wants it to drain.
 """
 
 from __future__ import annotations
@@ -10,24 +11,36 @@ import contextlib
 import logging
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import psutil
-from django.db import connections
+from django.conf import settings
+from django.db import connections, transaction
 from django.db.models.functions import Now
 
 from clusters.binding import cluster_bound
+from clusters.databases import limit_calls
 from clusters.models import ALIVE, Node, NodeStatus
 from clusters.policy import ClusterPolicy
 from jobs.engine.clock import countdown, host_now
+<<<<<<< HEAD
 from jobs.engine.fuse import Fuse
+=======
+from jobs.engine.trouble import Trouble
+>>>>>>> restored
 from jobs.engine.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
 SKEW_ALARM_SECONDS = 2.0
+<<<<<<< HEAD
 USAGE_SECONDS = 0.1
+=======
+# No call to the database takes longer, however long the lease is: the watchdog is there too.
+LONGEST_CALL_SECONDS = 5.0
+>>>>>>> restored
 
 
 class Heartbeat(threading.Thread):
@@ -51,6 +64,12 @@ class Heartbeat(threading.Thread):
         self._watchdog = watchdog
         self._stopping = threading.Event()
         self._usage = Usage()
+        self._limit_seconds = min(policy.lease_seconds / 10, LONGEST_CALL_SECONDS)
+        self._trouble = Trouble(
+            f"the heartbeat of node {node_id}",
+            shortest=self._limit_seconds / 4,
+            longest=min(self._limit_seconds, policy.heartbeat_seconds),
+        )
         self._skew: float | None = None
         # When the last beat that was answered had been sent.
         self.last_good_at = countdown()
@@ -70,46 +89,71 @@ class Heartbeat(threading.Thread):
         Fuse(self._policy.lease_seconds, self.lease_is_in_doubt, self._wake, self._stopping).start()
         pulse = self._watchdog.watch("heartbeat", self._policy.heartbeat_seconds)
         with cluster_bound(self._cluster_id) as cluster:
+            limit_calls(
+                connections[cluster.alias], self._limit_seconds, is_pooled=settings.DB_POOLED
+            )
             while not self._stopping.wait(self._pause()):
                 pulse.beat()
                 try:
                     self._beat(cluster.alias)
+                    self._trouble.end()
                 except Exception as error:  # one bad beat is not the end of the heart
-                    logger.warning("a heartbeat failed: %s", error)
+                    self._trouble.note(error)
                     with contextlib.suppress(Exception):
                         connections[cluster.alias].close()
             connections[cluster.alias].close()
         self._watchdog.forget(pulse)
 
     def _pause(self) -> float:
+        if self._trouble.is_on:
+            return max(self._trouble.retry_at - countdown(), 0.0)
         return self._policy.heartbeat_seconds * random.uniform(0.8, 1.2)  # noqa: S311
 
     def _beat(self, alias: str) -> None:
         cpu, memory = self._usage.read()
         sent = countdown()
         nodes = Node.objects.using(alias).filter(pk=self._node_id)
-        living = nodes.filter(status__in=ALIVE).update(
-            heartbeat_at=Now(),
-            lease_until=Now() + timedelta(seconds=self._policy.lease_seconds),
-            running_jobs=self._count_running(),
-            cpu_percent=cpu,
-            memory_bytes=memory,
-            clock_skew_seconds=self._skew,
-        )
+        with self._limited(alias):
+            living = nodes.filter(status__in=ALIVE).update(
+                heartbeat_at=Now(),
+                lease_until=Now() + timedelta(seconds=self._policy.lease_seconds),
+                running_jobs=self._count_running(),
+                cpu_percent=cpu,
+                memory_bytes=memory,
+                clock_skew_seconds=self._skew,
+            )
         if not living:
             self.is_dead = True
             self._wake()
             return
         self.last_good_at = sent
-        beat_at, drain_at, status = nodes.values_list(
-            "heartbeat_at", "drain_requested_at", "status"
-        ).get()
+        with self._limited(alias):
+            beat_at, drain_at, status = nodes.values_list(
+                "heartbeat_at", "drain_requested_at", "status"
+            ).get()
         self._measure_skew(beat_at, countdown() - sent)
         if drain_at is not None and not self.drain_is_ordered:
             self.drain_is_ordered = True
             if status == NodeStatus.LIVE:
-                nodes.say_draining()
+                with self._limited(alias):
+                    nodes.say_draining()
             self._wake()
+
+    @contextmanager
+    def _limited(self, alias: str) -> Iterator[None]:
+        """A pooler in transaction mode hands its connections to others: limits are the transaction's."""
+        if connections[alias].vendor != "postgresql" or not settings.DB_POOLED:
+            yield
+            return
+        limit = f"{max(int(self._limit_seconds * 1000), 1)}ms"
+        with transaction.atomic(using=alias):
+            with connections[alias].cursor() as cursor:
+                cursor.execute(
+                    "SELECT set_config('statement_timeout', %s, true),"
+                    " set_config('lock_timeout', %s, true)",
+                    [limit, limit],
+                )
+            yield
 
     def _measure_skew(self, beat_at: datetime, round_trip: float) -> None:
         """How far this host's clock is from the database's; shown and warned of, never acted upon."""

@@ -23,7 +23,7 @@ from jobs.engine.complete import Completion, Report, Success, decide
 from jobs.engine.trouble import is_outage
 from jobs.engine.turn import take_turn
 from jobs.models import Job
-from jobs.states import Outcome, State
+from jobs.states import OnLost, Outcome, State
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +32,15 @@ PAGE = 100
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """A holder that has ended."""
+    """A holder that has ended, and what is written about what it held."""
 
     id: UUID
-    name: str
+    error: str
+    error_type: str = "NodeLost"
+    # Whether its end counts against its jobs.
+    crashed: bool = True
+    # What a person decided, in place of what the jobs' authors did: never that enough was tried.
+    on_lost: OnLost | None = None
 
 
 def rescue_lost(using: str, policy: ClusterPolicy) -> int:
@@ -50,11 +55,13 @@ def rescue_lost(using: str, policy: ClusterPolicy) -> int:
     living = {*nodes.alive().filter(pk__in=holders).values_list("pk", flat=True)}
     rescued = 0
     for holder in sorted(holders - living):
-        rescued += _rescue_node(using, Gone(holder, names.get(holder, "unknown")), policy)
+        gone = Gone(holder, f"node {names.get(holder, 'unknown')} stopped answering")
+        rescued += rescue_node(using, gone, policy)
     return rescued
 
 
-def _rescue_node(using: str, node: Gone, policy: ClusterPolicy) -> int:
+def rescue_node(using: str, node: Gone, policy: ClusterPolicy) -> int:
+    """End all attempts that the node held; returns how many."""
     held = Job.objects.using(using).filter(node_id=node.id, state=State.RUNNING)
     # Without an order, which would tempt the planner to walk the whole table in that order.
     ids = sorted(held.values_list("pk", flat=True))
@@ -71,7 +78,7 @@ def _rescue_node(using: str, node: Gone, policy: ClusterPolicy) -> int:
             )
             rescued += sum(_rescue_alone(using, node, job_id, policy) for job_id in page)
     if rescued:
-        logger.warning("node %s (%s) is dead; %d jobs rescued", node.id, node.name, rescued)
+        logger.warning("node %s is dead (%s); %d jobs rescued", node.id, node.error, rescued)
     return rescued
 
 
@@ -109,11 +116,14 @@ def _as_lost(
             Outcome.LOST,
             started_at=countdown() - began_ago,
             finished_at=countdown(),
-            error=f"node {node.name} stopped answering",
-            error_type="NodeLost",
-            crashed=True,
+            error=node.error,
+            error_type=node.error_type,
+            crashed=node.crashed,
         )
-        batch.append(decide(_as_claimed(job), str(node.id), report, policy))
+        claimed = _as_claimed(job)
+        if node.on_lost is not None:
+            claimed = claimed._replace(on_lost=node.on_lost, attempts=0, crashes=0)
+        batch.append(decide(claimed, str(node.id), report, policy))
     return batch
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from django.db import connections
 
 from clusters.binding import cluster_bound
-from clusters.models import current_policy
+from clusters.models import awaits_confirmation, current_policy
 from clusters.policy import ClusterPolicy
 from jobs.engine import bulk, dependencies, idempotency, rollup
 from jobs.engine.clock import countdown
@@ -55,6 +55,8 @@ class Duty:
     is_everywhere: bool = False
     # What it did may have made jobs ready: its own node looks at once.
     makes_ready: bool = False
+    # Not done while a restored cluster waits: a person decides about what it would change.
+    waits_for_person: bool = False
 
     def period(self, policy: ClusterPolicy) -> float:
         if self.times_a_lease is None:
@@ -67,7 +69,13 @@ def duties() -> tuple[Duty, ...]:
     return (
         Duty("promote_due", promote_due, 0.5, is_everywhere=True, makes_ready=True),
         Duty(
-            "rescue_lost", rescue_lost, 5.0, times_a_lease=6, is_everywhere=True, makes_ready=True
+            "rescue_lost",
+            rescue_lost,
+            5.0,
+            times_a_lease=6,
+            is_everywhere=True,
+            makes_ready=True,
+            waits_for_person=True,
         ),
         Duty("expire_due", expire_due, 1.0),
         Duty("fail_overdue", fail_overdue, 1.0),
@@ -78,7 +86,7 @@ def duties() -> tuple[Duty, ...]:
         Duty("fold_tallies", rollup.fold_tallies, 2.0),
         Duty("fold_sightings", rollup.fold_sightings, 2.0),
         Duty("compact_rollups", rollup.compact, 300.0),
-        Duty("prune", Pruner(), 60.0),
+        Duty("prune", Pruner(), 60.0, waits_for_person=True),
         Duty("forget_replies", idempotency.prune, 60.0),
     )
 
@@ -184,6 +192,9 @@ class Upkeep(threading.Thread):
         """Work at the duty if it is this node's to do."""
         policy = current_policy()
         period = _jittered(task.duty.period(policy))
+        if task.duty.waits_for_person and awaits_confirmation():
+            task.next_at = countdown() + period
+            return False
         if not task.duty.is_everywhere and not self._holds(task):
             # Somebody else does it; it may be ours when that one has gone.
             task.next_at = countdown() + max(period, _jittered(LEASE_SECONDS / 3))

@@ -14,7 +14,7 @@ from typing import Any
 from django.db import connections
 from django.db.models import Q
 
-from clusters.models import Node, NodeStatus
+from clusters.models import ClusterSetting, Node, NodeStatus
 from jobs.engine.clock import database_now
 from jobs.engine.limits import Limit, room_again_at
 from jobs.models import Job, JobDependency, Needs, Queue
@@ -47,7 +47,12 @@ def why_waiting(job: Job) -> list[Reason]:
         return [Reason("steps", "It waits for its steps to end.")]
     using = job._state.db or "default"
     now = database_now(connections[using])
-    reasons = [*_own(job, now), *_queue(using, job, now), *_nodes(using, job, now)]
+    reasons = [
+        *_cluster(using),
+        *_own(job, now),
+        *_queue(using, job, now),
+        *_nodes(using, job, now),
+    ]
     if job.state == State.READY:
         reasons += _ahead(using, job)
     if all(reason.code == "expires" for reason in reasons):
@@ -69,6 +74,14 @@ def _running(job: Job) -> Iterator[Reason]:
     if job.cancel_requested_at is not None:
         told = f"It was asked to stop at {_moment(job.cancel_requested_at)}."
         yield Reason("cancel_requested", told, {"since": job.cancel_requested_at})
+
+
+def _cluster(using: str) -> Iterator[Reason]:
+    mark = ClusterSetting.objects.using(using).all().restored().first()
+    if mark is not None:
+        told = "The cluster was restored from a backup; no job starts until somebody confirms."
+        data = {"since": mark.updated_at, "by": mark.updated_by}
+        yield Reason("cluster_restored", told, data)
 
 
 # -- The job ---------------------------------------------------------------------------------------

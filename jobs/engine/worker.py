@@ -23,7 +23,7 @@ from django.db import DatabaseError, InterfaceError, connections
 from uuid_utils.compat import uuid7
 
 from clusters.binding import current_cluster
-from clusters.models import ClusterSetting, Node, current_policy
+from clusters.models import ClusterSetting, Node, awaits_confirmation, current_policy
 from clusters.policy import ClusterPolicy
 from clusters.processes import forbid_inspection, name_process
 from jobs.engine import limits
@@ -94,6 +94,7 @@ class Worker:
         concurrency: int,
         io_slots: int,
         health: tuple[str, int] | Path | None = None,
+        is_restored: bool = False,
     ) -> None:
         self.cluster_id = cluster_id
         self.alias = current_cluster().alias
@@ -103,6 +104,7 @@ class Worker:
         needs_io = any(KINDS[kind].pool == IO for kind in kinds)
         self.io_slots = io_slots if needs_io else 0
         self.node_id = ""
+        self._must_mark = is_restored
         self._health_at = health
         self._health: HealthServer | None = None
         self._pending: list[Success | Completion] = []
@@ -182,11 +184,13 @@ class Worker:
         self.node_id = str(uuid7())
         while True:
             try:
-                cluster = current_cluster()
-                ClusterSetting.objects.all().persist(
-                    cluster.explicit_settings, by=f"node:{socket.gethostname()}"
-                )
-                self.policy = current_policy()
+                cluster, by = current_cluster(), f"node:{socket.gethostname()}"
+                if self._must_mark:
+                    ClusterSetting.objects.all().mark_restored(by=by)
+                    # Once: who confirms does so for this node's later lives too.
+                    self._must_mark = False
+                ClusterSetting.objects.all().persist(cluster.explicit_settings, by=by)
+                self._refresh_policy()
                 Node.objects.all().register(
                     self.node_id,
                     self.policy.lease_seconds,
@@ -512,6 +516,17 @@ class Worker:
 
     def _refresh_policy(self) -> None:
         self.policy = current_policy()
+        is_waiting = awaits_confirmation()
+        if is_waiting and not self._vitals.awaits_confirmation:
+            logger.warning(
+                "cluster %s was restored from a backup; no job starts until somebody confirms:"
+                " manage.py restored show",
+                self.cluster_id,
+            )
+        elif self._vitals.awaits_confirmation and not is_waiting:
+            logger.info("cluster %s: somebody has confirmed; jobs start again", self.cluster_id)
+            self._hinted = True
+        self._vitals.awaits_confirmation = is_waiting
 
     # -- Trouble ---------------------------------------------------------------------------------
 

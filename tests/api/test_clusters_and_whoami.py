@@ -7,6 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from clusters import health
+from clusters.binding import cluster_bound
+from clusters.models import ClusterSetting
 from tests.api.conftest import Api, check_problem
 
 
@@ -31,6 +33,16 @@ def test_a_dead_cluster_is_shown_as_such_and_delays_nobody(
 ) -> None:
     monkeypatch.setattr(health, "_answers", lambda alias: False)
     assert viewer.get("clusters").json()["items"][0]["is_reachable"] is False
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_restored_cluster_is_shown_to_wait_for_a_person(viewer: Api) -> None:
+    health.watch.forget()
+    assert viewer.get("clusters/alpha").json()["awaits_confirmation"] is False
+    with cluster_bound("alpha"):
+        ClusterSetting.objects.all().mark_restored(by="test")
+    health.watch.forget()
+    assert viewer.get("clusters/alpha").json()["awaits_confirmation"] is True
 
 
 def test_whoami_tells_roles_and_grants(make_key: Callable[..., str]) -> None:

@@ -19,7 +19,7 @@ from clusters.management.base import (
     check_database_is_there,
     database_failure,
 )
-from clusters.models import ClusterSetting, Node
+from clusters.models import RESTORED, ClusterSetting, Node
 from clusters.policy import DEFAULTS, FIELDS, effective
 from clusters.registry import Cluster
 
@@ -36,6 +36,10 @@ class Look:
     persisted: Mapping[str, Any] | None = None
     problem: str | None = None
 
+    @property
+    def awaits_confirmation(self) -> bool | None:
+        return None if self.persisted is None else RESTORED in self.persisted
+
     def document(self) -> dict[str, Any]:
         return {
             "id": self.cluster.id,
@@ -44,6 +48,7 @@ class Look:
             "role": "admin",
             "database": self.database,
             "is_reachable": self.problem is None,
+            "awaits_confirmation": self.awaits_confirmation,
             "problem": self.problem,
             "live_nodes": self.live_nodes,
         }
@@ -65,13 +70,14 @@ class Command(OperatorCommand):
         self.show(
             {"items": [look.document() for look in looks], "next": None, "previous": None},
             lambda: self.print_table(
-                ("id", "title", "database", "reachable", "live nodes", "problem"),
+                ("id", "title", "database", "reachable", "waits for you", "live nodes", "problem"),
                 (
                     (
                         look.cluster.id,
                         look.cluster.title or look.cluster.id,
                         look.database,
                         look.problem is None,
+                        look.awaits_confirmation,
                         look.live_nodes,
                         look.problem,
                     )

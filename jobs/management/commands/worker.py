@@ -46,6 +46,12 @@ class Command(BaseCommand):
         )
 
         parser.add_argument(
+            "--restored",
+            action="store_true",
+            help="the database came from a backup: let no node of the cluster start a job until "
+            "somebody confirms (manage.py restored)",
+        )
+        parser.add_argument(
             "--health",
             type=health_address,
             metavar="WHERE",
@@ -74,6 +80,7 @@ class Command(BaseCommand):
                     concurrency=options["concurrency"],
                     io_slots=options["io_concurrency"],
                     health=options["health"],
+                    is_restored=options["restored"],
                 )
                 status = worker.run()
         except UnknownCluster:

@@ -1,0 +1,102 @@
+"""The heartbeat: its calls to the database are short, whatever stands in their way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+import pytest
+from django.db import connections, transaction
+
+from clusters.binding import cluster_bound
+from clusters.models import Node
+from clusters.policy import ClusterPolicy
+from jobs.engine.heartbeat import Heartbeat
+from jobs.engine.watchdog import Watchdog
+from tests.factories import make_node
+
+pytestmark = pytest.mark.django_db(transaction=True)
+USING = "cluster-alpha"
+# A tenth of it is 0.2 s; PostgreSQL's lock limit is 2 s for others, SQLite's 10 s.
+POLICY = ClusterPolicy(lease_seconds=2.0, heartbeat_seconds=0.1)
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    with cluster_bound("alpha"):
+        yield make_node()
+
+
+@pytest.fixture
+def heartbeat(node: Node) -> Iterator[tuple[Heartbeat, list[float]]]:
+    """A beating heart, and how long each of its beats took."""
+    heart = Heartbeat("alpha", str(node.pk), POLICY, lambda: 0, lambda: None, Watchdog("test"))
+    took: list[float] = []
+    beat = heart._beat
+
+    def timed(alias: str) -> None:
+        begun = time.monotonic()
+        try:
+            beat(alias)
+        finally:
+            took.append(time.monotonic() - begun)
+
+    heart._beat = timed  # type: ignore[method-assign]
+    yield heart, took
+    heart.stop()
+
+
+def beat_at() -> datetime:
+    return Node.objects.get().heartbeat_at
+
+
+def locked_row(node: Node) -> None:
+    """Take what a beat needs, until the transaction ends."""
+    if connections[USING].vendor == "postgresql":
+        Node.objects.select_for_update().get(pk=node.pk)
+    else:
+        Node.objects.filter(pk=node.pk).update(host="locked")
+
+
+@pytest.mark.parametrize("is_pooled", [False, True])
+def test_a_locked_row_holds_a_beat_up_for_a_tenth_of_the_lease(
+    node: Node,
+    heartbeat: tuple[Heartbeat, list[float]],
+    is_pooled: bool,
+    eventually: Callable[..., None],
+    settings,
+    caplog,
+):
+    settings.DB_POOLED = is_pooled
+    heart, took = heartbeat
+    heart.start()
+    first = beat_at()
+    eventually(lambda: beat_at() > first)
+    with transaction.atomic(using=USING):
+        locked_row(node)
+        del took[:]
+        eventually(lambda: len(took) >= 5)
+    held_up = took[1:5]
+    assert min(held_up) > 0.15
+    assert max(held_up) < 1.2
+    last = beat_at()
+    eventually(lambda: beat_at() > last)
+    eventually(lambda: not heart.lease_is_in_doubt())
+    # One line for the trouble, however long it lasts.
+    assert len([r for r in caplog.records if "fails" in r.message]) == 1
+
+
+def test_only_the_heart_has_these_limits(
+    node: Node, heartbeat: tuple[Heartbeat, list[float]], eventually: Callable[..., None]
+):
+    before = dict(connections[USING].settings_dict["OPTIONS"])
+    heart, took = heartbeat
+    heart.start()
+    eventually(lambda: took)
+    assert connections[USING].settings_dict["OPTIONS"] == before
+    if connections[USING].vendor == "postgresql":
+        with connections[USING].copy().cursor() as cursor:
+            cursor.execute("SELECT current_setting('statement_timeout')")
+            assert cursor.fetchone() == ("5s",)
+            cursor.connection.close()
