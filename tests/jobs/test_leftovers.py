@@ -37,7 +37,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
         ("for _ in range(20):\n    if os.fork(): time.sleep(60)", "8 generations"),
     ],
 )
-def test_who_forks_without_end_is_ended_with_all_copies(forks, why):
+def test_who_forks_without_end_is_ended_with_all_copies(forks, why, eventually):
     prologue = """
 import os, time
 from jobs.engine import leftovers
@@ -49,7 +49,8 @@ print(os.getpid(), flush=True)
     done = run(prologue + forks)
     assert done.returncode == -9
     assert f"killed: more than {why}" in done.stderr
-    assert not [one for one in scan() if one.group == int(done.stdout) and one.is_alive]
+    group = int(done.stdout)
+    eventually(lambda: not any(one.group == group and one.is_alive for one in scan()))
 
 
 @pytest.mark.skipif(not IS_SUPPORTED, reason="needs /proc")
