@@ -25,22 +25,16 @@ from clusters.databases import limit_calls
 from clusters.models import ALIVE, Node, NodeStatus
 from clusters.policy import ClusterPolicy
 from jobs.engine.clock import countdown, host_now
-<<<<<<< HEAD
 from jobs.engine.fuse import Fuse
-=======
 from jobs.engine.trouble import Trouble
->>>>>>> restored
 from jobs.engine.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
 SKEW_ALARM_SECONDS = 2.0
-<<<<<<< HEAD
 USAGE_SECONDS = 0.1
-=======
 # No call to the database takes longer, however long the lease is: the watchdog is there too.
 LONGEST_CALL_SECONDS = 5.0
->>>>>>> restored
 
 
 class Heartbeat(threading.Thread):
