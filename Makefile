@@ -5,6 +5,8 @@ BIND ?= 127.0.0.1:8080
 HOME_DIR ?= ./var
 # More for pytest: make test PYTEST_ARGS='-k cancel'
 PYTEST_ARGS ?=
+# For the fault suite: make test-faults FAULTS='--scale 0.05 kill'; --help tells all
+FAULTS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,13 +19,14 @@ AS_DEPLOYED := DJANGO_SETTINGS_MODULE=tests.deployed YARDMASTER_HOME=$(SCRATCH) 
 	YARDMASTER_SECRET_KEY=checked-and-thrown-away-0123456789-abcdefghijklmnopqrstuvwxyz
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-sqlite test-postgresql lint check format bench secrets clean
+.PHONY: help up test test-sqlite test-postgresql test-faults lint check format bench secrets clean
 
 help:
 	@echo "make up                everything on this machine at http://$(BIND), until Ctrl-C"
 	@echo "make test              lint, types, checks, and the whole suite on both databases"
 	@echo "make test-sqlite       only the suite, on SQLite"
 	@echo "make test-postgresql   only the suite, on a PostgreSQL of its own"
+	@echo "make test-faults       kill, cut, freeze and fill, for about two hours (FAULTS='--scale 0.05')"
 	@echo "make lint              ruff, mypy, import rules"
 	@echo "make format            let ruff format and sort"
 	@echo "make bench             measure speed (benchmarks/)"
@@ -56,6 +59,9 @@ test-sqlite: $(DEV_STAMP)
 
 test-postgresql: $(DEV_STAMP)
 	YARDMASTER_TEST_BACKEND=postgresql $(BIN)/python -m pytest -q -n 2 $(PYTEST_ARGS)
+
+test-faults: $(DEV_STAMP)
+	@exec $(BIN)/python -m tests.faults $(FAULTS)
 
 lint: $(DEV_STAMP)
 	$(BIN)/python -m ruff check .

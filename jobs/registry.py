@@ -58,6 +58,18 @@ class PermanentError(Exception):
     """Raise this when another attempt cannot help."""
 
 
+class Throttled(Exception):
+    """Raise this when what the job needs asks to be left alone for a while.
+
+    The job is tried again after that time, and no attempt is spent: up to a hundred times, after which
+    it counts as a failure like any other.
+    """
+
+    def __init__(self, retry_after_seconds: float | None = None, text: str = "throttled") -> None:
+        super().__init__(text)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class JobCancelled(BaseException):
     """The work was stopped on request.
 

@@ -80,8 +80,8 @@ def test_every_management_command_in_the_makefile_exists():
 
 def test_every_module_and_file_in_the_makefile_exists():
     recipes = "\n".join(makefile_recipes())
-    for module in set(re.findall(r"-m ([a-z_]+)", recipes)) - {"venv", "pip"}:
-        is_ours = (ROOT / module / "__main__.py").exists()
+    for module in set(re.findall(r"-m ([a-z_.]+)", recipes)) - {"venv", "pip"}:
+        is_ours = (ROOT / module.replace(".", "/") / "__main__.py").exists()
         assert is_ours or installed_version(module), module
     for name in re.findall(r"requirements[a-z-]*\.txt", text("Makefile")):
         assert (ROOT / name).is_file()

@@ -19,8 +19,10 @@ again) and ``overflow.py`` (full queues). Of people: ``edit.py`` (a job that has
 Beside them: ``backoff.py`` (retry timing), ``clock.py`` (the database's time), ``idempotency.py``
 (replies kept for a second ask), ``turn.py`` (completing and claiming as one statement), ``journal.py``
 (log lines and progress), ``bulk.py`` (one verb over all jobs that match a filter, with ``bulk_walk.py``
-and ``bulk_count.py``), ``limits.py`` (queues that may not start more), ``heartbeat.py`` (the lease),
-``listening.py`` (hints), ``trouble.py`` (backing off), ``watchdog.py`` (loops that hang), ``health.py``
-(what a node tells of itself), and the processes of a node: ``template.py`` forks them, ``children.py``
-is the node's side, ``frames.py`` and ``marks.py`` what runs between.
+and ``bulk_count.py``), ``limits.py`` (queues that may not start more), ``heartbeat.py`` (the lease) and
+``fuse.py`` (its end), ``listening.py`` (hints), ``trouble.py`` (backing off), ``watchdog.py`` (loops
+that hang), ``health.py`` (what a node tells of itself), and the processes of a node: ``template.py``
+forks them, ``children.py`` is the node's side, ``frames.py`` and ``marks.py`` what runs between,
+``capture.py`` what handlers print, ``leftovers.py`` and ``usage.py`` what they take of the host, and
+``sweep.py`` what nodes that are gone have left there.
 """

@@ -13,14 +13,18 @@ from functools import lru_cache
 from typing import Any
 
 from clusters.policy import ClusterPolicy
+from jobs.engine.capture import Pipes
 from jobs.engine.claim import Claimed
 from jobs.engine.clock import countdown
 from jobs.engine.complete import Report, Success
 from jobs.engine.frames import BrokenPeer, Channel, encode, pack
+from jobs.engine.leftovers import MOST_PROCESSES
 from jobs.engine.marks import BEGUN, NOTHING, REPORTED, SUCCEEDED
-from jobs.engine.template import Forked, Template
+from jobs.engine.output import BoundedOutput, clean
+from jobs.engine.template import ORPHANS_SECONDS, Forked, Template
+from jobs.engine.usage import of_family, private_bytes
 from jobs.executors import IO, KINDS, PROCESS
-from jobs.executors.shell_processes import end_marked
+from jobs.executors.shell_processes import IS_SUPPORTED, Seen, end_marked, scan
 from jobs.states import Outcome
 
 logger = logging.getLogger(__name__)
@@ -37,12 +41,22 @@ RECALL_SECONDS = 1.0
 NUDGE_SECONDS = 1.0
 # A child that holds jobs and is in none of them for this long has stopped working.
 IDLE_STUCK_SECONDS = 5.0
+# How often a node looks what its children use; and how long a job may run before all that it started is
+# looked at as well.
+WATCH_SECONDS = 1.0
+# The template tells of a child's end when all of it is dead; it has its own limit for that.
+EXIT_SECONDS = ORPHANS_SECONDS + 5.0
 # An io child ends its jobs by itself within the grace; this much later it is taken to be stuck.
 IO_STUCK_SECONDS = 10.0
 
 _quoted = lru_cache(4096)(json.dumps)
 
-_OUTCOMES = {"ok": Outcome.SUCCEEDED, "error": Outcome.FAILED, "cancelled": Outcome.CANCELLED}
+_OUTCOMES = {
+    "ok": Outcome.SUCCEEDED,
+    "error": Outcome.FAILED,
+    "cancelled": Outcome.CANCELLED,
+    "crashed": Outcome.LOST,
+}
 
 
 @dataclass(slots=True)
@@ -60,6 +74,21 @@ class Held:
     is_nudged: bool = False
     # When it last spoke of progress.
     progress_at: float = 0.0
+    # Why its process was ended for its sake.
+    verdict: str = ""
+    # What its node, not its child, has read of its output.
+    output: BoundedOutput | None = None
+    lines: list[tuple[str, str | None, str]] = field(default_factory=list)
+
+    def add_output(self, stream: str, text: str) -> None:
+        """Take output that the node has read in the child's place."""
+        if self.output is None:
+            self.output = BoundedOutput(lambda *line: self.lines.append(line))
+        self.output.write(stream, text)
+
+    def close_output(self) -> None:
+        if self.output is not None:
+            self.output.close()
 
     def overdue(self, begun_at: float, now: float) -> str | None:
         """Which of its clocks has run out, in words; None while none has."""
@@ -81,6 +110,12 @@ class News:
     returned: list[Held] = field(default_factory=list)
     logs: list[tuple[Held, float, str, str | None, str]] = field(default_factory=list)
     progress: dict[tuple[str, int], tuple[float, str]] = field(default_factory=dict)
+
+    def take_lines(self, held: Held) -> None:
+        """What the node itself has read of a job's output."""
+        now = countdown()
+        self.logs += [(held, now, *line) for line in held.lines]
+        held.lines.clear()
 
 
 class Estimates:
@@ -132,13 +167,23 @@ class Child:
         self.estimates = estimates
         self.channel = Channel(forked.sock)
         self.marks = forked.marks
+        self._pipes = Pipes(forked.outputs)
+        # What it shares with the template, which is all that it has so far.
+        self.baseline_bytes = private_bytes(forked.pid)
         self.held: dict[int, Held] = {}
         self.load_seconds = 0.0
         self.born_at = countdown()
-        self.is_dead = False
+        # Its pipe is closed, or the template says so; then all of it is dead, and how it ended is known.
+        self.is_dead = self.is_gone = False
+        self.died_at = 0.0
+        self.status: int | None = None
+        # It takes no more jobs, and is ended when it has none.
+        self.is_retiring = False
+        self.has_worked = False
         self._next_seq = 0
         self._recalled_at = 0.0
         self._busy_at = self.born_at
+        self._had_output = False
         # Ended by its node for the sake of one job: the others it held are not to blame.
         self.culprit: int | None = None
 
@@ -166,6 +211,7 @@ class Child:
     def drop(self, seq: int) -> Held | None:
         held = self.held.pop(seq, None)
         if held is not None:
+            self.has_worked = True
             self.load_seconds = max(self.load_seconds - held.expected_seconds, 0.0)
             if not self.held:
                 self.load_seconds = 0.0
@@ -217,7 +263,50 @@ class Child:
         except ProcessLookupError:
             pass
 
+    @property
+    def takes_jobs(self) -> bool:
+        return not (self.is_dead or self.is_retiring)
+
+    def retire(self) -> None:
+        """Give it nothing more; what it has not begun goes to others."""
+        self.is_retiring = True
+        if self.held:
+            self.recall()
+
+    def end_for(self, held: Held, why: str) -> None:
+        """End it for the sake of one job, which is charged."""
+        logger.warning("job %s %s; ending child %d", held.job.id, why, self.pid)
+        self.culprit, held.verdict = held.seq, why
+        self.signal(signal.SIGKILL)
+
+    def current(self) -> tuple[Held | None, float]:
+        """The job it is in and for how long."""
+        seq, at = self.marks.current()
+        return self.held.get(seq), countdown() - at
+
+    def relieve(self, news: News) -> None:
+        """Read its output in its place when it has not done so since the last look.
+
+        Something that holds the interpreter may be writing, and would wait for ever for a reader.
+        """
+        has_output = self._pipes.has_more()
+        if has_output and self._had_output:
+            self._read_output(news)
+        self._had_output = has_output
+
+    def _read_output(self, news: News) -> None:
+        held = self.current()[0]
+        for stream, text in self._pipes.read():
+            if held is None:
+                logger.warning("child %d: %s", self.pid, clean(text[-2000:]))
+                continue
+            held.add_output(stream, text)
+        if held is not None:
+            news.take_lines(held)
+
     def read(self, news: News) -> None:
+        if self.is_dead:
+            return
         try:
             messages, closed = self.channel.receive()
             self._take_in(messages, news)
@@ -225,7 +314,8 @@ class Child:
             logger.exception("child %d sent what cannot be understood; ending it", self.pid)
             self.signal(signal.SIGKILL)
             closed = True
-        self.is_dead = self.is_dead or closed
+        if closed:
+            self.is_dead, self.died_at = True, countdown()
 
     def _take_in(self, messages: list[dict[str, Any]], news: News) -> None:
         for message in messages:
@@ -254,6 +344,9 @@ class Child:
             if not 0.0 <= started_at <= finished_at <= latest:
                 raise BrokenPeer("an attempt that ended before it began, or has yet to end")
             job = held.job
+            if held.output is not None:
+                held.close_output()
+                news.take_lines(held)
             if row[1] == "ok":
                 result = row[4] if len(row) > 4 else None
                 if not (result is None or isinstance(result, str)):
@@ -262,6 +355,7 @@ class Child:
             else:
                 news.reports.append((held, _report(held, row, started_at, finished_at)))
             self.drop(row[0])
+            self.has_worked = True
             if row[1] != "cancelled":
                 seconds = durations.setdefault((job.kind, job.type), [])
                 seconds.append(finished_at - started_at)
@@ -279,6 +373,8 @@ class Child:
         """Account for what a dead child held: ended, in its hands, or never begun."""
         self.end()
         now = countdown()
+        self._read_output(news)
+        current, begun_at = self.marks.current()
         for seq in list(self.held):
             held = self.drop(seq)
             assert held is not None
@@ -290,11 +386,35 @@ class Child:
                 )
             elif cell in (BEGUN, REPORTED):
                 is_charged = self.culprit in (None, seq)
-                news.reports.append((held, _last_report(held, now, is_charged)))
+                # Its word for it, as far as that can be: it ran foreign code.
+                is_known = seq == current and held.given_at <= begun_at <= now
+                started_at = begun_at if is_known else held.given_at
+                report = _last_report(held, started_at, now, is_charged, self._how_it_ended())
+                held.close_output()
+                news.take_lines(held)
+                news.reports.append((held, report))
             else:
                 news.returned.append(held)
+        self.close()
+
+    def _how_it_ended(self) -> str:
+        if self.status is None:
+            return "its process died"
+        if os.WIFSIGNALED(self.status):
+            return f"its process died of {_signal_name(os.WTERMSIG(self.status))}"
+        return f"its process ended with exit code {os.waitstatus_to_exitcode(self.status)}"
+
+    def close(self) -> None:
         self.channel.close()
         self.marks.close()
+        self._pipes.close()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _assignment_frame(job: Claimed, seq: int, grace_seconds: float) -> str:
@@ -315,11 +435,12 @@ def _report(held: Held, row: list[Any], started_at: float, finished_at: float) -
     if outcome == Outcome.CANCELLED:
         report = _stopped(held, started_at, finished_at)
     else:
-        report = Report(outcome, started_at, finished_at)
+        report = Report(outcome, started_at, finished_at, crashed=outcome == Outcome.LOST)
     if len(row) > 4:
         report.result, report.error_type, report.error, report.trace = row[4:8]
         report.is_permanent, report.retry_after_seconds, report.effect_unknown = row[8:11]
-    if held.asked == Outcome.TIMEOUT and outcome == Outcome.FAILED:
+        report.is_throttled = bool(row[11])
+    if held.asked == Outcome.TIMEOUT and outcome in (Outcome.FAILED, Outcome.LOST):
         report.outcome = Outcome.TIMEOUT
     return report
 
@@ -359,15 +480,15 @@ def _may_have_effect(job: Claimed) -> bool:
     return str(method).upper() not in ("GET", "HEAD", "OPTIONS")
 
 
-def _last_report(held: Held, now: float, is_charged: bool) -> Report:
+def _last_report(held: Held, started_at: float, now: float, is_charged: bool, how: str) -> Report:
     if held.asked is not None:
-        return _stopped(held, held.given_at, now)
+        return _stopped(held, started_at, now)
     return Report(
         Outcome.LOST,
-        held.given_at,
+        started_at,
         now,
-        error="its process died",
-        error_type="ProcessDied",
+        error=held.verdict or how,
+        error_type="LimitExceeded" if held.verdict else "ProcessDied",
         crashed=is_charged,
     )
 
@@ -379,19 +500,21 @@ class Children:
         self._template = template
         self._wanted = {PROCESS: concurrency, IO: 1 if io_slots else 0}
         self._io_slots = io_slots
-        self._born_dying = 0
-        self._next_birth_at = 0.0
+        # By pool: how many in a row died without having worked, and when the next may be born.
+        self._born_dying: dict[str, int] = {}
+        self._next_birth_at: dict[str, float] = {}
+        self._next_watch_at = 0.0
         self.all: list[Child] = []
         self.estimates = Estimates()
 
     def spawn_missing(self, policy: ClusterPolicy) -> list[Child]:
         """Fork until every slot has its child; slower while children die without having worked."""
         born: list[Child] = []
-        if countdown() < self._next_birth_at:
-            return born
         for pool, wanted in self._wanted.items():
+            if countdown() < self._next_birth_at.get(pool, 0.0):
+                continue
             for _ in range(wanted - sum(child.pool == pool for child in self.all)):
-                forked = self._template.fork(pool, policy.max_result_bytes)
+                forked = self._template.fork(pool, policy)
                 born.append(Child(forked, pool, self.estimates))
         self.all += born
         return born
@@ -407,6 +530,8 @@ class Children:
         mix, now = self.estimates.mix, countdown()
         process = io = 0
         for child in self.all:
+            if not child.takes_jobs:
+                continue
             if child.pool == IO:
                 io += max(self._io_slots - len(child.held), 0)
             elif not child.held:
@@ -426,7 +551,7 @@ class Children:
         loads = {
             index: child.load_seconds + child.behind_seconds(now)
             for index, child in enumerate(self.all)
-            if child.pool == PROCESS
+            if child.pool == PROCESS and child.takes_jobs
         }
         io_index = next((i for i, child in enumerate(self.all) if child.pool == IO), None)
         for job in jobs:
@@ -441,11 +566,43 @@ class Children:
         for index, batch in batches.items():
             self.all[index].give(batch, grace_seconds)
 
+    def watch(self, policy: ClusterPolicy, news: News) -> None:
+        """Once a second: end jobs that take too much of the host, replace children that have grown."""
+        now = countdown()
+        if now < self._next_watch_at:
+            return
+        self._next_watch_at = now + WATCH_SECONDS
+        processes: list[Seen] | None = None
+        for child in self.all:
+            if child.pool != PROCESS or child.is_dead:
+                continue
+            held, seconds = child.current()
+            own = max(private_bytes(child.pid) - child.baseline_bytes, 0)
+            if held is not None:
+                child.relieve(news)
+                used, count = own, 1
+                if seconds > WATCH_SECONDS and IS_SUPPORTED:
+                    processes = scan() if processes is None else processes
+                    used, count = of_family(child.pid, child.baseline_bytes, processes)
+                if used > 2 * policy.child_memory_bytes:
+                    child.end_for(held, _too_much(used, 2 * policy.child_memory_bytes))
+                    continue
+                if count > MOST_PROCESSES:
+                    child.end_for(held, f"had {count} processes, {MOST_PROCESSES} are allowed")
+                    continue
+            if own > policy.child_memory_bytes and not child.is_retiring:
+                logger.info("child %d has grown to %d MiB; replacing it", child.pid, own >> 20)
+                child.retire()
+
     def enforce(self, policy: ClusterPolicy) -> None:
         """Stop what is out of time, harden what was asked and did not stop, recall what waits."""
         now = countdown()
         for child in self.all:
+            if child.is_dead:
+                continue
             if not child.held:
+                if child.is_retiring:
+                    child.signal(signal.SIGKILL)
                 continue
             for held, begun_at in child.running():
                 if held.asked is None:
@@ -483,21 +640,29 @@ class Children:
         self.ask({held.job.id for held in self.held()}, why)
 
     def find_dead(self, news: News) -> list[Child]:
-        """Children that ended, by what the template says or by their closed pipe."""
+        """Children that ended with all that they had started, by what the template says."""
         exits = self._template.exits()
         for child in self.all:
-            if child.pid in exits and not child.is_dead:
+            if child.pid in exits:
                 child.read(news)  # what it said last is still in the pipe
-                child.is_dead = True
-        return [child for child in self.all if child.is_dead]
+                child.is_dead = child.is_gone = True
+                child.status = exits[child.pid]
+            elif child.is_dead and not child.is_gone:
+                # It closed its pipe, which is as good as dead; but it may still run.
+                child.signal(signal.SIGKILL)
+                if countdown() - child.died_at > EXIT_SECONDS:
+                    logger.error("child %d does not end", child.pid)
+                    child.is_gone = True
+        return [child for child in self.all if child.is_gone]
 
     def bury(self, dead: Iterable[Child], news: News) -> None:
         """Account for what dead children held; they are gone from ``all`` afterwards."""
         for child in dead:
-            worked = bool(child.held) or countdown() - child.born_at > 1.0
-            self._born_dying = 0 if worked else self._born_dying + 1
-            if self._born_dying:
-                self._next_birth_at = countdown() + min(0.5 * 2**self._born_dying, 15.0)
+            worked = child.has_worked or bool(child.held) or countdown() - child.born_at > 1.0
+            dying = 0 if worked else self._born_dying.get(child.pool, 0) + 1
+            self._born_dying[child.pool] = dying
+            if dying:
+                self._next_birth_at[child.pool] = countdown() + min(0.5 * 2**dying, 15.0)
             child.bury(news)
             self.all.remove(child)
 
@@ -507,9 +672,12 @@ class Children:
             child.signal(signal.SIGKILL)
         for child in self.all:
             child.end()
-            child.channel.close()
-            child.marks.close()
+            child.close()
         self.all.clear()
+
+
+def _too_much(used: int, allowed: int) -> str:
+    return f"used {used >> 20} MiB of memory, {allowed >> 20} are allowed"
 
 
 def _fitting(seconds: float, each: float) -> int:

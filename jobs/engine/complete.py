@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from clusters.policy import ClusterPolicy
-from jobs.engine.backoff import full_jitter
+from jobs.engine.backoff import full_jitter, spread
 from jobs.engine.claim import Claimed
 from jobs.engine.clock import countdown, sqlite_time
 from jobs.fingerprints import fingerprint
@@ -24,6 +24,8 @@ from jobs.states import FINAL, OnLost, Outcome, Reason, State
 from jobs.tallies import sqlite_tally
 
 MAX_ERROR = 4096
+# A job that was asked to come back later more often than this fails like any other.
+MAX_THROTTLES = 100
 
 
 @dataclass(slots=True)
@@ -40,6 +42,7 @@ class Report:
     is_permanent: bool = False
     retry_after_seconds: float | None = None
     effect_unknown: bool = False
+    is_throttled: bool = False  # refused for now by what it calls
     crashed: bool = False  # it took its process down
 
 
@@ -85,6 +88,10 @@ def decide(job: Claimed, node: str, report: Report, policy: ClusterPolicy) -> Su
         return move
     if report.outcome == Outcome.LOST or report.effect_unknown:
         return _decide_lost(job, move, report, policy)
+    if report.is_throttled and (job.throttles or 0) < MAX_THROTTLES:
+        move.state, move.refund = State.SCHEDULED, 1
+        move.delay_seconds = _throttle_delay(job, report, policy)
+        return move
     exhausted = report.is_permanent or job.attempts >= job.max_attempts
     if exhausted:
         move.state = State.FAILED
@@ -117,6 +124,16 @@ def _decide_lost(
         if report.outcome != Outcome.LOST or job.crashes:
             move.delay_seconds = _delay(job, report, policy)
     return move
+
+
+def _throttle_delay(job: Claimed, report: Report, policy: ClusterPolicy) -> float:
+    """As long as was asked for, else longer with each time; never longer than any wait may be."""
+    base, cap = job.retry_base_seconds, job.retry_cap_seconds
+    base = policy.retry_base_seconds if base is None else base
+    cap = policy.retry_cap_seconds if cap is None else cap
+    if report.retry_after_seconds is not None:
+        return min(spread(report.retry_after_seconds), cap)
+    return full_jitter((job.throttles or 0) + 1, base, cap)
 
 
 def _delay(job: Claimed, report: Report, policy: ClusterPolicy) -> float:
@@ -173,6 +190,8 @@ success AS (
 # A cancel request turns every ending but success into `cancelled`.
 _CANCELS = "job.cancel_requested_at IS NOT NULL AND d.state IN ('ready', 'scheduled', 'failed')"
 _IS_FINAL = f"d.state IN ('failed', 'cancelled') OR ({_CANCELS})"
+# It was tried, and the attempt is given back.
+_IS_THROTTLED = "d.outcome IS NOT NULL AND d.refund > 0"
 _EVENT = """
 CASE state WHEN 'scheduled' THEN 'retried' WHEN 'ready' THEN 'released' ELSE state END
 """
@@ -197,6 +216,8 @@ d AS (
     started_at = COALESCE(clock_timestamp() - d.started_age * interval '1 microsecond',
                           job.started_at),
     attempts = job.attempts - d.refund, crashes = job.crashes + d.crash,
+    throttles = CASE WHEN {_IS_THROTTLED}
+                     THEN COALESCE(job.throttles, 0) + 1 ELSE job.throttles END,
     result = CASE WHEN d.outcome IS NULL THEN job.result ELSE d.result::jsonb END,
     error = CASE WHEN d.outcome IS NULL THEN job.error ELSE d.error END,
     fingerprint = CASE WHEN d.outcome IS NULL THEN job.fingerprint ELSE d.fingerprint END
@@ -339,6 +360,8 @@ UPDATE job SET
   run_at = COALESCE(d.run_at, job.run_at),
   started_at = COALESCE(d.started_at, job.started_at),
   attempts = job.attempts - d.refund, crashes = job.crashes + d.crash,
+  throttles = CASE WHEN {_IS_THROTTLED}
+                   THEN COALESCE(job.throttles, 0) + 1 ELSE job.throttles END,
   result = CASE WHEN d.outcome IS NULL THEN job.result ELSE d.result END,
   error = CASE WHEN d.outcome IS NULL THEN job.error ELSE d.error END,
   fingerprint = CASE WHEN d.outcome IS NULL THEN job.fingerprint ELSE d.fingerprint END

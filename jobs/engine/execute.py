@@ -21,13 +21,22 @@ import socket
 import sys
 import threading
 import traceback
+from dataclasses import replace
 from typing import Any, TextIO, cast
 
 from django.db import connections
 
 from jobs import registry
+from jobs.engine.capture import CapturedStream, JobLog, Pipes
 from jobs.engine.clock import countdown
 from jobs.engine.frames import BrokenPeer, encode, read_frame
+from jobs.engine.leftovers import (
+    SHORT_SECONDS,
+    ForkGuard,
+    descriptors_are_scarce,
+    end_children,
+    has_children,
+)
 from jobs.engine.marks import REPORTED, SUCCEEDED, Marks
 from jobs.engine.output import BoundedOutput, clean
 from jobs.executors import KINDS, Assignment, Outcome
@@ -43,6 +52,8 @@ MAX_TRACE = 16_384
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 OK, ERROR, CANCELLED = "ok", "error", "cancelled"
+# The work failed in a way that leaves its process unfit for more.
+CRASHED = "crashed"
 
 
 class Reporter:
@@ -71,12 +82,19 @@ class Reporter:
     def succeeded_with_nothing(self, seq: int, started: float, finished: float) -> None:
         self._results.append([seq, OK, int(started * 1e6), int(finished * 1e6)])
 
-    def ended(self, seq: int, started: float, outcome: Outcome, trace: str | None = None) -> None:
+    def ended(
+        self,
+        seq: int,
+        started: float,
+        outcome: Outcome,
+        trace: str | None = None,
+        failed: str = ERROR,
+    ) -> None:
         result, outcome = self._as_text(outcome)
         self._results.append(
             [
                 seq,
-                OK if outcome.ok else ERROR,
+                OK if outcome.ok else failed,
                 int(started * 1e6),
                 int(countdown() * 1e6),
                 result,
@@ -86,6 +104,7 @@ class Reporter:
                 outcome.is_permanent,
                 outcome.retry_after_seconds,
                 outcome.effect_unknown,
+                outcome.is_throttled,
             ]
         )
         self.is_urgent = True
@@ -166,7 +185,7 @@ class JobContext:
         return self._seq in self._child.cancelled
 
     def log(self, *parts: object, level: str = "info") -> None:
-        self._child.output.write("log", " ".join(map(str, parts)), clean(str(level))[:8])
+        self._child.write("log", " ".join(map(str, parts)), clean(str(level))[:8])
 
     def progress(self, percent: float, note: str = "") -> None:
         if not math.isfinite(percent):
@@ -175,42 +194,27 @@ class JobContext:
         self._child.reporter.progress(self._seq, bounded, str(note))
 
 
-class CapturedStream:
-    """Stands in for ``sys.stdout`` and ``sys.stderr``: what a handler prints is its job's output."""
-
-    encoding = "utf-8"
-    errors = "replace"
-
-    def __init__(self, child: ProcessChild, name: str, fallback: TextIO) -> None:
-        self._child = child
-        self._name = name
-        self._fallback = fallback
-
-    def write(self, text: str) -> int:
-        if self._child.current is None:
-            return self._fallback.write(text)
-        self._child.output.write(self._name, text)
-        return len(text)
-
-    def writelines(self, lines: list[str]) -> None:
-        for line in lines:
-            self.write(line)
-
-    def flush(self) -> None:
-        if self._child.current is None:
-            self._fallback.flush()
-
-    def isatty(self) -> bool:
-        return False
-
-    def fileno(self) -> int:
-        return self._fallback.fileno()
-
-
 class ProcessChild:
-    def __init__(self, sock: socket.socket, marks: Marks, max_result_bytes: int) -> None:
+    """Runs jobs one after the other. ``elsewhere`` is where the node's own standard error goes."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        marks: Marks,
+        max_result_bytes: int,
+        pipes: Pipes,
+        elsewhere: int,
+    ) -> None:
         self.sock = sock
         self.marks = marks
+        self._pipes = pipes
+        self._poll_pipes = pipes.poll
+        self._is_reading = False
+        # Whether a handler has forked this process, which then has no job.
+        self._is_copy = False
+        self._elsewhere = elsewhere
+        # Whoever writes holds it; so does the second thread from reading a pipe to writing it down.
+        self._output_lock = threading.RLock()
         self.reporter = Reporter(sock, max_result_bytes)
         self.cancelled: set[int] = set()
         self.current: Assignment | None = None
@@ -218,20 +222,29 @@ class ProcessChild:
         self._inbox: queue.SimpleQueue[Assignment] = queue.SimpleQueue()
         self._is_idle = True
         self._may_interrupt = False
+        # Set when the next job had better run in another process.
+        self._is_unfit = False
         self._connections_checked_at = 0.0
 
-    @property
-    def output(self) -> BoundedOutput:
-        if self._output is None:
-            assert self.current is not None
-            seq = self.current.seq
-            self._output = BoundedOutput(
-                lambda stream, level, text: self.reporter.log(seq, stream, level, text)
-            )
-        return self._output
+    def write(self, stream: str, text: str, level: str | None = None) -> bool:
+        """Add to the output of the running job; false when there is none."""
+        with self._output_lock:
+            if self.current is None:
+                return False
+            if self._output is None:
+                seq = self.current.seq
+                self._output = BoundedOutput(
+                    lambda stream, level, text: self.reporter.log(seq, stream, level, text)
+                )
+            self._output.write(stream, text, level)
+            return True
 
     def run(self) -> None:
         signal.signal(signal.SIGTERM, self._interrupt)
+        guard = ForkGuard()
+        os.register_at_fork(before=guard.before_fork, after_in_child=guard.after_fork)
+        os.register_at_fork(after_in_child=self._become_a_forked_copy)
+        JobLog.install(self)
         sys.stdout = cast(TextIO, CapturedStream(self, "stdout", sys.stdout))
         sys.stderr = cast(TextIO, CapturedStream(self, "stderr", sys.stderr))
         threading.Thread(target=self._read, name="pipe", daemon=True).start()
@@ -253,6 +266,7 @@ class ProcessChild:
         self.marks.begin(job.seq, started)
         outcome: Outcome | None = None
         trace: str | None = None
+        failed = ERROR
         try:
             if started - self._connections_checked_at > CONNECTION_CHECK_SECONDS:
                 # A database that was restarted since then must not fail this job.
@@ -271,37 +285,108 @@ class ProcessChild:
                     value = registration.handler(context, job.payload)
             finally:
                 self._may_interrupt = False
+                if self._is_copy:
+                    self._end_forked_copy()
+                finished = countdown()
+                if finished - started > SHORT_SECONDS:
+                    self._end_leftovers()
+                # What the second thread has read it has yet to write down.
+                if self._poll_pipes(0) or self._is_reading:
+                    self._finish_output()
             if value is None and self._output is None and job.seq not in self.cancelled:
-                self.reporter.succeeded_with_nothing(job.seq, started, countdown())
+                self.reporter.succeeded_with_nothing(job.seq, started, finished)
                 self.marks.end(job.seq, SUCCEEDED)
                 self.current = None
+                if self._is_unfit:
+                    self._retire()
                 return
             outcome = Outcome(True, value)
         except registry.JobCancelled:
             outcome = None
         except registry.PermanentError as error:
             outcome, trace = _failure(error, is_permanent=True), _trace(error)
+        except registry.Throttled as error:
+            outcome = _throttled(error)
+        except MemoryError as error:
+            # Whatever could not be had may be missing anywhere in this process.
+            outcome, trace, failed, self._is_unfit = _failure(error), _trace(error), CRASHED, True
         except BaseException as error:  # the runner of attempts is the one place that takes all
             outcome, trace = _failure(error), _trace(error)
-        self._finish(job, started, outcome, trace)
+        self._finish(job, started, outcome, trace, failed)
 
     def _finish(
-        self, job: Assignment, started: float, outcome: Outcome | None, trace: str | None
+        self,
+        job: Assignment,
+        started: float,
+        outcome: Outcome | None,
+        trace: str | None,
+        failed: str,
     ) -> None:
-        if self._output is not None:
-            self._output.close()
-            self._output = None
+        with self._output_lock:
+            if self._output is not None:
+                self._output.close()
+                self._output = None
+            self.current = None
         if outcome is None:
             self.reporter.cancelled(job.seq, started)
         else:
-            self.reporter.ended(job.seq, started, outcome, trace)
+            self.reporter.ended(job.seq, started, outcome, trace, failed)
         self.marks.end(job.seq, REPORTED)
-        self.current = None
+        if self._is_unfit:
+            self._retire()
         if job.seq in self.cancelled:
             # What was stopped may have left threads and programs behind; they end with this process
             # group, and the node starts a fresh one.
             self.reporter.flush()
             os.killpg(0, signal.SIGKILL)
+
+    def _end_leftovers(self) -> None:
+        """End what the handler left running, before its job is reported."""
+        if has_children():
+            count, are_gone = end_children()
+            if count:
+                text = f"ended {count} processes that the handler left running"
+                self.write("log", text, "warning")
+            self._is_unfit = self._is_unfit or not are_gone
+        if descriptors_are_scarce(self.sock.fileno()):
+            self.write("log", "the handler left too many files open", "warning")
+            self._is_unfit = True
+
+    def _finish_output(self) -> None:
+        """Take the last of what a job wrote to the pipes."""
+        with self._output_lock:
+            self._take_output()
+            for stream, text in self._pipes.finish():
+                self.write(stream, text)
+
+    def _take_output(self) -> None:
+        self._is_reading = True
+        for stream, text in self._pipes.read():
+            if not self.write(stream, text):
+                with contextlib.suppress(OSError):
+                    os.write(self._elsewhere, text.encode())
+        self._is_reading = False
+
+    def _retire(self) -> None:
+        """End this process and all of its group; the node starts a fresh one."""
+        self._recall()
+        os.killpg(0, signal.SIGKILL)
+
+    def _become_a_forked_copy(self) -> None:
+        """In what a handler forks: it speaks to no node any more; what it prints goes to the pipes."""
+        self._is_copy = True
+        self._output_lock = threading.RLock()
+        self.current = self._output = None
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        with contextlib.suppress(OSError):
+            self.sock.close()
+
+    def _end_forked_copy(self) -> None:
+        """A handler came back twice. Only the process that was given the job may speak for it."""
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(0)
 
     def _interrupt(self, number: int, frame: object) -> None:
         """SIGTERM: the node has asked before, and the handler did not look."""
@@ -313,12 +398,21 @@ class ProcessChild:
     def _read(self) -> None:
         """The second thread: take frames from the node, and send what has waited long enough."""
         try:
+            flushed_at = 0.0
             while True:
                 wait = None if self._is_idle and self.reporter.is_empty else FLUSH_SECONDS
-                if select.select([self.sock], [], [], wait)[0]:
+                watched = [self.sock.fileno(), *self._pipes.readers]
+                readable = select.select(watched, [], [], wait)[0]
+                if watched[0] in readable:
                     self._handle(read_frame(self.sock))
-                else:
+                    continue
+                if readable:
+                    with self._output_lock:
+                        self._take_output()
+                # Much may be written all the time; results wait no longer for that.
+                if not readable or countdown() - flushed_at > FLUSH_SECONDS:
                     self.reporter.flush()
+                    flushed_at = countdown()
         except (BrokenPeer, OSError):
             # The node is gone; whoever rescues its jobs must not find them still running.
             os._exit(0)
@@ -348,6 +442,15 @@ def _failure(error: BaseException, is_permanent: bool = False) -> Outcome:
         text = "(its text cannot be shown)"
     return Outcome(
         False, error=text or repr(error), error_type=type(error).__name__, is_permanent=is_permanent
+    )
+
+
+def _throttled(error: registry.Throttled) -> Outcome:
+    outcome, seconds = _failure(error), error.retry_after_seconds
+    # Foreign code said it; what is no number of seconds is not said.
+    is_sound = isinstance(seconds, (int, float)) and 0 <= seconds < math.inf
+    return replace(
+        outcome, is_throttled=True, retry_after_seconds=float(seconds or 0.0) if is_sound else None
     )
 
 

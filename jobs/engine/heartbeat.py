@@ -25,12 +25,14 @@ from clusters.databases import limit_calls
 from clusters.models import ALIVE, Node, NodeStatus
 from clusters.policy import ClusterPolicy
 from jobs.engine.clock import countdown, host_now
+from jobs.engine.fuse import Fuse
 from jobs.engine.trouble import Trouble
 from jobs.engine.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
 SKEW_ALARM_SECONDS = 2.0
+USAGE_SECONDS = 0.1
 # No call to the database takes longer, however long the lease is: the watchdog is there too.
 LONGEST_CALL_SECONDS = 5.0
 
@@ -78,6 +80,7 @@ class Heartbeat(threading.Thread):
         self.join(timeout=self._policy.lease_seconds / 10)
 
     def run(self) -> None:
+        Fuse(self._policy.lease_seconds, self.lease_is_in_doubt, self._wake, self._stopping).start()
         pulse = self._watchdog.watch("heartbeat", self._policy.heartbeat_seconds)
         with cluster_bound(self._cluster_id) as cluster:
             limit_calls(
@@ -101,8 +104,8 @@ class Heartbeat(threading.Thread):
         return self._policy.heartbeat_seconds * random.uniform(0.8, 1.2)  # noqa: S311
 
     def _beat(self, alias: str) -> None:
-        sent = countdown()
         cpu, memory = self._usage.read()
+        sent = countdown()
         nodes = Node.objects.using(alias).filter(pk=self._node_id)
         with self._limited(alias):
             living = nodes.filter(status__in=ALIVE).update(
@@ -165,7 +168,11 @@ class Usage:
     def read(self) -> tuple[float | None, int | None]:
         """Percent of one core since the last reading, and bytes of memory, shared pages once."""
         cpu = memory = 0.0
+        begun = countdown()
         for process in [self._process, *self._process.children(recursive=True)]:
+            # A job may have started thousands, and the lease does not wait for them to be counted.
+            if countdown() - begun > USAGE_SECONDS:
+                break
             with contextlib.suppress(psutil.Error, OSError):
                 times = process.cpu_times()
                 cpu += times.user + times.system

@@ -40,10 +40,11 @@ class BoundedOutput:
             text = self._partial.pop(stream, "") + text
             text, newline, rest = text.rpartition("\n")
             if rest:
-                while len(rest) > LINE_BYTES:
-                    self._line(stream, level, rest[:LINE_BYTES])
-                    rest = rest[LINE_BYTES:]
-                self._partial[stream] = rest
+                start = 0
+                while len(rest) - start > LINE_BYTES:
+                    self._line(stream, level, rest[start : start + LINE_BYTES])
+                    start += LINE_BYTES
+                self._partial[stream] = rest[start:]
             if not newline:
                 return
         for line in text.split("\n"):

@@ -11,6 +11,7 @@ import contextlib
 import gc
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -22,16 +23,36 @@ from typing import NoReturn
 
 from django.conf import settings
 
-from clusters.processes import die_with_parent, forbid_inspection
+from clusters.policy import ClusterPolicy
+from clusters.processes import (
+    adopt_orphans,
+    bound_resources,
+    die_with_parent,
+    forbid_inspection,
+    name_process,
+)
 from jobs import registry
+from jobs.engine.capture import STREAMS, Pipes
 from jobs.engine.clock import countdown
 from jobs.engine.execute import IoChild, ProcessChild
 from jobs.engine.marks import Marks, shared_file
 from jobs.executors import IO, PROCESS
+from jobs.executors.host_label import VARIABLE, worn
+from jobs.executors.shell_processes import IS_SUPPORTED, scan, send
 
 # A template that does not fork within this is as good as dead, and its node with it.
 FORK_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
+# What dead children leave behind is killed; after this long their node is told of them all the same.
+ORPHANS_SECONDS = 5.0
+# Of memory a child can ask for at all; the node ends it long before where it really uses it.
+SPARE_BYTES = 1 << 30
+# As for programs of ``shell`` jobs.
+LIMITS = {
+    resource.RLIMIT_CORE: 0,
+    resource.RLIMIT_FSIZE: 4 << 30,
+    resource.RLIMIT_NOFILE: 1024,
+}
 
 
 @dataclass(slots=True)
@@ -41,6 +62,8 @@ class Forked:
     pid: int
     sock: socket.socket
     marks: Marks
+    # The reading ends of its standard output and error; an io child has the node's.
+    outputs: tuple[int, ...] = ()
 
 
 class Template:
@@ -64,18 +87,25 @@ class Template:
             raise registry.HandlersUnusable(hello["error"])
         self.types: list[str] = hello["types"]
 
-    def fork(self, pool: str, max_result_bytes: int) -> Forked:
-        """Start a child and return its process id, its pipe and the memory it marks."""
+    def fork(self, pool: str, policy: ClusterPolicy) -> Forked:
+        """Start a child; its pipes and the memory it marks are this node's as well."""
         ours, theirs = socket.socketpair()
         descriptor = shared_file()
-        request = json.dumps([pool, max_result_bytes]).encode()
-        socket.send_fds(self.sock, [request], [theirs.fileno(), descriptor])
+        outputs = [os.pipe() for _ in STREAMS if pool == PROCESS]
+        for reader, _ in outputs:
+            os.set_blocking(reader, False)
+        request = json.dumps([pool, policy.max_result_bytes, policy.child_memory_bytes]).encode()
+        passed = [theirs.fileno(), descriptor, *(end for ends in outputs for end in ends)]
+        socket.send_fds(self.sock, [request], passed)
         theirs.close()
+        for _, writer in outputs:
+            os.close(writer)
+        readers = tuple(reader for reader, _ in outputs)
         self.sock.settimeout(FORK_SECONDS)
         while True:
             message = json.loads(self.sock.recv(4096) or b"{}")
             if "pid" in message:
-                return Forked(message["pid"], ours, Marks(descriptor))
+                return Forked(message["pid"], ours, Marks(descriptor), readers)
             if "exit" not in message:
                 raise OSError("the template process is gone")
             self._exits[message["exit"]] = message["status"]
@@ -110,6 +140,7 @@ def _run_template(control: socket.socket, parent: int) -> None:
     status = 1
     try:
         die_with_parent(parent)
+        adopt_orphans()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.set_wakeup_fd(-1)
@@ -140,33 +171,91 @@ def _serve_forks(control: socket.socket) -> None:
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
-    children: dict[int, str] = {}
+    nursery = _Nursery(control)
     while True:
-        readable, _, _ = select.select([control.fileno(), reader], [], [])
+        wait = 0.02 if nursery.is_waiting else None
+        readable, _, _ = select.select([control.fileno(), reader], [], [], wait)
         if reader in readable:
             os.read(reader, 4096)
-            _reap(control, children)
+        nursery.look()
         if control.fileno() in readable:
-            request, descriptors, _, _ = socket.recv_fds(control, 256, 2)
+            request, descriptors, _, _ = socket.recv_fds(control, 256, 6)
             if not request:
                 break
-            pool, max_result_bytes = json.loads(request)
-            pid = _fork_child(control, (reader, writer), pool, descriptors, max_result_bytes)
-            children[pid] = pool
-    for pid, pool in children.items():
-        # An io child gets SIGTERM when we end, and ends its programs first.
-        if pool == PROCESS:
-            os.killpg(pid, signal.SIGKILL)
+            pool, *sizes = json.loads(request)
+            pid = _fork_child(control, (reader, writer), pool, descriptors, *sizes)
+            nursery.children[pid] = pool
+    nursery.close()
 
 
-def _reap(control: socket.socket, children: dict[int, str]) -> None:
-    while children:
-        pid, status = os.waitpid(-1, os.WNOHANG)
-        if pid == 0:
-            return
-        if pid in children:
-            del children[pid]
-            control.send(json.dumps({"exit": pid, "status": status}).encode())
+class _Nursery:
+    """The children that live, and the end of those that do not.
+
+    Whatever a dead child had started is left to this process, sessions of their own or not. It is killed,
+    and the node hears of the child's end when nothing of it is alive any more.
+    """
+
+    def __init__(self, control: socket.socket) -> None:
+        self.children: dict[int, str] = {}
+        self._control = control
+        self._ended: list[dict[str, int]] = []
+        self._ended_at = 0.0
+
+    @property
+    def is_waiting(self) -> bool:
+        return bool(self._ended)
+
+    def look(self) -> None:
+        """Reap, kill what is left behind, and tell the node."""
+        self._reap()
+        if self._ended:
+            is_over = countdown() - self._ended_at > ORPHANS_SECONDS
+            if not self._end_orphans() or is_over:
+                for message in self._ended:
+                    self._control.send(json.dumps(message).encode())
+                self._ended.clear()
+
+    def _reap(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                if self.children.pop(pid, None) is not None:
+                    _kill_group(pid)
+                    self._ended.append({"exit": pid, "status": status})
+                    self._ended_at = countdown()
+
+    def _end_orphans(self) -> bool:
+        """Kill what dead children left behind; tells whether there was anything."""
+        if not IS_SUPPORTED:
+            return False
+        left = [one for one in scan() if one.parent == os.getpid() and one.pid not in self.children]
+        for one in left:
+            if one.group == one.pid:
+                _kill_group(one.pid)
+            send(one, signal.SIGKILL)
+        return bool(left)
+
+    def close(self) -> None:
+        """The node is gone or done: end the children and all of theirs.
+
+        An io child gets SIGTERM when this process ends, and ends its programs first.
+        """
+        for pid, pool in self.children.items():
+            if pool == PROCESS:
+                _kill_group(pid)
+        deadline = countdown() + CLOSE_SECONDS / 2
+        while PROCESS in self.children.values() or self._end_orphans():
+            if countdown() > deadline:
+                break
+            time.sleep(0.002)
+            self._reap()
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _fork_child(
@@ -175,6 +264,7 @@ def _fork_child(
     pool: str,
     descriptors: list[int],
     max_result_bytes: int,
+    memory_bytes: int,
 ) -> int:
     template = os.getpid()
     pid = os.fork()
@@ -198,10 +288,22 @@ def _fork_child(
         # An io child first ends the programs it started, so it is asked to end, not killed.
         die_with_parent(template, signal.SIGTERM if pool == IO else signal.SIGKILL)
         forbid_inspection()
+        name_process(worn())
+        os.environ[VARIABLE] = worn()
         sock = socket.socket(fileno=descriptors[0])
         marks = Marks(descriptors[1])
-        kind_of_child = IoChild if pool == IO else ProcessChild
-        kind_of_child(sock, marks, max_result_bytes).run()
+        bound_resources({resource.RLIMIT_DATA: 2 * memory_bytes + SPARE_BYTES})
+        if pool == IO:
+            IoChild(sock, marks, max_result_bytes).run()
+        else:
+            bound_resources(LIMITS)
+            adopt_orphans()
+            elsewhere = os.dup(2)
+            readers = descriptors[2::2]
+            # The writers stay open beside their copies: a handler may close those.
+            for target, writer in zip((1, 2), descriptors[3::2], strict=True):
+                os.dup2(writer, target)
+            ProcessChild(sock, marks, max_result_bytes, Pipes(readers), elsewhere).run()
         status = 0
     except BaseException:
         traceback.print_exc(file=sys.__stderr__)

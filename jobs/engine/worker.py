@@ -25,7 +25,7 @@ from uuid_utils.compat import uuid7
 from clusters.binding import current_cluster
 from clusters.models import ClusterSetting, Node, awaits_confirmation, current_policy
 from clusters.policy import ClusterPolicy
-from clusters.processes import forbid_inspection
+from clusters.processes import forbid_inspection, name_process
 from jobs.engine import limits
 from jobs.engine.children import Child, Children, News
 from jobs.engine.claim import Appetite
@@ -35,12 +35,14 @@ from jobs.engine.health import HealthServer, Vitals
 from jobs.engine.heartbeat import Heartbeat
 from jobs.engine.journal import Line, write_lines, write_progress
 from jobs.engine.listening import Listener
+from jobs.engine.sweep import sweep_host
 from jobs.engine.template import Template
 from jobs.engine.trouble import Trouble
 from jobs.engine.turn import disown, take_turn
 from jobs.engine.upkeep import Upkeep
 from jobs.engine.watchdog import Watchdog
 from jobs.executors import IO, KINDS
+from jobs.executors.host_label import wear
 from jobs.hints import ANY_QUEUE
 from jobs.models import Job
 from jobs.states import Outcome, State
@@ -124,6 +126,11 @@ class Worker:
     def run(self) -> int:
         """Work until told to stop; returns the exit status."""
         forbid_inspection()
+        database = connections[self.alias].settings_dict
+        where = (database.get(part) for part in ("HOST", "PORT", "NAME"))
+        label = wear(" ".join(map(str, (self.cluster_id, *where))))
+        name_process(label)
+        sweep_host(label)
         # First of all: the template must be forked before there is a thread or a connection.
         self._template = Template()
         self._selector = selectors.DefaultSelector()
@@ -340,6 +347,7 @@ class Worker:
             self._selector.unregister(child.channel)
         self._children.bury(dead, news)
         self._spawn_missing()
+        self._children.watch(self.policy, news)
         self._take_in(news)
         self._children.enforce(self._enforced_policy())
 

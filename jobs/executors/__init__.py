@@ -51,7 +51,8 @@ class Outcome:
     """How an attempt ended, as the executor saw it.
 
     ``result`` is a JSON value kept with the job. ``is_permanent`` means that another attempt cannot
-    help; ``effect_unknown`` that the work may or may not have happened.
+    help; ``effect_unknown`` that the work may or may not have happened; ``is_throttled`` that the work
+    was refused for now, which spends no attempt.
     """
 
     ok: bool
@@ -61,6 +62,7 @@ class Outcome:
     is_permanent: bool = False
     retry_after_seconds: float | None = None
     effect_unknown: bool = False
+    is_throttled: bool = False
 
 
 class Output(Protocol):

@@ -43,6 +43,7 @@ from jobs.executors.address_guard import (
     read_url,
 )
 from jobs.executors.http_request import SAFE_METHODS, HttpRequest, read
+from jobs.executors.http_targets import Targets
 
 # Looking up the name, and then connecting with the TLS handshake, may take this long each.
 CONNECT_SECONDS = 10.0
@@ -64,6 +65,7 @@ _TRANSIENT = (408, 425, 429)
 _PORTABLE_HEADERS = ("accept", "accept-language", "cache-control", "content-type", "user-agent")
 # What Python knows besides is slow, or turns bytes into something that is no text.
 _CHARSETS = ("us-ascii", "iso-8859-1", "iso-8859-15", "windows-1252", "utf-16")
+TARGETS = Targets()
 # Enough that some name servers which do not answer leave room for the others.
 _LOOKUPS = ThreadPoolExecutor(32, "lookup")
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -80,6 +82,18 @@ async def run(assignment: Assignment, output: Output) -> Outcome:
     except ValueError as error:
         # The node is at fault, and the next attempt may run on another one.
         return Outcome(False, error=f"addresses allowed here: {error}", error_type="Misconfigured")
+    host, port = request.target.host, request.target.port
+    is_retry = assignment.attempt > 1
+    seconds = assignment.timeout_seconds
+    if refusal := TARGETS.refuse(host, port, is_retry=is_retry, seconds=seconds):
+        output.write("log", f"{refusal.why}; later again", "warning")
+        return Outcome(
+            False,
+            error=refusal.why,
+            error_type="LeftAlone",
+            is_throttled=True,
+            retry_after_seconds=refusal.seconds,
+        )
     attempt = _Attempt(assignment, request, policy)
     level = "warning"
     try:
@@ -87,6 +101,10 @@ async def run(assignment: Assignment, output: Output) -> Outcome:
         level = "info" if outcome.ok else "warning"
     finally:
         output.write("log", attempt.line(), level)
+        if (answered := attempt.has_answered()) is None:
+            TARGETS.forget_probe(host, port)
+        else:
+            TARGETS.note(host, port, answered=answered)
     return outcome
 
 
@@ -119,10 +137,20 @@ class _Attempt:
         self.end = "stopped"
         # From here on the other side may have acted on the current hop.
         self.is_connected = False
+        self.status: int | None = None
 
     @property
     def elapsed_seconds(self) -> float:
         return round(time.monotonic() - self.began_at, 3)
+
+    def has_answered(self) -> bool | None:
+        """Whether the other side is well, as far as one call can tell; None if it tells nothing."""
+        if self.status is not None:
+            return self.status < 500
+        if self.end == "stopped":
+            # Out of time is the other side's fault, anything else that stops a call is ours.
+            return False if self.elapsed_seconds >= self.assignment.timeout_seconds * 0.9 else None
+        return None if self.end == "refused" else False
 
     def line(self) -> str:
         """Tell what happened without query, headers or body, which may hold secrets."""
@@ -147,7 +175,7 @@ class _Attempt:
             return self._broken("no answer in time", "Timeout")
         except (aiohttp.ClientError, OSError) as error:
             return self._broken(_words(error), "ConnectionError")
-        self.end = str(answer.status)
+        self.end, self.status = str(answer.status), answer.status
         return self._judge(answer)
 
     def _broken(self, error: str, error_type: str) -> Outcome:
@@ -176,6 +204,8 @@ class _Attempt:
             error=f"{self.request.target.host} answered {answer.status}",
             error_type="HttpStatus",
             is_permanent=answer.status < 500 and answer.status not in _TRANSIENT,
+            is_throttled=answer.status == 429
+            or (answer.status == 503 and answer.retry_after_seconds is not None),
             retry_after_seconds=answer.retry_after_seconds,
         )
 

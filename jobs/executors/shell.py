@@ -22,6 +22,7 @@ from django.conf import settings
 
 from jobs.errors import InvalidJob
 from jobs.executors import Assignment, Outcome, Output
+from jobs.executors.host_label import VARIABLE, worn
 from jobs.executors.shell_command import ShellCommand, read
 from jobs.executors.shell_folder import Account, Folder, NoAccount, pause
 from jobs.executors.shell_processes import (
@@ -143,6 +144,7 @@ def _start(
         "TMPDIR": str(folder.work),
         **command.env,
         **assignment.environment,
+        VARIABLE: worn(),
     }
     with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs, adopting():
         readers, writers = {}, {}

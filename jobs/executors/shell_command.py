@@ -28,7 +28,7 @@ MAX_ENV_BYTES = 64 << 10
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # What a called system relies on, and what makes the loader run other code than the program's.
-_RESERVED = re.compile(r"JOB_.*|IDEMPOTENCY_KEY|LD_.*")
+_RESERVED = re.compile(r"JOB_.*|IDEMPOTENCY_KEY|YARDMASTER_NODE|LD_.*")
 
 
 @dataclass(frozen=True, slots=True)

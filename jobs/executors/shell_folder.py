@@ -11,14 +11,17 @@ import re
 import secrets
 import tempfile
 import time
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from jobs.executors import Assignment, Output
+from jobs.executors.host_label import PATTERN, worn
 
 # Removing files holds up everything else on the loop for no longer than this.
 SLICE_SECONDS = 0.005
+PREFIX = "yardmaster-shell-"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
@@ -61,8 +64,8 @@ class Folder:
 
     def __init__(self, assignment: Assignment, account: Account | None) -> None:
         # The name says whose it was, should nobody have the time to remove it.
-        label = re.sub(r"[^A-Za-z0-9-]", "_", f"{assignment.id[:64]}-{assignment.fence}")
-        self.path = Path(tempfile.mkdtemp(prefix=f"yardmaster-shell-{label}-"))
+        job = re.sub(r"[^A-Za-z0-9-]", "_", f"{assignment.id[:64]}-{assignment.fence}")
+        self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{worn()}-{job}-"))
         self.work = self.path / "work"
         self.script = self.path / "script"
         self._account = account
@@ -96,57 +99,79 @@ class Folder:
     async def remove(self, output: Output) -> None:
         """Remove the directory with all that the program left there."""
         try:
-            with contextlib.suppress(FileNotFoundError):
-                self.script.unlink()
-            top = os.open(self.path, _FOLDER)
-            try:
-                await self._remove_work(top)
-            finally:
-                os.close(top)
-            self.path.rmdir()
+            await remove_tree(self.path, is_ours=self._account is None)
         except OSError as error:
             output.write("log", f"directory {self.path} is left behind: {error}", "warning")
 
-    async def _remove_work(self, top: int) -> None:
-        """Empty ``work`` and remove it, however deep and full, letting the loop turn in between.
 
-        Directories are moved up into ``top`` before they are emptied: no recursion, and never more
-        than two descriptors. Another job of the same user may interfere, so root follows no link.
-        """
-        token = secrets.token_hex(8)
-        pending = [self.work.name]
-        steps = tries = 0
-        turned_at = time.monotonic()
-        while pending:
-            name = pending.pop()
-            self._make_accessible(name, top)
-            opened = os.open(name, _FOLDER, dir_fd=top)
-            try:
-                with os.scandir(opened) as entries:
-                    for entry in entries:
-                        steps += 1
-                        if time.monotonic() - turned_at > SLICE_SECONDS:
-                            await pause(0)
-                            turned_at = time.monotonic()
-                        if entry.is_dir(follow_symlinks=False):
-                            moved = f"{token}-{steps}"
-                            self._make_accessible(entry.name, opened)
-                            os.rename(entry.name, moved, src_dir_fd=opened, dst_dir_fd=top)
-                            pending.append(moved)
-                        else:
-                            os.unlink(entry.name, dir_fd=opened)
-            finally:
-                os.close(opened)
-            try:
-                os.rmdir(name, dir_fd=top)
-            except OSError as error:
-                # Some file systems skip entries while others are being removed.
-                tries += 1
-                if error.errno != errno.ENOTEMPTY or tries > 100:
-                    raise
-                pending.append(name)
+def left_behind(installation: str, living: Set[str]) -> list[Path]:
+    """Directories of nodes of one installation that are none of the living."""
+    found = []
+    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}{installation}*"):
+        label = path.name.removeprefix(PREFIX)[: len(installation) + 7]
+        is_labelled = PATTERN.fullmatch(label) and label[len(installation) :] not in living
+        if is_labelled and path.lstat().st_uid == os.geteuid():
+            found.append(path)
+    return found
 
-    def _make_accessible(self, name: str, parent: int) -> None:
-        # Root needs no leave, and must not be made to give any: the name may be a link by now.
-        if self._account is None:
-            os.chmod(name, 0o700, dir_fd=parent)
+
+async def remove_tree(path: Path, *, is_ours: bool) -> None:
+    """Empty a directory and remove it, however deep and full, letting the loop turn in between.
+
+    ``is_ours`` says that what is in there belongs to our own user. Directories are moved up into the
+    top before they are emptied: no recursion, and never more than two descriptors. Another job of the
+    same user may interfere, so root follows no link.
+    """
+    top = os.open(path, _FOLDER)
+    try:
+        await _empty(top, is_ours)
+    finally:
+        os.close(top)
+    path.rmdir()
+
+
+async def _empty(top: int, is_ours: bool) -> None:
+    token = secrets.token_hex(8)
+    pending = []
+    with os.scandir(top) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                pending.append(entry.name)
+            else:
+                os.unlink(entry.name, dir_fd=top)
+    steps = tries = 0
+    turned_at = time.monotonic()
+    while pending:
+        name = pending.pop()
+        _make_accessible(name, top, is_ours)
+        opened = os.open(name, _FOLDER, dir_fd=top)
+        try:
+            with os.scandir(opened) as entries:
+                for entry in entries:
+                    steps += 1
+                    if time.monotonic() - turned_at > SLICE_SECONDS:
+                        await pause(0)
+                        turned_at = time.monotonic()
+                    if entry.is_dir(follow_symlinks=False):
+                        moved = f"{token}-{steps}"
+                        _make_accessible(entry.name, opened, is_ours)
+                        os.rename(entry.name, moved, src_dir_fd=opened, dst_dir_fd=top)
+                        pending.append(moved)
+                    else:
+                        os.unlink(entry.name, dir_fd=opened)
+        finally:
+            os.close(opened)
+        try:
+            os.rmdir(name, dir_fd=top)
+        except OSError as error:
+            # Some file systems skip entries while others are being removed.
+            tries += 1
+            if error.errno != errno.ENOTEMPTY or tries > 100:
+                raise
+            pending.append(name)
+
+
+def _make_accessible(name: str, parent: int, is_ours: bool) -> None:
+    # Root needs no leave, and must not be made to give any: the name may be a link by now.
+    if is_ours:
+        os.chmod(name, 0o700, dir_fd=parent)

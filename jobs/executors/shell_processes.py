@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +77,7 @@ class Seen:
     session: int
     # Ticks since the system started.
     started: int
+    name: str = ""
 
     @property
     def is_alive(self) -> bool:
@@ -97,36 +98,58 @@ def _pids() -> list[int]:
         return [int(entry.name) for entry in entries if entry.name.isdigit()]
 
 
-def _look(pid: int) -> Seen | None:
+def look(pid: int) -> Seen | None:
+    """Return a process as it is now; None when there is none."""
     try:
         text = _read(f"/proc/{pid}/stat").decode(errors="replace")
     except OSError:
         return None
     # The name, in brackets, may hold anything, brackets included.
-    fields = text.rpartition(")")[2].split()
+    head, _, tail = text.rpartition(")")
+    fields = tail.split()
     if not fields:
         return None
     parent, group, session = (int(field) for field in fields[1:4])
-    return Seen(pid, fields[0], parent, group, session, int(fields[19]))
+    name = head.partition("(")[2]
+    return Seen(pid, fields[0], parent, group, session, int(fields[19]), name)
 
 
 def scan() -> list[Seen]:
     """Return all processes there are."""
-    return [one for one in map(_look, _pids()) if one is not None]
+    return [one for one in map(look, _pids()) if one is not None]
 
 
 def _newest_pid() -> str:
     return _read("/proc/loadavg").decode().split()[-1]
 
 
+def environment_of(one: Seen) -> list[bytes]:
+    """The variables a process was started with; nothing if they are closed to us."""
+    try:
+        return Path(f"/proc/{one.pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
 def is_marked(one: Seen, environment: Mapping[str, str]) -> bool:
     """Tell whether a process carries this attempt; no, too, if its environment is closed to us."""
-    try:
-        variables = Path(f"/proc/{one.pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return False
+    variables = environment_of(one)
     names = ("JOB_ID", "JOB_FENCE")
     return all(f"{name}={environment[name]}".encode() in variables for name in names)
+
+
+def below(roots: Iterable[int], processes: Iterable[Seen]) -> list[Seen]:
+    """Those of the processes that descend from one of the roots."""
+    children: dict[int, list[Seen]] = {}
+    for one in processes:
+        children.setdefault(one.parent, []).append(one)
+    found: list[Seen] = []
+    pending = list(roots)
+    while pending:
+        added = children.pop(pending.pop(), [])
+        found += added
+        pending += [one.pid for one in added]
+    return found
 
 
 def end_marked(environments: Sequence[Mapping[str, str]], seconds: float = 2.0) -> int:
@@ -144,7 +167,7 @@ def end_marked(environments: Sequence[Mapping[str, str]], seconds: float = 2.0) 
         if not left or time.monotonic() > deadline:
             return len(left)
         for one in left:
-            _send(one, signal.SIGKILL)
+            send(one, signal.SIGKILL)
         time.sleep(0.01)
 
 
@@ -166,7 +189,7 @@ class Family:
     def __init__(self, leader: int, environment: Mapping[str, str]) -> None:
         self.leader = leader
         self._environment = environment
-        seen = _look(leader)
+        seen = look(leader)
         self.started = seen.started if seen else sys.maxsize
         self._sessions = {leader}
         self._has_others = False
@@ -189,7 +212,7 @@ class Family:
         members = self.members()
         for one in members:
             if number == signal.SIGKILL or one.group != self.leader:
-                _send(one, number)
+                send(one, number)
         return members
 
     def kill(self) -> list[Seen]:
@@ -252,7 +275,8 @@ class Family:
         )
 
 
-def _send(one: Seen, number: signal.Signals) -> None:
+def send(one: Seen, number: signal.Signals) -> None:
+    """Send a signal to this process and to no other that has its number by now."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         try:
             handle = os.pidfd_open(one.pid)
@@ -264,7 +288,7 @@ def _send(one: Seen, number: signal.Signals) -> None:
             return
         try:
             # The number may be somebody else's by now.
-            now = _look(one.pid)
+            now = look(one.pid)
             if now is not None and now.started == one.started:
                 signal.pidfd_send_signal(handle, number)
         finally:

@@ -187,6 +187,7 @@ class JobQuerySet(models.QuerySet["Job"]):
                 is_held=False,
                 fingerprint=None,
                 crashes=0,
+                throttles=None,
                 pending_dependencies=0,
                 run_at=Now() if spread_seconds is None else RandomMoment(spread_seconds),
                 finished_at=None,
@@ -310,6 +311,8 @@ class Job(models.Model):
     max_attempts = models.PositiveSmallIntegerField()
     attempts = models.PositiveIntegerField(default=0)
     crashes = models.PositiveSmallIntegerField(default=0)
+    # How often what it calls asked it to come back later, which spent no attempt; null: never.
+    throttles = models.PositiveSmallIntegerField(null=True)
     # Grows by one at each claim and is never reset; with the node it is the holder's proof.
     fence = models.BigIntegerField(default=0)
     # No database constraint: checking it on every claim would lock one node row thousands of times a

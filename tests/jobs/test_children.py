@@ -15,7 +15,7 @@ from jobs.engine.clock import countdown
 from jobs.engine.frames import MAX_FRAME, BrokenPeer, Channel, encode, read_frame
 from jobs.engine.marks import Marks, shared_file
 from jobs.engine.template import Forked
-from jobs.executors import PROCESS
+from jobs.executors import IO, PROCESS
 from jobs.states import Outcome
 
 POLICY = ClusterPolicy()
@@ -32,7 +32,7 @@ class FakeTemplate:
     def __init__(self) -> None:
         self.peers: list[tuple[socket.socket, Marks]] = []
 
-    def fork(self, pool: str, max_result_bytes: int) -> Forked:
+    def fork(self, pool: str, policy: ClusterPolicy) -> Forked:
         ours, theirs = socket.socketpair()
         descriptor = shared_file()
         self.peers.append((theirs, Marks(os.dup(descriptor))))
@@ -114,7 +114,9 @@ def test_a_dead_childs_jobs_are_told_apart_by_their_marks(two, template):
     peer, marks = template.peers[0]
     marks.begin(0, countdown())
     marks.end(0, children.SUCCEEDED)
-    marks.begin(1, countdown())
+    begun_at = countdown()
+    marks.begin(1, begun_at)
+    child.held[1].given_at -= 10.0
     peer.close()
     news = News("node")
     child.read(news)
@@ -124,6 +126,7 @@ def test_a_dead_childs_jobs_are_told_apart_by_their_marks(two, template):
     outcomes = {held.seq: report for held, report in news.reports}
     assert [success.id for success in news.successes] == [claimed(0).id]
     assert outcomes[1].outcome == Outcome.LOST and outcomes[1].crashed
+    assert outcomes[1].started_at == begun_at
     assert [held.seq for held in news.returned] == [2, 3]
     two.all.remove(child)
 
@@ -208,6 +211,30 @@ def test_a_frame_without_bounds_is_refused():
     theirs.close()
 
 
+def test_children_that_end_with_their_job_are_replaced_at_once(two, template):
+    """What was cancelled or out of time takes its child along, however young that is."""
+    news = News("node")
+    for child, (sock, marks) in zip(list(two.all), list(template.peers), strict=True):
+        child.give([(claimed(child.pid), 0.1)], 5.0)
+        marks.begin(0, countdown())
+        sock.sendall(encode({"results": [[0, "cancelled", 1.0, 2.0]]}))
+        sock.shutdown(socket.SHUT_WR)
+        child.read(news)
+        child.read(news)  # what it said, and then that it has gone
+    two.bury(list(two.all), news)
+    assert len(news.reports) == 2
+    assert len(two.spawn_missing(POLICY)) == 2
+
+
+def test_children_that_die_without_having_worked_are_replaced_ever_more_slowly(two, template):
+    news = News("node")
+    for child, (sock, _) in zip(list(two.all), list(template.peers), strict=True):
+        sock.close()
+        child.read(news)
+    two.bury(two.find_dead(news), news)
+    assert two.spawn_missing(POLICY) == []
+
+
 def test_a_job_that_makes_no_progress_is_out_of_time(two, template):
     child: Child = two.all[0]
     child.give([(claimed(1)._replace(progress_timeout_seconds=2.0), 0.001)], 5.0)
@@ -227,3 +254,97 @@ def test_a_job_that_makes_no_progress_is_out_of_time(two, template):
     child.read(news)
     (report,) = [report for _, report in news.reports]
     assert (report.outcome, report.error) == (Outcome.TIMEOUT, "made no progress for 2 s")
+
+
+def test_the_beginning_that_a_dead_child_claims_is_taken_only_where_it_can_be(two, template):
+    child: Child = two.all[0]
+    child.give([(claimed(1), 0.001)], 5.0)
+    peer, marks = template.peers[0]
+    marks.begin(0, countdown() + 1000.0)
+    peer.close()
+    news = News("node")
+    child.bury(news)
+    ((held, report),) = news.reports
+    assert report.started_at == held.given_at
+    two.all.remove(child)
+
+
+def test_what_a_child_has_grown_is_measured_and_nothing_is_given_to_it(two, monkeypatch):
+    grown = {two.all[0].pid: POLICY.child_memory_bytes + 1, two.all[1].pid: 0}
+    monkeypatch.setattr(children, "private_bytes", grown.__getitem__)
+    two.watch(POLICY, News("node"))
+    assert [child.takes_jobs for child in two.all] == [False, True]
+    assert two.free()[PROCESS] == 1
+    two.give([claimed(1)], 5.0)
+    assert [len(child.held) for child in two.all] == [0, 1]
+    signals: list[int] = []
+    monkeypatch.setattr(two.all[0], "signal", signals.append)
+    two.enforce(POLICY)
+    assert signals == [signal.SIGKILL]
+
+
+def test_a_hog_alone_is_charged(two, template, monkeypatch):
+    child: Child = two.all[0]
+    child.give([(claimed(n), 0.001) for n in range(3)], 5.0)
+    peer, marks = template.peers[0]
+    marks.begin(0, countdown())
+    limit = 2 * POLICY.child_memory_bytes
+    grown = {child.pid: limit, two.all[1].pid: 0}
+    monkeypatch.setattr(children, "private_bytes", grown.__getitem__)
+    two.watch(POLICY, News("node"))
+    assert child.culprit is None
+    two._next_watch_at = 0.0
+    grown[child.pid] += 1
+    two.watch(POLICY, News("node"))
+    peer.close()
+    news = News("node")
+    child.bury(news)
+    ((held, report),) = news.reports
+    assert (held.seq, report.crashed, report.error_type) == (0, True, "LimitExceeded")
+    assert "are allowed" in report.error
+    assert [held.seq for held in news.returned] == [1, 2]
+    two.all.remove(child)
+
+
+def test_a_child_is_gone_when_the_template_says_so(two, template, monkeypatch):
+    child: Child = two.all[0]
+    template.peers[0][0].close()
+    news = News("node")
+    child.read(news)
+    assert two.find_dead(news) == []
+    assert not child.takes_jobs
+    monkeypatch.setattr(template, "exits", lambda: {child.pid: signal.SIGSEGV})
+    assert two.find_dead(news) == [child]
+    assert child._how_it_ended() == "its process died of SIGSEGV"
+
+
+def test_a_child_whose_end_nobody_tells_is_given_up(two, template):
+    child: Child = two.all[0]
+    template.peers[0][0].close()
+    child.read(News("node"))
+    child.died_at -= children.EXIT_SECONDS + 1
+    assert two.find_dead(News("node")) == [child]
+
+
+def test_a_pool_whose_children_die_at_once_does_not_keep_others_from_theirs(template):
+    children_ = Children(template, 1, 4)
+    children_.spawn_missing(POLICY)
+    (io,) = [child for child in children_.all if child.pool == IO]
+    (process,) = [child for child in children_.all if child.pool == PROCESS]
+    process.has_worked = True
+    children_.bury([io, process], News("node"))
+    assert [child.pool for child in children_.spawn_missing(POLICY)] == [PROCESS]
+    children_.kill_all()
+
+
+def test_output_that_the_node_has_read_is_all_in_the_log_when_the_job_ends(two, template):
+    child: Child = two.all[0]
+    child.give([(claimed(1), 0.001)], 5.0)
+    news = News("node")
+    child.held[0].add_output("stdout", "a line\nno end")
+    news.take_lines(child.held[0])
+    assert [line[-1] for line in news.logs] == ["a line"]
+    template.peers[0][0].sendall(encode({"results": [[0, "ok", 1, 2]]}))
+    later = News("node")
+    child.read(later)
+    assert [line[-1] for line in later.logs] == ["no end"]

@@ -14,7 +14,7 @@ from clusters.policy import ClusterPolicy
 from jobs.engine import dependencies
 from jobs.engine.claim import Appetite, Claimed
 from jobs.engine.clock import countdown
-from jobs.engine.complete import Completion, Report, Success, decide, hand_back
+from jobs.engine.complete import MAX_THROTTLES, Completion, Report, Success, decide, hand_back
 from jobs.engine.journal import Line, write_lines, write_progress
 from jobs.engine.turn import disown, take_turn
 from jobs.histogram import bucket_of
@@ -75,6 +75,38 @@ def test_the_last_attempt_fails_for_good(node):
 def test_a_permanent_error_spends_no_more_attempts(node):
     job = ended(claim_one(node), node, report(Outcome.FAILED, error="no", is_permanent=True))
     assert (job.state, job.reason, job.attempts) == (State.FAILED, Reason.ERROR, 1)
+
+
+def test_what_was_asked_to_come_back_later_spends_no_attempt(node):
+    how = report(Outcome.FAILED, error="slow down", is_throttled=True, retry_after_seconds=60.0)
+    job = ended(claim_one(node, max_attempts=1), node, how)
+    assert (job.state, job.attempts, job.throttles) == (State.SCHEDULED, 0, 1)
+    assert 50 < (job.run_at - timezone.now()).total_seconds() <= 66
+    assert job.error == "slow down"
+    assert Attempt.objects.get(job_id=job.pk).outcome == "failed"
+
+
+def test_coming_back_later_has_an_end(node):
+    throttled = report(Outcome.FAILED, is_throttled=True)
+    last = claim_one(node, max_attempts=1, throttles=MAX_THROTTLES - 1)
+    assert ended(last, node, throttled).throttles == MAX_THROTTLES
+    over = claim_one(node, max_attempts=1, throttles=MAX_THROTTLES)
+    job = ended(over, node, throttled)
+    assert (job.state, job.reason, job.attempts) == (State.FAILED, Reason.ERROR, 1)
+    job.retry()
+    assert job.throttles is None
+
+
+def test_no_wait_that_is_asked_for_is_longer_than_the_cap(node):
+    how = report(Outcome.FAILED, is_throttled=True, retry_after_seconds=1e9)
+    move = decide(claim_one(node), node, how, POLICY)
+    assert move.delay_seconds == POLICY.retry_cap_seconds
+
+
+def test_what_was_never_begun_is_not_counted_as_asked_to_come_back(node):
+    claimed = claim_one(node)
+    write(hand_back(claimed, node))
+    assert Job.objects.get(pk=claimed.id).throttles is None
 
 
 def test_running_out_of_time_on_the_last_attempt_says_so(node):

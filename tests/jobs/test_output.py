@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 from jobs.engine.output import HEAD_BYTES, LINE_BYTES, TAIL_BYTES, BoundedOutput, clean
 
 
@@ -47,3 +49,11 @@ def test_the_first_and_the_last_of_a_flood_are_kept_and_the_rest_is_counted():
     missing = int(marker[1:].split()[0])
     assert missing == count - (len(lines) - 1)
     assert sum(len(line) + 1 for line in lines) <= HEAD_BYTES + TAIL_BYTES + 200
+
+
+def test_one_line_of_many_megabytes_takes_no_longer_than_as_many_lines():
+    """A line is cut by position: cutting its front off, piece by piece, copies it thousands of times."""
+    begun = time.process_time()
+    lines = collected(("stdout", "x" * (50 << 20)), ("stdout", "\n"))
+    assert time.process_time() - begun < 5
+    assert sum(map(len, lines)) < HEAD_BYTES + TAIL_BYTES + 2 * LINE_BYTES

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.executors import shell_processes
+from jobs.executors import http, shell_processes
+from jobs.executors.http_targets import Targets
 from tests.jobs.executors.programs import children, folders, living, open_descriptors
 
 
@@ -20,6 +21,11 @@ from tests.jobs.executors.programs import children, folders, living, open_descri
 def _nothing_is_allowed(settings):
     settings.HTTP_ALLOW = []
     settings.HTTP_PORTS = ["80", "443"]
+
+
+@pytest.fixture(autouse=True)
+def _no_target_is_known(monkeypatch):
+    monkeypatch.setattr(http, "TARGETS", Targets())
 
 
 class Names(dict[str, list[list[str]]]):

@@ -487,7 +487,7 @@ def test_many_attempts_share_a_loop():
     async def work() -> tuple[list[Outcome], int]:
         async with server.on():
             assignments: list[Assignment] = [
-                make_assignment({"url": server.url(f"/{n}")}) for n in range(50)
+                make_assignment({"url": server.url(f"/{n}")}, attempt=1) for n in range(50)
             ]
             outcomes = await asyncio.gather(*(http.run(one, Recorder()) for one in assignments))
             ids = {header(request, "X-Job-Id") for request in server.requests}

@@ -18,6 +18,7 @@ import pytest
 
 from jobs.errors import InvalidJob
 from jobs.executors import shell, shell_folder
+from jobs.executors.host_label import worn
 from jobs.executors.shell_command import read, validate
 from tests.jobs.executors.attempts import Recorder, in_loop, make_assignment
 from tests.jobs.executors.programs import (
@@ -78,6 +79,7 @@ pytestmark = [
         ({"script": "ls", "env": {"JOB_ID": "x"}}, "payload.env.JOB_ID"),
         ({"script": "ls", "env": {"JOB_FENCE": "9"}}, "payload.env.JOB_FENCE"),
         ({"script": "ls", "env": {"IDEMPOTENCY_KEY": "x"}}, "payload.env.IDEMPOTENCY_KEY"),
+        ({"script": "ls", "env": {"YARDMASTER_NODE": "x"}}, "payload.env.YARDMASTER_NODE"),
         ({"script": "ls", "env": {"LD_PRELOAD": "/x.so"}}, "payload.env.LD_PRELOAD"),
         ({"script": "ls", "env": {"LD_LIBRARY_PATH": "/x"}}, "payload.env.LD_LIBRARY_PATH"),
         ({"script": "ls", "env": {f"A{n}": "" for n in range(101)}}, "payload.env"),
@@ -220,6 +222,7 @@ def test_the_environment_holds_nothing_of_the_node(monkeypatch):
         "JOB_FENCE": "7",
         "JOB_ATTEMPT": "2",
         "IDEMPOTENCY_KEY": assignment.id,
+        "YARDMASTER_NODE": worn(),
     }
 
 

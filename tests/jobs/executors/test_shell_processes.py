@@ -233,10 +233,10 @@ def test_a_number_that_belongs_to_somebody_else_by_now_is_spared(marker):
     with subprocess.Popen(["sleep", marker]) as sleeping:
         [seen] = [one for one in shell_processes.scan() if one.pid == sleeping.pid]
         earlier = dataclasses.replace(seen, started=seen.started - 1)
-        shell_processes._send(earlier, signal.SIGKILL)
+        shell_processes.send(earlier, signal.SIGKILL)
         with pytest.raises(subprocess.TimeoutExpired):
             sleeping.wait(0.1)
-        shell_processes._send(seen, signal.SIGKILL)
+        shell_processes.send(seen, signal.SIGKILL)
         assert sleeping.wait(2) == -signal.SIGKILL
 
 
