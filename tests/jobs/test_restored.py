@@ -25,7 +25,8 @@ from jobs.errors import Conflict
 from jobs.models import Attempt, Job
 from jobs.states import OnLost, State
 from tests.factories import make_job, make_node, make_queue
-from tests.processes import started, worker_environment
+from tests.jobs.test_watchdog import ask
+from tests.processes import free_port, started, worker_environment
 
 USING = "cluster-alpha"
 POLICY = ClusterPolicy()
@@ -220,16 +221,31 @@ def test_no_node_starts_a_job_until_a_person_confirms(real, eventually):
     """Neither the node that was told so, nor another one that was not."""
     backup = of_the_backup()
     enqueued = enqueue(NewJob(type="demo:echo", payload=1), by="test").job
-    env = worker_environment()
+    port = free_port()
     arguments = ("worker", "--cluster", "alpha", "--concurrency", "1")
+    env = worker_environment()
     with started(*arguments, "--restored", env=env) as first:
         eventually(lambda: Node.objects.filter(pid=first.pid).exists(), seconds=20)
-        with started(*arguments, env=env) as second:
+        with started(*arguments, f"--health=127.0.0.1:{port}", env=env) as second:
             eventually(lambda: Node.objects.filter(pid=second.pid).exists(), seconds=20)
             beat = Node.objects.get(pid=first.pid).heartbeat_at
             eventually(lambda: Node.objects.get(pid=first.pid).heartbeat_at > beat, seconds=10)
             assert reread(enqueued).state == State.READY
             assert reread(backup).state == State.RUNNING
+            status, ready = ask(port, "/readyz")
+            assert (status, ready["awaits_confirmation"]) == (503, True)
+            assert ask(port, "/livez")[0] == 200
             assert confirm(OnLost.HOLD) == 1
             eventually(lambda: reread(enqueued).state == State.SUCCEEDED)
             assert reread(backup).is_held
+            eventually(lambda: ask(port, "/readyz")[0] == 200)
+
+
+def test_a_node_marks_the_cluster_once_in_all_its_lives(real, eventually):
+    ClusterSetting.objects.all().persist({"lease_seconds": 2, "heartbeat_seconds": 0.3}, by="test")
+    with started("worker", "--cluster", "alpha", "--restored", env=worker_environment()):
+        eventually(lambda: Node.objects.exists(), seconds=20)
+        confirm()
+        Node.objects.update(status=NodeStatus.DEAD, closed_at=timezone.now())
+        eventually(lambda: Node.objects.alive().exists(), seconds=20)
+        assert restored.waiting(USING) is None
