@@ -18,8 +18,9 @@ from tests.factories import make_node
 
 pytestmark = pytest.mark.django_db(transaction=True)
 USING = "cluster-alpha"
-# A tenth of it is 0.2 s; PostgreSQL's lock limit is 2 s for others, SQLite's 10 s.
-POLICY = ClusterPolicy(lease_seconds=2.0, heartbeat_seconds=0.1)
+# A tenth of it is 0.8 s; PostgreSQL's lock limit is 2 s for others, SQLite's 10 s. It must not run out:
+# a node that cannot be heard ends its process, which is that of the tests here.
+POLICY = ClusterPolicy(lease_seconds=8.0, heartbeat_seconds=0.2)
 
 
 @pytest.fixture
@@ -76,10 +77,11 @@ def test_a_locked_row_holds_a_beat_up_for_a_tenth_of_the_lease(
     with transaction.atomic(using=USING):
         locked_row(node)
         del took[:]
-        eventually(lambda: len(took) >= 5)
-    held_up = took[1:5]
-    assert min(held_up) > 0.15
-    assert max(held_up) < 1.2
+        eventually(lambda: len(took) >= 3)
+    # The first may have been on its way already.
+    held_up = took[1:3]
+    assert min(held_up) > 0.7
+    assert max(held_up) < 1.7
     last = beat_at()
     eventually(lambda: beat_at() > last)
     eventually(lambda: not heart.lease_is_in_doubt())
