@@ -76,7 +76,8 @@ class Check:
         self.jobs = {
             plain_id(pk): (state, fence, attempts)
             for pk, state, fence, attempts in database.rows(
-                "SELECT id, state, fence, attempts FROM job"
+                # One that was told to come back later has a row and has spent no attempt.
+                "SELECT id, state, fence, attempts + COALESCE(throttles, 0) FROM job"
             )
         }
         self.attempts: dict[str, dict[int, tuple[str, float]]] = defaultdict(dict)

@@ -55,7 +55,7 @@ MUTATIONS = (
     Mutation(
         "rescue loop",
         "jobs/engine/rescue.py",
-        'rescued += _rescue_node(using, Gone(holder, names.get(holder, "unknown")), policy)',
+        "rescued += rescue_node(using, gone, policy)",
         "pass",
         KILL,
         scale=0.6,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import socket
 import threading
@@ -28,18 +29,25 @@ MARKER = f"4711.{os.getpid()}"
 
 
 class SlowServer:
-    """An HTTP server that answers after a while, and knows which requests still wait."""
+    """An HTTP server that answers after a while, and knows which requests still wait.
+
+    It has many addresses: a node leaves a target alone that ran out of time ten times in a row.
+    """
 
     def __init__(self) -> None:
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port = self._server.getsockname()[1]
+        first = socket.create_server(("127.0.0.1", 0))
+        port = first.getsockname()[1]
+        others = [socket.create_server((f"127.0.0.{n}", port)) for n in range(2, 22)]
+        self._servers = [first, *others]
+        self.targets = ["{}:{}".format(*server.getsockname()) for server in self._servers]
         self.open: set[socket.socket] = set()
-        threading.Thread(target=self._accept, daemon=True).start()
+        for server in self._servers:
+            threading.Thread(target=self._accept, args=(server,), daemon=True).start()
 
-    def _accept(self) -> None:
+    def _accept(self, server: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while True:
-                one, _ = self._server.accept()
+                one, _ = server.accept()
                 self.open.add(one)
                 threading.Thread(target=self._answer, args=(one,), daemon=True).start()
 
@@ -56,13 +64,14 @@ class SlowServer:
         one.close()
 
     def close(self) -> None:
-        self._server.close()
+        for server in self._servers:
+            server.close()
 
 
 @pytest.fixture
 def server(monkeypatch) -> Iterator[SlowServer]:
     one = SlowServer()
-    monkeypatch.setattr(settings, "HTTP_ALLOW", [f"127.0.0.1:{one.port}"])
+    monkeypatch.setattr(settings, "HTTP_ALLOW", one.targets)
     yield one
     one.close()
 
@@ -78,8 +87,9 @@ def _jobs(kind: str, count: int, length: float, server: SlowServer, **more) -> l
             for number in range(count)
         ]
     if kind == "http":
-        url = f"http://127.0.0.1:{server.port}/{length}"
-        return [NewJob(kind="http", payload={"url": url}, **more) for _ in range(count)]
+        targets = itertools.cycle(server.targets)
+        urls = [f"http://{next(targets)}/{length}" for _ in range(count)]
+        return [NewJob(kind="http", payload={"url": url}, **more) for url in urls]
     # Programs in the background and one in a session of its own, as daemons do.
     script = f"sleep {MARKER} &\nsetsid sleep {MARKER} &\nsleep {length}\ntrue"
     return [NewJob(kind="shell", payload={"script": script}, **more) for _ in range(count)]
@@ -117,7 +127,7 @@ def test_cancelled_work_is_dead_within_a_beat_and_the_grace(kind, yard, figures,
     """Red without: the kill of the group."""
     count = scaled(10, least=2)
     flags = ("--enable-shell", "--io-concurrency", "40")
-    env = {"YARDMASTER_HTTP_ALLOW": f"127.0.0.1:{server.port}"}
+    env = {"YARDMASTER_HTTP_ALLOW": ",".join(server.targets)}
     yard.start_and_wait(*flags, concurrency=min(count, 10), env=env)
     took: list[float] = []
     wrong: list[str] = []
@@ -167,7 +177,7 @@ def _running(yard) -> int:
 def test_work_that_is_out_of_time_is_dead_within_the_grace(kind, yard, figures, server):
     """Red without: the kill of the group."""
     count = scaled(10, least=2)
-    env = {"YARDMASTER_HTTP_ALLOW": f"127.0.0.1:{server.port}"}
+    env = {"YARDMASTER_HTTP_ALLOW": ",".join(server.targets)}
     yard.start_and_wait(
         "--enable-shell", "--io-concurrency", "40", concurrency=min(count, 10), env=env
     )
