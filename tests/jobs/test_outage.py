@@ -47,8 +47,8 @@ def test_a_database_that_is_locked_for_a_while_holds_up_and_loses_nothing(eventu
                     cursor.execute("LOCK TABLE job IN ACCESS EXCLUSIVE MODE")
                 else:
                     cursor.execute("UPDATE queue SET version = version")
-                # Less than two thirds of the lease: after that, ending the node is what keeps the promise.
-                time.sleep(1.5)
+            # Less than two thirds of the lease: a node that hears nothing for longer ends itself.
+            time.sleep(1.5)
         for job in first:
             assert ends(job, eventually, 60).state == State.SUCCEEDED
         assert ends(add("demo:echo", 1), eventually, 30).state == State.SUCCEEDED
