@@ -61,6 +61,9 @@ class Reporter:
 
     When an attempt began and ended is said in whole microseconds: floats take three times as long to
     write and to read.
+
+    Two threads flush. A row is made before it is added: a flush while it is being made would take the
+    list away, and the row would be added to what has been sent.
     """
 
     def __init__(self, sock: socket.socket, max_result_bytes: int) -> None:
@@ -74,13 +77,15 @@ class Reporter:
         self.is_urgent = False
 
     def log(self, seq: int, stream: str, level: str | None, text: str) -> None:
-        self._logs.append([seq, countdown(), stream, level, text])
+        row = [seq, countdown(), stream, level, text]
+        self._logs.append(row)
 
     def progress(self, seq: int, percent: float, note: str) -> None:
         self._progress[seq] = [percent, clean(note)[:200]]
 
     def succeeded_with_nothing(self, seq: int, started: float, finished: float) -> None:
-        self._results.append([seq, OK, int(started * 1e6), int(finished * 1e6)])
+        row = [seq, OK, int(started * 1e6), int(finished * 1e6)]
+        self._results.append(row)
 
     def ended(
         self,
@@ -91,26 +96,26 @@ class Reporter:
         failed: str = ERROR,
     ) -> None:
         result, outcome = self._as_text(outcome)
-        self._results.append(
-            [
-                seq,
-                OK if outcome.ok else failed,
-                int(started * 1e6),
-                int(countdown() * 1e6),
-                result,
-                clean(outcome.error_type)[:200] if outcome.error_type else None,
-                clean(outcome.error)[:MAX_ERROR] if outcome.error else None,
-                clean(trace)[-MAX_TRACE:] if trace else None,
-                outcome.is_permanent,
-                outcome.retry_after_seconds,
-                outcome.effect_unknown,
-                outcome.is_throttled,
-            ]
-        )
+        row = [
+            seq,
+            OK if outcome.ok else failed,
+            int(started * 1e6),
+            int(countdown() * 1e6),
+            result,
+            clean(outcome.error_type)[:200] if outcome.error_type else None,
+            clean(outcome.error)[:MAX_ERROR] if outcome.error else None,
+            clean(trace)[-MAX_TRACE:] if trace else None,
+            outcome.is_permanent,
+            outcome.retry_after_seconds,
+            outcome.effect_unknown,
+            outcome.is_throttled,
+        ]
+        self._results.append(row)
         self.is_urgent = True
 
     def cancelled(self, seq: int, started: float) -> None:
-        self._results.append([seq, CANCELLED, int(started * 1e6), int(countdown() * 1e6)])
+        row = [seq, CANCELLED, int(started * 1e6), int(countdown() * 1e6)]
+        self._results.append(row)
         self.is_urgent = True
 
     @property
@@ -119,10 +124,11 @@ class Reporter:
 
     def flush(self, **extra: Any) -> None:
         with self._lock:
+            # Before they are taken: what comes meanwhile is as urgent.
+            self.is_urgent = False
             results, self._results = self._results, []
             logs, self._logs = self._logs, []
             progress, self._progress = self._progress, {}
-            self.is_urgent = False
             message: dict[str, Any] = dict(extra)
             if results:
                 message["results"] = results
