@@ -142,8 +142,11 @@ class Pruner:
         if due:
             begun = countdown()
             which = Q(state=walk.state, finished_at__lte=max(due.values()))
-            deleted = delete_jobs(using, [*due], which)
-            self._fit(countdown() - begun, connections[using].vendor)
+            try:
+                deleted = delete_jobs(using, [*due], which)
+            finally:
+                # Also where the database has stopped it: as many would take too long again.
+                self._fit(countdown() - begun, connections[using].vendor)
         if deleted is None:
             self._steps.clear()  # another prunes, and needs no help
             return None

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import connections
+from django.db import OperationalError, connections
 from django.utils import timezone
 
 from clusters.binding import cluster_bound
@@ -322,6 +322,22 @@ def test_old_lines_go_even_of_a_job_that_still_runs(alpha, monkeypatch):
     run()
     assert [line.message for line in LogLine.objects.all()] == ["new"]
     assert left() == {job.pk}
+
+
+def test_a_transaction_that_took_too_long_is_a_smaller_one_next_time(alpha, monkeypatch):
+    def stopped(*args: object) -> None:
+        raise OperationalError("canceling statement due to statement timeout")
+
+    old_job()
+    monkeypatch.setattr(prune, "delete_jobs", stopped)
+    monkeypatch.setitem(prune.WHOLE_SECONDS, connections["cluster-alpha"].vendor, 0.0)
+    pruner = Pruner()
+    sizes = []
+    for _ in range(3):
+        with pytest.raises(OperationalError):
+            pruner("cluster-alpha", POLICY)
+        sizes.append(pruner._batch)
+    assert sizes == [prune.BATCH // 2, prune.BATCH // 4, prune.BATCH // 8]
 
 
 def test_roll_ups_and_failures_are_left_to_compaction(alpha):
