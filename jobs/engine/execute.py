@@ -29,7 +29,7 @@ from django.db import connections
 from jobs import registry
 from jobs.engine.capture import CapturedStream, JobLog, Pipes
 from jobs.engine.clock import countdown
-from jobs.engine.frames import BrokenPeer, encode, read_frame
+from jobs.engine.frames import MOST_RETRY_AFTER_SECONDS, BrokenPeer, encode, read_frame
 from jobs.engine.leftovers import (
     SHORT_SECONDS,
     ForkGuard,
@@ -454,7 +454,7 @@ def _failure(error: BaseException, is_permanent: bool = False) -> Outcome:
 def _throttled(error: registry.Throttled) -> Outcome:
     outcome, seconds = _failure(error), error.retry_after_seconds
     # Foreign code said it; what is no number of seconds is not said.
-    is_sound = isinstance(seconds, (int, float)) and 0 <= seconds < math.inf
+    is_sound = isinstance(seconds, (int, float)) and 0 <= seconds <= MOST_RETRY_AFTER_SECONDS
     return replace(
         outcome, is_throttled=True, retry_after_seconds=float(seconds or 0.0) if is_sound else None
     )
