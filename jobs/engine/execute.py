@@ -226,7 +226,8 @@ class ProcessChild:
         self.current: Assignment | None = None
         self._output: BoundedOutput | None = None
         self._inbox: queue.SimpleQueue[Assignment] = queue.SimpleQueue()
-        self._is_idle = True
+        # Jobs that were given, counted by the second thread, and those that were done, by the first.
+        self._given = self._done = 0
         self._may_interrupt = False
         # Set when the next job had better run in another process.
         self._is_unfit = False
@@ -259,12 +260,12 @@ class ProcessChild:
                 job = self._inbox.get_nowait()
             except queue.Empty:
                 self.reporter.flush()
-                self._is_idle = True
                 job = self._inbox.get()
             if self.reporter.is_urgent:
                 # The next job may kill this process; what the last one said must be out before.
                 self.reporter.flush()
             self._run(job)
+            self._done += 1
 
     def _run(self, job: Assignment) -> None:
         self.current = job
@@ -423,9 +424,13 @@ class ProcessChild:
             # The node is gone; whoever rescues its jobs must not find them still running.
             os._exit(0)
 
+    @property
+    def _is_idle(self) -> bool:
+        return self._given == self._done
+
     def _handle(self, message: dict[str, Any]) -> None:
         if jobs := message.get("run"):
-            self._is_idle = False
+            self._given += len(jobs)
             for row in jobs:
                 self._inbox.put(assignment(row))
         self.cancelled.update(message.get("cancel", ()))
@@ -438,6 +443,7 @@ class ProcessChild:
         with contextlib.suppress(queue.Empty):
             while True:
                 recalled.append(self._inbox.get_nowait().seq)
+                self._given -= 1
         self.reporter.flush(recalled=recalled)
 
 
