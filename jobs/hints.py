@@ -11,7 +11,7 @@ import logging
 import time
 
 from django.conf import settings
-from django.db import DatabaseError, connections, transaction
+from django.db import DatabaseError, InterfaceError, connections, transaction
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,6 @@ def _notify(alias: str, queues: set[str]) -> None:
     try:
         with connections[alias].cursor() as cursor:
             cursor.execute(_NOTIFY, [CHANNEL, due])
-    except DatabaseError:
+    except (DatabaseError, InterfaceError):
         # The jobs are committed and will be found; the caller must not be told otherwise.
         logger.warning("a wake-up could not be sent", exc_info=True)

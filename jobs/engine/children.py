@@ -17,7 +17,7 @@ from jobs.engine.capture import Pipes
 from jobs.engine.claim import Claimed
 from jobs.engine.clock import countdown
 from jobs.engine.complete import Report, Success
-from jobs.engine.frames import BrokenPeer, Channel, encode, pack
+from jobs.engine.frames import MOST_RETRY_AFTER_SECONDS, BrokenPeer, Channel, encode, pack
 from jobs.engine.leftovers import MOST_PROCESSES
 from jobs.engine.marks import BEGUN, NOTHING, REPORTED, SUCCEEDED
 from jobs.engine.output import BoundedOutput, clean
@@ -319,11 +319,15 @@ class Child:
 
     def _take_in(self, messages: list[dict[str, Any]], news: News) -> None:
         for message in messages:
-            for line in message.get("logs", ()):
-                if (held := self.held.get(line[0])) is not None:
-                    news.logs.append((held, line[1], line[2], line[3], line[4]))
+            for seq, at, stream, level, text in message.get("logs", ()):
+                if (held := self.held.get(seq)) is not None:
+                    _check_number(at, countdown() + 1.0)
+                    _check_texts(stream, level, text)
+                    news.logs.append((held, at, stream, level, text))
             for seq, (percent, note) in message.get("progress", {}).items():
                 if (held := self.held.get(int(seq))) is not None:
+                    _check_number(percent, 100.0)
+                    _check_texts(note)
                     news.progress[held.job.id, held.job.fence] = (percent, note)
                     held.progress_at = countdown()
             if rows := message.get("results"):
@@ -349,8 +353,7 @@ class Child:
                 news.take_lines(held)
             if row[1] == "ok":
                 result = row[4] if len(row) > 4 else None
-                if not (result is None or isinstance(result, str)):
-                    raise BrokenPeer("a result that is no text")
+                _check_texts(result)
                 successes.append(Success(job.id, job.fence, node, started_at, finished_at, result))
             else:
                 news.reports.append((held, _report(held, row, started_at, finished_at)))
@@ -437,12 +440,32 @@ def _report(held: Held, row: list[Any], started_at: float, finished_at: float) -
     else:
         report = Report(outcome, started_at, finished_at, crashed=outcome == Outcome.LOST)
     if len(row) > 4:
+        _check_texts(*row[4:8])
+        if row[9] is not None:
+            _check_number(row[9], MOST_RETRY_AFTER_SECONDS)
         report.result, report.error_type, report.error, report.trace = row[4:8]
-        report.is_permanent, report.retry_after_seconds, report.effect_unknown = row[8:11]
+        report.retry_after_seconds = row[9]
+        report.is_permanent, report.effect_unknown = bool(row[8]), bool(row[10])
         report.is_throttled = bool(row[11])
     if held.asked == Outcome.TIMEOUT and outcome in (Outcome.FAILED, Outcome.LOST):
         report.outcome = Outcome.TIMEOUT
     return report
+
+
+def _check_texts(*values: Any) -> None:
+    """Refuse what the database cannot store as text, which would be offered to it for ever."""
+    for value in values:
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            raise BrokenPeer("a text that is none")
+        if not value.isascii():
+            value.encode()
+
+
+def _check_number(value: Any, most: float) -> None:
+    if not (isinstance(value, (int, float)) and 0 <= value <= most):
+        raise BrokenPeer("a number that is none, or out of its range")
 
 
 def _stopped(held: Held, started_at: float, finished_at: float) -> Report:

@@ -29,7 +29,7 @@ from django.db import connections
 from jobs import registry
 from jobs.engine.capture import CapturedStream, JobLog, Pipes
 from jobs.engine.clock import countdown
-from jobs.engine.frames import BrokenPeer, encode, read_frame
+from jobs.engine.frames import MOST_RETRY_AFTER_SECONDS, BrokenPeer, encode, read_frame
 from jobs.engine.leftovers import (
     SHORT_SECONDS,
     ForkGuard,
@@ -61,6 +61,9 @@ class Reporter:
 
     When an attempt began and ended is said in whole microseconds: floats take three times as long to
     write and to read.
+
+    Two threads flush. A row is made before it is added: a flush while it is being made would take the
+    list away, and the row would be added to what has been sent.
     """
 
     def __init__(self, sock: socket.socket, max_result_bytes: int) -> None:
@@ -74,13 +77,15 @@ class Reporter:
         self.is_urgent = False
 
     def log(self, seq: int, stream: str, level: str | None, text: str) -> None:
-        self._logs.append([seq, countdown(), stream, level, text])
+        row = [seq, countdown(), stream, level, text]
+        self._logs.append(row)
 
     def progress(self, seq: int, percent: float, note: str) -> None:
         self._progress[seq] = [percent, clean(note)[:200]]
 
     def succeeded_with_nothing(self, seq: int, started: float, finished: float) -> None:
-        self._results.append([seq, OK, int(started * 1e6), int(finished * 1e6)])
+        row = [seq, OK, int(started * 1e6), int(finished * 1e6)]
+        self._results.append(row)
 
     def ended(
         self,
@@ -91,26 +96,26 @@ class Reporter:
         failed: str = ERROR,
     ) -> None:
         result, outcome = self._as_text(outcome)
-        self._results.append(
-            [
-                seq,
-                OK if outcome.ok else failed,
-                int(started * 1e6),
-                int(countdown() * 1e6),
-                result,
-                clean(outcome.error_type)[:200] if outcome.error_type else None,
-                clean(outcome.error)[:MAX_ERROR] if outcome.error else None,
-                clean(trace)[-MAX_TRACE:] if trace else None,
-                outcome.is_permanent,
-                outcome.retry_after_seconds,
-                outcome.effect_unknown,
-                outcome.is_throttled,
-            ]
-        )
+        row = [
+            seq,
+            OK if outcome.ok else failed,
+            int(started * 1e6),
+            int(countdown() * 1e6),
+            result,
+            clean(outcome.error_type)[:200] if outcome.error_type else None,
+            clean(outcome.error)[:MAX_ERROR] if outcome.error else None,
+            clean(trace)[-MAX_TRACE:] if trace else None,
+            outcome.is_permanent,
+            outcome.retry_after_seconds,
+            outcome.effect_unknown,
+            outcome.is_throttled,
+        ]
+        self._results.append(row)
         self.is_urgent = True
 
     def cancelled(self, seq: int, started: float) -> None:
-        self._results.append([seq, CANCELLED, int(started * 1e6), int(countdown() * 1e6)])
+        row = [seq, CANCELLED, int(started * 1e6), int(countdown() * 1e6)]
+        self._results.append(row)
         self.is_urgent = True
 
     @property
@@ -119,10 +124,11 @@ class Reporter:
 
     def flush(self, **extra: Any) -> None:
         with self._lock:
+            # Before they are taken: what comes meanwhile is as urgent.
+            self.is_urgent = False
             results, self._results = self._results, []
             logs, self._logs = self._logs, []
             progress, self._progress = self._progress, {}
-            self.is_urgent = False
             message: dict[str, Any] = dict(extra)
             if results:
                 message["results"] = results
@@ -220,7 +226,8 @@ class ProcessChild:
         self.current: Assignment | None = None
         self._output: BoundedOutput | None = None
         self._inbox: queue.SimpleQueue[Assignment] = queue.SimpleQueue()
-        self._is_idle = True
+        # Jobs that were given, counted by the second thread, and those that were done, by the first.
+        self._given = self._done = 0
         self._may_interrupt = False
         # Set when the next job had better run in another process.
         self._is_unfit = False
@@ -253,12 +260,12 @@ class ProcessChild:
                 job = self._inbox.get_nowait()
             except queue.Empty:
                 self.reporter.flush()
-                self._is_idle = True
                 job = self._inbox.get()
             if self.reporter.is_urgent:
                 # The next job may kill this process; what the last one said must be out before.
                 self.reporter.flush()
             self._run(job)
+            self._done += 1
 
     def _run(self, job: Assignment) -> None:
         self.current = job
@@ -417,9 +424,13 @@ class ProcessChild:
             # The node is gone; whoever rescues its jobs must not find them still running.
             os._exit(0)
 
+    @property
+    def _is_idle(self) -> bool:
+        return self._given == self._done
+
     def _handle(self, message: dict[str, Any]) -> None:
         if jobs := message.get("run"):
-            self._is_idle = False
+            self._given += len(jobs)
             for row in jobs:
                 self._inbox.put(assignment(row))
         self.cancelled.update(message.get("cancel", ()))
@@ -432,6 +443,7 @@ class ProcessChild:
         with contextlib.suppress(queue.Empty):
             while True:
                 recalled.append(self._inbox.get_nowait().seq)
+                self._given -= 1
         self.reporter.flush(recalled=recalled)
 
 
@@ -448,7 +460,7 @@ def _failure(error: BaseException, is_permanent: bool = False) -> Outcome:
 def _throttled(error: registry.Throttled) -> Outcome:
     outcome, seconds = _failure(error), error.retry_after_seconds
     # Foreign code said it; what is no number of seconds is not said.
-    is_sound = isinstance(seconds, (int, float)) and 0 <= seconds < math.inf
+    is_sound = isinstance(seconds, (int, float)) and 0 <= seconds <= MOST_RETRY_AFTER_SECONDS
     return replace(
         outcome, is_throttled=True, retry_after_seconds=float(seconds or 0.0) if is_sound else None
     )

@@ -13,6 +13,8 @@ from typing import Any
 _LENGTH = struct.Struct("!I")
 # A batch of jobs with the largest payloads is far below this; more is a broken or hostile peer.
 MAX_FRAME = 64 << 20
+# A longer wait than this is not said.
+MOST_RETRY_AFTER_SECONDS = 1e9
 
 
 class BrokenPeer(Exception):

@@ -28,15 +28,12 @@ from jobs.engine.clock import countdown, database_now
 from jobs.models import (
     Attempt,
     BulkOperation,
-    Failure,
-    FailureHour,
     Job,
     JobDependency,
     JobMetadata,
     JobTag,
     LogLine,
     Queue,
-    Rollup,
 )
 from jobs.states import FINAL, State
 
@@ -125,8 +122,6 @@ class Pruner:
         self._steps = [
             *(partial(self._jobs, walk) for walk in self._walks),
             self._logs,
-            _rollups,
-            _failures,
             _bulk_operations,
             _nodes,
         ]
@@ -147,8 +142,11 @@ class Pruner:
         if due:
             begun = countdown()
             which = Q(state=walk.state, finished_at__lte=max(due.values()))
-            deleted = delete_jobs(using, [*due], which)
-            self._fit(countdown() - begun, connections[using].vendor)
+            try:
+                deleted = delete_jobs(using, [*due], which)
+            finally:
+                # Also where the database has stopped it: as many would take too long again.
+                self._fit(countdown() - begun, connections[using].vendor)
         if deleted is None:
             self._steps.clear()  # another prunes, and needs no help
             return None
@@ -245,34 +243,6 @@ def _alone(using: str) -> bool:
 
 
 # -- Other rows ------------------------------------------------------------------------------------
-
-
-def _rollups(using: str, policy: ClusterPolicy) -> int | None:
-    """The counts of the oldest minute or hour."""
-    cutoff = database_now(connections[using]) - timedelta(seconds=policy.retain_rollup_seconds)
-    rollups = Rollup.objects.using(using)
-    for resolution in (60, 3600):
-        old = rollups.filter(resolution_seconds=resolution, starts_at__lt=cutoff)
-        oldest = old.order_by("starts_at").values_list("starts_at", flat=True).first()
-        if oldest is not None:
-            return _delete(using, Rollup, Q(resolution_seconds=resolution, starts_at__lte=oldest))
-    return None
-
-
-def _failures(using: str, policy: ClusterPolicy) -> int | None:
-    """Groups of failures that have not been seen for long, and old counts of the others."""
-    cutoff = database_now(connections[using]) - timedelta(seconds=policy.retain_rollup_seconds)
-    old = Failure.objects.using(using).filter(last_seen_at__lt=cutoff).order_by("last_seen_at")
-    gone = [*old.values_list("pk", flat=True)[:BATCH]]
-    deleted = 0
-    if gone:
-        with transaction.atomic(using=using):
-            deleted += _delete(using, FailureHour, Q(fingerprint__in=gone))
-            deleted += _delete(using, Failure, Q(pk__in=gone, last_seen_at__lt=cutoff))
-        return deleted
-    hours = FailureHour.objects.using(using).filter(starts_at__lt=cutoff).order_by("starts_at")
-    oldest = hours.values_list("starts_at", flat=True).first()
-    return None if oldest is None else _delete(using, FailureHour, Q(starts_at__lte=oldest))
 
 
 def _bulk_operations(using: str, policy: ClusterPolicy) -> int | None:

@@ -141,4 +141,6 @@ def _as_claimed(job: Job) -> Claimed:
         timeout_seconds=job.timeout_seconds,
         payload=None,
         payload_bytes=None,
+        retry_base_seconds=job.retry_base_seconds,
+        retry_cap_seconds=job.retry_cap_seconds,
     )

@@ -143,6 +143,16 @@ def test_a_dead_childs_jobs_are_told_apart_by_their_marks(two, template):
         {"results": [[0, "ok", 1.0, 1e300]]},
         {"results": [[0, "ok", 1.0, float("nan")]]},
         {"results": [[0, "ok", 1.0, 2.0, {"no": "text"}]]},
+        {"results": [[0, "ok", 1.0, 2.0, "\ud800"]]},
+        {"results": [[0, "error", 1.0, 2.0, None, 7, None, None, 0, None, 0, 0]]},
+        {"results": [[0, "error", 1.0, 2.0, None, "E", "e", None, 0, "soon", 0, 1]]},
+        {"results": [[0, "error", 1.0, 2.0, None, "E", "e", None, 0, float("nan"), 0, 1]]},
+        {"logs": [[0, "now", "log", None, "text"]]},
+        {"logs": [[0, 1.0, "log", None, 7]]},
+        {"logs": [[0, 1.0, "log", None, "\udfff"]]},
+        {"progress": {"0": [101, ""]}},
+        {"progress": {"0": [float("nan"), ""]}},
+        {"progress": {"0": [50, None, 1]}},
     ],
 )
 def test_a_child_that_talks_nonsense_is_ended_and_its_node_is_not(two, template, message):
@@ -152,7 +162,8 @@ def test_a_child_that_talks_nonsense_is_ended_and_its_node_is_not(two, template,
     news = News("node")
     child.read(news)
     assert child.is_dead
-    assert not news.successes and list(child.held) == [0]
+    assert not (news.successes or news.reports or news.logs or news.progress)
+    assert list(child.held) == [0]
 
 
 def test_large_payloads_travel_in_frames_of_bounded_size(two, template):

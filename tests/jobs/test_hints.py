@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from django.db import connections
+from django.db import InterfaceError, connections
 
 from clusters.models import Node
+from jobs import hints
 from jobs.engine.enqueue import NewJob, enqueue_many
 from jobs.hints import ANY_QUEUE, CHANNEL
 from jobs.models import Attempt, Job
@@ -80,6 +81,17 @@ def each_ran_once(path: Path, jobs: list[Job], eventually: Eventually) -> None:
 
 
 # -- Lost ------------------------------------------------------------------------------------------
+
+
+def test_a_hint_that_cannot_be_sent_is_no_error_of_what_was_committed(hinted, monkeypatch):
+    class Closed:
+        def cursor(self) -> None:
+            raise InterfaceError("connection already closed")
+
+    monkeypatch.setattr(hints, "connections", {USING: Closed()})
+    monkeypatch.setattr(hints, "_last_sent", {})
+    hints._notify(USING, {"default"})
+    assert hints._last_sent
 
 
 def test_without_hints_an_idle_node_finds_a_job_by_its_next_poll(eventually):

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import connections
+from django.db import OperationalError, connections
 from django.utils import timezone
 
 from clusters.binding import cluster_bound
@@ -324,25 +324,35 @@ def test_old_lines_go_even_of_a_job_that_still_runs(alpha, monkeypatch):
     assert left() == {job.pk}
 
 
-def test_old_roll_ups_and_failures_go(alpha):
-    for days, resolution in ((91, 60), (92, 3600), (93, 3600), (89, 3600)):
+def test_a_transaction_that_took_too_long_is_a_smaller_one_next_time(alpha, monkeypatch):
+    def stopped(*args: object) -> None:
+        raise OperationalError("canceling statement due to statement timeout")
+
+    old_job()
+    monkeypatch.setattr(prune, "delete_jobs", stopped)
+    monkeypatch.setitem(prune.WHOLE_SECONDS, connections["cluster-alpha"].vendor, 0.0)
+    pruner = Pruner()
+    sizes = []
+    for _ in range(3):
+        with pytest.raises(OperationalError):
+            pruner("cluster-alpha", POLICY)
+        sizes.append(pruner._batch)
+    assert sizes == [prune.BATCH // 2, prune.BATCH // 4, prune.BATCH // 8]
+
+
+def test_roll_ups_and_failures_are_left_to_compaction(alpha):
+    """Stats add up minutes and hours of two days, however short the cluster keeps hours."""
+    for resolution in (60, 3600):
         Rollup.objects.create(
-            starts_at=ago(days=days), resolution_seconds=resolution, queue="q", type="t"
+            starts_at=ago(hours=47), resolution_seconds=resolution, queue="q", type="t"
         )
-    for name, days in (("old", 91), ("new", 1)):
-        Failure.objects.create(
-            fingerprint=name,
-            first_seen_at=ago(days=100),
-            last_seen_at=ago(days=days),
-            job_id=uuid4(),
-        )
-        for hour in (99, days):
-            FailureHour.objects.create(fingerprint=name, starts_at=ago(days=hour), count=1)
-    run()
-    assert [(timezone.now() - row.starts_at).days for row in Rollup.objects.all()] == [89]
-    assert [row.fingerprint for row in Failure.objects.all()] == ["new"]
-    assert [row.fingerprint for row in FailureHour.objects.all()] == ["new"]
-    assert (timezone.now() - FailureHour.objects.get().starts_at).days == 1
+    Failure.objects.create(
+        fingerprint="old", first_seen_at=ago(days=2), last_seen_at=ago(days=2), job_id=uuid4()
+    )
+    FailureHour.objects.create(fingerprint="old", starts_at=ago(days=2), count=1)
+    run(policy=ClusterPolicy(retain_rollup_seconds=86400))
+    counts = [model.objects.count() for model in (Rollup, Failure, FailureHour)]
+    assert counts == [2, 1, 1]
 
 
 @pytest.mark.parametrize(

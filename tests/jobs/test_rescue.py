@@ -52,6 +52,14 @@ def test_the_author_may_want_a_lost_job_to_fail(alpha, on_lost, is_held):
     assert (job.state, job.reason, job.is_held) == (State.FAILED, "lost", is_held)
 
 
+def test_a_job_lost_again_waits_by_its_own_curve(alpha):
+    job = make_job(State.RUNNING, node=overdue_node(), crashes=1, retry_base_seconds=0.0)
+    rescue()
+    job.refresh_from_db()
+    assert job.state == State.SCHEDULED
+    assert job.run_at <= timezone.now()
+
+
 def test_a_cancelled_job_of_a_dead_node_is_cancelled(alpha):
     job = make_job(State.RUNNING, node=overdue_node(), cancel_requested_at=timezone.now())
     rescue()
