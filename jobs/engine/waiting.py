@@ -64,7 +64,14 @@ def why_waiting(job: Job) -> list[Reason]:
 def _finished(job: Job) -> Reason:
     why = f" ({job.reason})" if job.reason else ""
     told = f"It has ended as {job.state}{why}."
-    data = {"state": str(job.state), "reason": job.reason, "finished_at": job.finished_at}
+    if job.is_held:
+        told += " It is held for a person, who retries or deletes it; nobody else does."
+    data = {
+        "state": str(job.state),
+        "reason": job.reason,
+        "is_held": job.is_held,
+        "finished_at": job.finished_at,
+    }
     return Reason("finished", told, data)
 
 

@@ -57,6 +57,12 @@ def test_a_job_that_has_ended_waits_for_nothing(state):
     assert state in reasons["finished"].message
 
 
+def test_a_job_that_is_held_says_so_and_what_a_person_may_do():
+    reason = why(make_job(State.FAILED, reason="lost", is_held=True))["finished"]
+    assert reason.data["is_held"]
+    assert "held for a person" in reason.message
+
+
 def test_a_running_job_runs():
     job = make_job(State.RUNNING)
     reasons = why(job)
