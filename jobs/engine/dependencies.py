@@ -81,7 +81,7 @@ def attach_many(using: str, waits: Sequence[Waits]) -> dict[UUID, State]:
     ended = {parent: known[parent] for wait in waits for parent in wait.parents}
     ended = {parent: state for parent, state in ended.items() if state in FINAL}
     release_ended(using, ended, children=children)
-    jobs = Job.objects.using(using).filter(pk__in=children)
+    jobs = Job.objects.using(using).filter(pk__any_of=children)
     return {pk: State(state) for pk, state in jobs.values_list("pk", "state")}
 
 
@@ -115,7 +115,7 @@ def _refused(message: str, index: int, field: str = "depends_on") -> InvalidJob:
 
 def _lock(using: str, ids: Iterable[UUID]) -> dict[UUID, str]:
     """Lock jobs in id order, so that none of them ends before the edges are written."""
-    rows = Job.objects.using(using).filter(pk__in=list(ids)).order_by("pk")
+    rows = Job.objects.using(using).filter(pk__any_of=list(ids)).order_by("pk")
     return dict(rows.select_for_update(no_key=True).values_list("pk", "state"))
 
 
@@ -140,13 +140,13 @@ def _insert(using: str, waits: Sequence[Waits]) -> None:
         if wait.child_id in awaited and _waits_for_itself(using, wait.child_id):
             raise _refused("jobs would wait for each other in a circle", index)
     jobs = Job.objects.using(using)
-    blocked = jobs.filter(pk__in=children, state__in=UNSTARTED).update(
+    blocked = jobs.filter(pk__any_of=children, state__in=UNSTARTED).update(
         state=State.BLOCKED, pending_dependencies=_open_edges()
     )
     if blocked != len(children):
         raise InvalidTransition("only a job that has not started can wait for others")
     parents = {parent for wait in waits for parent in wait.parents}
-    jobs.filter(pk__in=parents, has_dependants=False).update(has_dependants=True)
+    jobs.filter(pk__any_of=parents, has_dependants=False).update(has_dependants=True)
 
 
 def _insert_edges(using: str, rows: Sequence[tuple[UUID, UUID, str, str]]) -> None:

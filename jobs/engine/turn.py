@@ -47,14 +47,13 @@ def take_turn(
     """
     if appetite is not None and appetite.is_empty:
         appetite = None
-    nodes = {row.node for row in batch}
-    if len(nodes) > 1:
-        # What an earlier life of this node still has to say goes first.
-        *earlier, last = sorted(nodes)
+    nodes = sorted({row.node for row in batch})
+    # What earlier lives of this node still have to say goes first, each in a statement of its own.
+    earlier = nodes[:-1] if appetite is None else [n for n in nodes if n != appetite.node]
+    if earlier:
         turns = [take_turn(connection, [r for r in batch if r.node == n], None) for n in earlier]
-        turn = take_turn(
-            connection, [r for r in batch if r.node == last], appetite, with_limits=with_limits
-        )
+        rest = [row for row in batch if row.node not in earlier]
+        turn = take_turn(connection, rest, appetite, with_limits=with_limits)
         turn.superseded += [row for other in turns for row in other.superseded]
         return turn
     try:

@@ -58,10 +58,14 @@ def other(is_postgresql: bool) -> Iterator[Any]:
 # -- The database ----------------------------------------------------------------------------------
 
 
-def test_a_sound_cluster_has_nothing_but_what_tests_do_to_durability(alpha):
+def test_a_sound_cluster_has_nothing_but_what_tests_do_to_it(alpha):
     live_node()
     found = doctor.examine(settings.CLUSTERS["alpha"])
-    assert {finding.check for finding in found if finding.status != OK} <= {"durability"}
+    assert {finding.check for finding in found if finding.status != OK} <= {
+        "durability",
+        # What tests before this one have rolled back, and autovacuum has yet to come for.
+        "dead_rows",
+    }
     assert {"reachable", "schema", "nodes", "duties", "listing"} <= {f.check for f in found}
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 from django.db import connections
 from django.db.models import F
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from clusters.policy import ClusterPolicy
@@ -297,6 +298,20 @@ def test_what_an_earlier_life_of_a_node_has_to_say_is_taken_beside_what_this_one
     old, new = claim_one(earlier), claim_one(node)
     assert write(decide(old, earlier, report(), POLICY), decide(new, node, report(), POLICY)) == []
     assert set(Job.objects.values_list("state", flat=True)) == {State.SUCCEEDED}
+
+
+def test_an_earlier_life_of_a_node_is_heard_while_the_present_one_claims(node):
+    earlier = str(make_node().pk)
+    old = claim_one(earlier)
+    fresh = make_job()
+    appetite = Appetite(node, {"process": 5}, {"python": "process"}, ("demo:noop",), None)
+    alias = "cluster-alpha"
+    with CaptureQueriesContext(connections[alias]) as queries:
+        turn = take_turn(connections[alias], [decide(old, earlier, report(), POLICY)], appetite)
+    assert [job.id for job in turn.claimed] == [str(fresh.pk)] and turn.superseded == []
+    assert Job.objects.get(pk=old.id).state == State.SUCCEEDED
+    # No second look was needed to find out whose it was.
+    assert not [query for query in queries if 'FROM "attempt"' in query["sql"]]
 
 
 def test_starts_and_ends_are_tallied_with_their_durations(node):
