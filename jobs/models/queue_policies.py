@@ -89,7 +89,8 @@ POLICIES: Mapping[str, Policy] = {
         0.1,
         _DECADE,
     ),
-    "max_entries": Policy(int, "Jobs that wait to be started; null: no limit.", 1, 10_000_000),
+    # Each enqueue counts them under the queue's lock, so there is a limit to the limit.
+    "max_entries": Policy(int, "Jobs that wait to be started; null: no limit.", 1, 100_000),
     "overflow": Policy(
         str,
         "What becomes of a job too many: it is refused, or the oldest that waits is dropped.",
