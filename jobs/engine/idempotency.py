@@ -40,6 +40,7 @@ def once(
     """
     using = Job.objects.all().db
     keys = IdempotencyKey.objects.using(using)
+    is_first = False
     try:
         with transaction.atomic(using=using):
             keys.filter(principal=principal, key=key, created_at__lt=Now() - KEPT_FOR).delete()
@@ -49,11 +50,14 @@ def once(
             if kept.status is not None:
                 return _repeat(kept, request_hash)
             assert inserted
+            is_first = True
             status, body = effect()
             keys.filter(pk=kept.pk).update(status=status, reply=body)
             return Reply(status, body)
     except OperationalError as error:
-        if getattr(error.__cause__, "sqlstate", None) == "55P03" or "locked" in str(error):
+        is_locked = getattr(error.__cause__, "sqlstate", None) == "55P03" or "locked" in str(error)
+        # A lock that the effect itself could not have is another matter.
+        if is_locked and not is_first:
             raise Conflict(
                 "the first request with this Idempotency-Key is still running; try again",
                 field="Idempotency-Key",

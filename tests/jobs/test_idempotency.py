@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import uuid
 from datetime import timedelta
+from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import OperationalError, connections
 from django.utils import timezone
 
 from clusters.binding import cluster_bound
@@ -139,3 +140,11 @@ def test_many_with_one_id_at_once_make_one_job(transactional_db):
     assert {answer.job.pk for answer in answers} == {new.id}
     with cluster_bound("alpha"):
         assert Job.objects.count() == 1
+
+
+def test_a_lock_that_the_effect_could_not_have_is_not_blamed_on_another_request(alpha):
+    def effect() -> tuple[int, Any]:
+        raise OperationalError("database table is locked")
+
+    with pytest.raises(OperationalError):
+        once("key:ci", "locked", "hash", effect)
