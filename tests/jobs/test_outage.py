@@ -85,7 +85,10 @@ def crowded(tmp_path, is_postgresql):
                     cursor.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
                     close_all(cursor)
                 else:
-                    cursor.execute("CREATE TABLE filler AS SELECT randomblob(4000000) AS x")
+                    # The room of what earlier tests have deleted is room too.
+                    free = "(SELECT freelist_count FROM pragma_freelist_count)"
+                    size = f"4000000 + {free} * (SELECT page_size FROM pragma_page_size)"
+                    cursor.execute(f"CREATE TABLE filler AS SELECT randomblob({size}) AS x")
 
         def free(self) -> None:
             with connection.cursor() as cursor:

@@ -207,7 +207,10 @@ def test_upkeep_survives_a_connection_that_is_cut_or_a_disk_that_is_full(
                 cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
             else:
                 cursor.execute("PRAGMA max_page_count = 1")  # no less than there are now
-                cursor.execute("CREATE TABLE filler AS SELECT randomblob(10000000) AS x")
+                # The room of what earlier tests have deleted is room too.
+                free = "(SELECT freelist_count FROM pragma_freelist_count)"
+                size = f"10000000 + {free} * (SELECT page_size FROM pragma_page_size)"
+                cursor.execute(f"CREATE TABLE filler AS SELECT randomblob({size}) AS x")
         return 0
 
     breaks: list[int] = []
