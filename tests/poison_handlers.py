@@ -127,6 +127,12 @@ def hold_the_interpreter(context: Context, payload: Any) -> None:
     ctypes.PyDLL(None).sleep(60)
 
 
+@job("poison:gil-at-once")
+def hold_the_interpreter_at_once(context: Context, payload: Any) -> None:
+    """The same with nothing said before, so that a return looks like any success."""
+    ctypes.PyDLL(None).sleep(60)
+
+
 @job("poison:flood-with-gil")
 def flood_with_gil(context: Context, payload: Any) -> None:
     """Write more than a pipe holds, from C, without letting anybody else run."""

@@ -20,6 +20,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 from dataclasses import replace
 from typing import Any, TextIO, cast
@@ -45,6 +46,8 @@ from jobs.executors import KINDS, Assignment, Outcome
 FLUSH_SECONDS = 0.02
 # Handlers' own connections are looked at no more often than this: it costs more than a short job.
 CONNECTION_CHECK_SECONDS = 0.05
+# How long the thread that reads may take for a request that was sent before the signal.
+CATCH_UP_SECONDS = 0.25
 MAX_ERROR = 4096
 MAX_TRACE = 16_384
 
@@ -398,7 +401,14 @@ class ProcessChild:
     def _interrupt(self, number: int, frame: object) -> None:
         """SIGTERM: the node has asked before, and the handler did not look."""
         job = self.current
-        if self._may_interrupt and job is not None and job.seq in self.cancelled:
+        if not self._may_interrupt or job is None:
+            return
+        # The signal cuts a call in C short that let no other thread run: the request, sent long
+        # before, may lie unread, and the handler would come back as if it had ended well.
+        given_up_at = countdown() + CATCH_UP_SECONDS
+        while job.seq not in self.cancelled and countdown() < given_up_at:
+            time.sleep(0.001)
+        if job.seq in self.cancelled:
             self._may_interrupt = False
             raise registry.JobCancelled
 

@@ -217,6 +217,13 @@ def test_all_that_a_handler_says_is_in_the_log_of_its_job_and_of_no_other(eventu
     assert "sold out" not in output and "complaint" not in output
 
 
+def test_a_call_in_c_that_the_node_cut_short_is_no_success(eventually):
+    """The request to stop lies unread while the call lets no other thread run; the signal comes first."""
+    jobs = [add("poison:gil-at-once", timeout_seconds=0.3, max_attempts=1) for _ in range(5)]
+    with worker(concurrency=2):
+        assert [ends(job, eventually).reason for job in jobs] == ["timeout"] * 5
+
+
 def test_a_flood_from_c_does_not_block_the_job(eventually):
     job = add("poison:flood-with-gil", timeout_seconds=20, max_attempts=1)
     with worker(concurrency=1):
