@@ -27,7 +27,8 @@ from clusters.models import ClusterSetting, Node, awaits_confirmation, current_p
 from clusters.policy import ClusterPolicy
 from clusters.processes import forbid_inspection, name_process
 from jobs.engine import limits
-from jobs.engine.children import Child, Children, News
+from jobs.engine.child import Child, News
+from jobs.engine.children import Children
 from jobs.engine.claim import Appetite
 from jobs.engine.clock import countdown
 from jobs.engine.complete import Completion, Success, decide, hand_back

@@ -99,7 +99,7 @@ MUTATIONS = (
     ),
     Mutation(
         "kill of the group",
-        "jobs/engine/children.py",
+        "jobs/engine/child.py",
         "os.killpg(self.pid, number)",
         "os.kill(self.pid, number)",
         f"{STOP}[python]",

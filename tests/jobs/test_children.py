@@ -9,11 +9,13 @@ import pytest
 
 from clusters.policy import ClusterPolicy
 from jobs.engine import children
-from jobs.engine.children import Child, Children, Estimates, News
+from jobs.engine.child import Child, News
+from jobs.engine.children import Children
 from jobs.engine.claim import Claimed
 from jobs.engine.clock import countdown
+from jobs.engine.estimates import Estimates
 from jobs.engine.frames import MAX_FRAME, BrokenPeer, Channel, encode, read_frame
-from jobs.engine.marks import Marks, shared_file
+from jobs.engine.marks import SUCCEEDED, Marks, shared_file
 from jobs.engine.template import Forked
 from jobs.executors import IO, PROCESS
 from jobs.states import Outcome
@@ -113,7 +115,7 @@ def test_a_dead_childs_jobs_are_told_apart_by_their_marks(two, template):
     child.give([(claimed(n), 0.001) for n in range(4)], 5.0)
     peer, marks = template.peers[0]
     marks.begin(0, countdown())
-    marks.end(0, children.SUCCEEDED)
+    marks.end(0, SUCCEEDED)
     begun_at = countdown()
     marks.begin(1, begun_at)
     child.held[1].given_at -= 10.0
