@@ -85,3 +85,19 @@ class OnLost(models.TextChoices):
     RETRY = "retry"
     FAIL = "fail"
     HOLD = "hold"  # fail, and wait for a person
+
+
+class Trigger(models.TextChoices):
+    """What made a job of a schedule, or a run of a workflow."""
+
+    SCHEDULE = "schedule"
+    MANUAL = "manual"
+    RETRY = "retry"
+    WORKFLOW = "workflow"
+
+
+class WaitsFor(models.TextChoices):
+    """What a blocked job of a schedule waits for, beside other jobs."""
+
+    SCHEDULES = "schedules"  # those that its schedule depends on must succeed first
+    RUN = "run"  # the run before it must end

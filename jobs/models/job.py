@@ -17,7 +17,16 @@ from uuid_utils.compat import uuid7
 
 from jobs.errors import InvalidJob, InvalidTransition, UniqueKeyTaken, UnknownQueue
 from jobs.hints import ANY_QUEUE, hint_ready
-from jobs.states import FINAL, RETRYABLE_FROM, UNSTARTED, OnLost, Reason, State
+from jobs.states import (
+    FINAL,
+    RETRYABLE_FROM,
+    UNSTARTED,
+    OnLost,
+    Reason,
+    State,
+    Trigger,
+    WaitsFor,
+)
 
 LOWEST_PRIORITY, HIGHEST_PRIORITY = 100, -100
 
@@ -338,6 +347,8 @@ class Job(models.Model):
     # The curve of waits between attempts; null: as the cluster's settings say at that time.
     retry_base_seconds = models.FloatField(null=True)
     retry_cap_seconds = models.FloatField(null=True)
+    # See jobs.engine.backoff; null: full jitter.
+    retry_curve = models.CharField(max_length=200, null=True)
     # Keys to strings, numbers and booleans; for filters also in JobMetadata.
     metadata = models.JSONField(default=dict, db_default=Value({}, models.JSONField()))
     # Only one job that has not ended may carry it.
@@ -346,6 +357,13 @@ class Job(models.Model):
     pending_dependencies = models.PositiveIntegerField(default=0, db_default=0)
     # Some job waits for this one: its end must be told to them in the same transaction.
     has_dependants = models.BooleanField(default=False, db_default=False)
+    # What made it: a schedule, for which instant, by whose doing, in which run of a workflow.
+    schedule_id = models.UUIDField(null=True)
+    due_at = models.DateTimeField(null=True)
+    trigger = models.CharField(max_length=8, choices=Trigger, null=True)
+    workflow_run_id = models.UUIDField(null=True)
+    # Its schedule holds it back, without any edge to another job.
+    waits_for = models.CharField(max_length=9, choices=WaitsFor, null=True)
     # The job this one was requeued from.
     copy_of = models.UUIDField(null=True)
     # Of the failure it ended with; see Failure.
@@ -464,6 +482,27 @@ class Job(models.Model):
                 name="job_kind",
                 fields=["kind", "created_at", "id"],
                 condition=~Q(kind="python"),
+            ),
+            # runs of a schedule; those that have not ended, which the next one may have to wait for
+            models.Index(
+                name="job_schedule",
+                fields=["schedule_id", "created_at", "id"],
+                condition=Q(schedule_id__isnull=False),
+            ),
+            models.Index(
+                name="job_schedule_open",
+                fields=["schedule_id", "created_at", "id"],
+                condition=Q(schedule_id__isnull=False, finished_at=None),
+            ),
+            models.Index(
+                name="job_workflow_run",
+                fields=["workflow_run_id"],
+                condition=Q(workflow_run_id__isnull=False),
+            ),
+            models.Index(
+                name="job_held_back",
+                fields=["created_at", "id"],
+                condition=Q(waits_for__isnull=False, state=State.BLOCKED),
             ),
             models.Index(
                 name="job_unique_ended",
