@@ -37,8 +37,15 @@ RETRYABLE_FROM = (State.FAILED, State.CANCELLED, State.SKIPPED)
 
 MOVES: dict[State, tuple[State, ...]] = {
     State.BLOCKED: (State.SCHEDULED, State.READY, State.SKIPPED, State.FAILED, State.CANCELLED),
-    State.SCHEDULED: (State.READY, State.CANCELLED, State.FAILED),
-    State.READY: (State.RUNNING, State.CANCELLED, State.FAILED),
+    # `skipped` where the run of a workflow stops before them
+    State.SCHEDULED: (State.READY, State.CANCELLED, State.FAILED, State.SKIPPED),
+    State.READY: (
+        State.RUNNING,
+        State.CANCELLED,
+        State.FAILED,
+        State.SKIPPED,
+        State.SCHEDULED,  # put off while its schedule may not start
+    ),
     State.RUNNING: (
         State.SUCCEEDED,
         State.FAILED,

@@ -189,6 +189,7 @@ class Migration(migrations.Migration):
                 ("error", models.CharField(max_length=1000, null=True)),
                 ("next_due_at", models.DateTimeField(null=True)),
                 ("next_run_at", models.DateTimeField(null=True)),
+                ("accounted_until", models.DateTimeField(null=True)),
                 ("last_due_at", models.DateTimeField(null=True)),
                 ("last_job_id", models.UUIDField(null=True)),
                 ("last_run_at", models.DateTimeField(null=True)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django.db import IntegrityError, models, transaction
@@ -124,6 +125,12 @@ class JobQuerySet(models.QuerySet["Job"]):
                 asked = jobs.filter(cancel_requested_at=None).update(cancel_requested_at=Now())
         return Touched(cancelled + asked, cancelled=cancelled, cancel_requested=asked)
 
+    def skip(self) -> Touched:
+        """End jobs that have not started without running them."""
+        with transaction.atomic(using=self.db):
+            skipped = self._end(self.filter(state__in=UNSTARTED)._lock(), State.SKIPPED)
+        return Touched(skipped, skipped=skipped)
+
     def expire(self) -> Touched:
         """Fail what was not started before it expired."""
         error = "not started before it expired"
@@ -198,6 +205,7 @@ class JobQuerySet(models.QuerySet["Job"]):
                 crashes=0,
                 throttles=None,
                 pending_dependencies=0,
+                waits_for=None,
                 run_at=Now() if spread_seconds is None else RandomMoment(spread_seconds),
                 finished_at=None,
                 cancel_requested_at=None,
@@ -217,8 +225,14 @@ class JobQuerySet(models.QuerySet["Job"]):
         is_due = Case(
             When(run_at__gt=Now(), then=Value(State.SCHEDULED)), default=Value(State.READY)
         )
-        freed = self.filter(state=State.BLOCKED).update(state=is_due, pending_dependencies=0)
+        freed = self.filter(state=State.BLOCKED).update(
+            state=is_due, pending_dependencies=0, waits_for=None
+        )
         return self._hinted(freed)
+
+    def postpone(self, until: datetime) -> int:
+        """Let ready jobs wait until a moment."""
+        return self.filter(state=State.READY)._write(state=State.SCHEDULED, run_at=until)
 
     def run_now(self) -> Touched:
         """Make scheduled jobs ready without waiting for their time."""

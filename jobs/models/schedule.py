@@ -183,6 +183,8 @@ class Schedule(models.Model):
     # What has happened.
     next_due_at = models.DateTimeField(null=True)
     next_run_at = models.DateTimeField(null=True)
+    # Instants up to here have made a job, were left out, or came before it was watched.
+    accounted_until = models.DateTimeField(null=True)
     last_due_at = models.DateTimeField(null=True)
     last_job_id = models.UUIDField(null=True)
     last_run_at = models.DateTimeField(null=True)
