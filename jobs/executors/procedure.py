@@ -28,6 +28,7 @@ import psycopg
 from psycopg import sql
 from psycopg.abc import Buffer
 from psycopg.adapt import AdaptersMap, Loader
+from psycopg.types.none import NoneDumper
 from psycopg.types.string import StrDumperUnknown
 
 from jobs.errors import InvalidJob
@@ -35,6 +36,7 @@ from jobs.executors import RESULT_BYTES, Assignment, Outcome, Output, StoppedInD
 from jobs.executors.procedure_call import Call, read
 from jobs.executors.procedure_rows import (
     TYPES_QUERY,
+    VOID,
     Types,
     as_json,
     read_types,
@@ -53,7 +55,9 @@ LISTENER_VERSION = 140_000
 # A request to cancel does nothing when it overtakes the call, so it is sent until the call ends.
 CANCEL_EVERY_SECONDS = 0.25
 MOST_STOP_SECONDS = 5.0
-KEEPALIVES = {
+# How soon the driver notices that its connection was broken off.
+CUT_SECONDS = 1.0
+KEEPALIVES: dict[str, Any] = {
     "keepalives": 1,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -106,6 +110,7 @@ class _TextLoader(Loader):
 # Texts go out and texts come in, whatever their types.
 _TEXT_ONLY = AdaptersMap()
 _TEXT_ONLY.register_dumper(str, StrDumperUnknown)
+_TEXT_ONLY.register_dumper(type(None), NoneDumper)
 _TEXT_ONLY.register_loader(0, _TextLoader)
 
 
@@ -160,6 +165,8 @@ class _Attempt:
         try:
             outcome = await self._make_call()
         except psycopg.Error as error:
+            if error.sqlstate is None and isinstance(error, psycopg.ProgrammingError):
+                raise  # ours, and not the wire's
             outcome = self._failure(error)
             # What is idle in a transaction that failed ends with it; locks are gone when this is told.
             if self._phase is _Phase.CALLING and not self._call.routine.commits:
@@ -180,6 +187,11 @@ class _Attempt:
     def _elapsed_seconds(self) -> float:
         return round(time.monotonic() - self._began_at, 3)
 
+    @property
+    def _session_name(self) -> str:
+        """What the server's list of sessions shows; it keeps no more characters."""
+        return f"yardmaster-{self._assignment.id}-{self._assignment.fence}"[:63]
+
     def _line(self, outcome: Outcome) -> str:
         return (
             f"{self._call.routine.full_name} on {self._alias}"
@@ -188,24 +200,22 @@ class _Attempt:
 
     async def _connect(self) -> None:
         """Open a connection, give it its limits and, where that can be, a transaction."""
-        # The server's list of sessions shows the first 63 characters.
-        name = f"yardmaster-{self._assignment.id}-{self._assignment.fence}"
         self._connection = await psycopg.AsyncConnection.connect(
             self._call.connection.url,
             autocommit=True,
             prepare_threshold=None,
             context=_TEXT_ONLY,
-            application_name=name[:63],
+            application_name=self._session_name,
             client_encoding="utf8",
             connect_timeout=int(CONNECT_SECONDS),
             **KEEPALIVES,
         )
         limits = self._limits(self._connection.info.server_version)
-        pairs = sql.SQL(", ").join(
-            sql.SQL("pg_catalog.set_config({}, {}, false)").format(_literal(name), _literal(value))
-            for name, value in limits.items()
+        each = sql.SQL("pg_catalog.set_config(%s, %s, false)")
+        await self._execute(
+            sql.SQL("SELECT {}").format(sql.SQL(", ").join([each] * len(limits))),
+            [text for pair in limits.items() for text in pair],
         )
-        await self._execute(sql.SQL("SELECT ") + pairs)
         if not self._call.routine.commits:
             await self._execute("BEGIN")
         self._connection.add_notice_handler(self._notice)
@@ -248,23 +258,24 @@ class _Attempt:
         """Return the rows that fit. All are read: to stop reading would undo the call."""
         most = self._call.max_rows
         arguments, values = self._arguments()
-        statement = sql.SQL("SELECT * FROM {}({}) LIMIT {}").format(
-            self._name, arguments, sql.SQL(str(most + 1))
+        statement = sql.SQL("SELECT * FROM {}({}) LIMIT %s::pg_catalog.int8").format(
+            self._name, arguments
         )
         room = RESULT_BYTES.get() - ENVELOPE_BYTES
         kept: list[tuple[str | None, ...]] = []
         count = size = 0
         async with self._cursor() as cursor:
-            async for row in cursor.stream(statement, values):
+            async for row in cursor.stream(statement, [*values, str(most + 1)]):
                 count += 1
                 size += sum(len(value.encode()) for value in row if value is not None)
                 if count <= most and size <= room:
                     kept.append(row)
             columns = _columns(cursor)
         types = await self._types([oid for _, oid in columns])
-        # A function that returns nothing still answers with one row.
-        rows = [_object(row, columns, types) for row in kept] if columns != _VOID else []
-        count = count if columns != _VOID else 0
+        if [oid for _, oid in columns] == [VOID]:
+            # A function that returns nothing still answers with one row.
+            kept, count = [], 0
+        rows = [_object(row, columns, types) for row in kept]
         while rows and len(json.dumps(rows, ensure_ascii=False).encode()) > room:
             rows = rows[: len(rows) * 3 // 4]
         return {"rows": rows, "row_count": len(rows), "is_truncated": count > len(rows)}
@@ -322,9 +333,11 @@ class _Attempt:
         async with self._connection.cursor() as cursor:
             yield cursor
 
-    async def _execute(self, statement: Any) -> None:
+    async def _execute(
+        self, statement: str | sql.Composed, values: list[str] | None = None
+    ) -> None:
         assert self._connection is not None
-        await self._connection.execute(statement)
+        await self._connection.execute(statement, values)
 
     async def _close(self) -> None:
         if self._connection is not None:
@@ -351,9 +364,7 @@ class _Attempt:
         in_doubt = is_lost and (commits or self._phase is _Phase.COMMITTING)
         if code is None:
             text = f"the connection to {self._alias} was lost"
-            return Outcome(
-                False, error=text, error_type="ConnectionError", effect_unknown=in_doubt
-            )
+            return Outcome(False, error=text, error_type="ConnectionError", effect_unknown=in_doubt)
         hint = "; declare commits = true for it" if code == "2D000" else ""
         return Outcome(
             False,
@@ -377,25 +388,22 @@ class _Attempt:
         Cancelling once more cuts this short.
         """
         self._is_stopping = True
-        has_called = self._phase is not _Phase.CONNECTING
-        try:
-            if not has_called:
-                work.cancel()
+        if self._phase is _Phase.CONNECTING:
+            work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
             await self._wait_for_the_end(work)
-        finally:
-            # Nobody listens from here on; a transaction ends with its connection.
-            if not work.done():
-                self._cut()
-                work.cancel()
+        if not work.done():
+            # Nobody listens from here on, and a transaction ends with its connection.
+            self._cut()
+            await asyncio.wait({work}, timeout=CUT_SECONDS)
         if work.done() and not work.cancelled():
             outcome = work.result()
             if outcome.ok:
                 return outcome
             in_doubt = outcome.effect_unknown
         else:
-            in_doubt = has_called and (
-                self._call.routine.commits or self._phase is _Phase.COMMITTING
-            )
+            commits = self._call.routine.commits
+            in_doubt = self._phase is (_Phase.CALLING if commits else _Phase.COMMITTING)
         if in_doubt:
             raise StoppedInDoubt
         raise asyncio.CancelledError
@@ -425,7 +433,6 @@ class _Attempt:
         """End our own session from another one; every role may do that to its own."""
         assert self._connection is not None
         pid = self._connection.info.backend_pid
-        name = f"yardmaster-{self._assignment.id}-{self._assignment.fence}"[:63]
         with contextlib.suppress(psycopg.Error, OSError):
             async with asyncio.timeout(max(seconds, 0.1)):
                 other = await psycopg.AsyncConnection.connect(
@@ -435,7 +442,7 @@ class _Attempt:
                     await other.execute(
                         "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
                         " WHERE pid = %s::pg_catalog.int4 AND application_name = %s",
-                        [str(pid), name],
+                        [str(pid), self._session_name],
                     )
 
     def _cut(self) -> None:
@@ -450,8 +457,6 @@ class _Attempt:
 
 # -- Words and values ------------------------------------------------------------------------------
 
-_VOID = [("", 2278)]
-
 
 def _columns(cursor: psycopg.AsyncCursor[Any]) -> list[tuple[str, int]]:
     return [(column.name, column.type_code) for column in cursor.description or ()]
@@ -461,18 +466,12 @@ def _object(
     row: tuple[str | None, ...], columns: list[tuple[str, int]], types: Types
 ) -> dict[str, Any]:
     return {
-        name: as_json(value, oid, types)
-        for (name, oid), value in zip(columns, row, strict=True)
+        name: as_json(value, oid, types) for (name, oid), value in zip(columns, row, strict=True)
     }
 
 
 def _milliseconds(seconds: float) -> str:
     return str(max(int(seconds * 1000), 1))
-
-
-def _literal(text: str) -> sql.Composable:
-    # Our own words and numbers only.
-    return sql.SQL(f"'{text}'")
 
 
 def _reason(error: Exception) -> str:

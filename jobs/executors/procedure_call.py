@@ -114,7 +114,8 @@ def _read_values(routine: Routine, parameters: Any) -> tuple[tuple[Argument, str
             values.append((argument, _read_value(argument, parameters[argument.name])))
         elif not argument.is_optional:
             raise InvalidJob(
-                f"{argument.type.name} is needed" + (" (null will do)" if argument.mode != IN else ""),
+                f"{argument.type.name} is needed"
+                + (" (null will do)" if argument.mode != IN else ""),
                 field=f"payload.parameters.{argument.name}",
             )
     return tuple(values)

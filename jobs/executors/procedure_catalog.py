@@ -203,9 +203,7 @@ class _File:
         mode = self._one_of(f"{where} {name}:", row, "mode", (IN, INOUT, OUT))
         if mode == OUT and kind == FUNCTION:
             self._complain(where, f"{name}: what a function gives out is not among its arguments")
-        return Argument(
-            name, found, mode, self._boolean(f"{where} {name}:", row, "is_optional")
-        )
+        return Argument(name, found, mode, self._boolean(f"{where} {name}:", row, "is_optional"))
 
     def _one_of(
         self, where: str, table: Mapping[str, Any], key: str, choices: tuple[str, ...]

@@ -20,7 +20,7 @@ from psycopg.pq import Escaping
 
 # Values inside of values; a composite type may hold an array of itself.
 MAX_DEPTH = 20
-RECORD = 2249
+VOID, RECORD = 2278, 2249
 
 # The types of these numbers and of what they consist.
 TYPES_QUERY = """
@@ -154,7 +154,7 @@ _SCALARS: Mapping[int, Callable[[str], Any]] = {
     1186: str,  # interval
     1266: str,  # time with time zone
     1700: str,  # numeric
-    2278: lambda text: None,  # void
+    VOID: lambda text: None,  # void
     2950: str,  # uuid
     3802: _json,
 }
@@ -176,7 +176,7 @@ def _composite(
 
 
 def _fields(text: str) -> Iterator[str | None]:
-    """The fields of `(1,"a ""b""",)`; one that is empty without quotes is null."""
+    """Return the fields of `(1,"a b",)`; one that is empty without quotes is null."""
     if len(text) < 2 or text[0] != "(" or text[-1] != ")":
         raise ValueError
     position, end = 1, len(text) - 1

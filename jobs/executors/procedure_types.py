@@ -42,7 +42,7 @@ class ArgumentType:
     _read: Read
 
     def text(self, value: Any) -> str | None:
-        """Return the text the server gets for a JSON value, or raise ``ValueError`` with what is needed."""
+        """Return what the server gets for a JSON value; ``ValueError`` says what is expected."""
         if value is None:
             return None
         if not self.is_array:
@@ -62,7 +62,9 @@ def find_type(name: str) -> ArgumentType:
     schema, dot, own = base.partition(".")
     if dot and is_name(schema) and is_name(own):
         return ArgumentType(name, (schema, own), is_array, _text)
-    raise ValueError(f"{name[:40]!r} is none of {', '.join(_TYPES)}, nor a schema.name; [] is a list")
+    raise ValueError(
+        f"{name[:40]!r} is none of {', '.join(_TYPES)}, nor a schema.name; [] is a list"
+    )
 
 
 def is_name(text: str) -> bool:
