@@ -150,7 +150,9 @@ class _File:
                 mode = path.stat().st_mode
                 url = path.read_text().strip()
             except (OSError, UnicodeDecodeError) as error:
-                self._complain(where, f"url_file: {error}")
+                # Not its name either: it may be an address under the wrong key.
+                why = error.strerror if isinstance(error, OSError) else "it is no text"
+                self._complain(where, f"url_file: cannot be read: {why}")
                 return None
             if mode & (stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH):
                 self._complain(where, "url_file: others can read or write it; chmod g-w,o-rw")

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import psycopg
+
 from jobs.executors import Outcome, procedure
 from jobs.executors.procedure_catalog import Connection, read_procedures
 from tests import settings as test_settings
@@ -25,7 +26,7 @@ CANARY = "canary-7f3a-word"
 
 SETUP = """
 CREATE SCHEMA work;
-CREATE TABLE work.done (id bigserial PRIMARY KEY, what text NOT NULL UNIQUE, at timestamptz DEFAULT now());
+CREATE TABLE work.done (id bigserial PRIMARY KEY, what text NOT NULL UNIQUE);
 CREATE TYPE work.colour AS ENUM ('red', 'green blue');
 CREATE DOMAIN work.price AS numeric(10, 2);
 CREATE TYPE work.item AS (name text, price work.price, tags text[]);
