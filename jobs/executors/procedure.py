@@ -34,6 +34,7 @@ from psycopg.types.string import StrDumperUnknown
 from jobs.errors import InvalidJob
 from jobs.executors import RESULT_BYTES, Assignment, Outcome, Output, StoppedInDoubt
 from jobs.executors.procedure_call import Call, read
+from jobs.executors.procedure_errors import HOPELESS, LOST, QUERY_CANCELED, why_no_connection
 from jobs.executors.procedure_rows import (
     TYPES_QUERY,
     VOID,
@@ -67,37 +68,7 @@ KEEPALIVES: dict[str, Any] = {
 # What a result has beside its rows.
 ENVELOPE_BYTES = 256
 
-QUERY_CANCELED = "57014"
-# By class or whole code: the same call meets the same end, whoever tries it and when.
-#   0A not supported, 22 a value that will not do, 2D a COMMIT where none may be, 3F no such schema,
-#   42 no such function, no right to it, or nonsense inside, 54 beyond what the server can do at all.
-# All others may pass: lost or refused connections (08, 53, 57P), conflicts with others (40, 55), and what
-# a procedure raises itself (P0). So may a violated constraint (23): it hangs on rows that others write,
-# the missing parent may be there next time, and to give up would lose what a few attempts cost little.
-_HOPELESS = ("0A", "22", "2D", "3F", "42", "54")
-# The server went away, or says itself that it does not know: a COMMIT may have been done before.
-_LOST = ("08", "40003", "57P", "58")
 _LEVELS = {"DEBUG": "debug", "WARNING": "warning", "ERROR": "error"}
-# The driver gives no code for a connection that failed. What to look for, and what to say.
-_REASONS = (
-    ("authentication", "the server refuses who we say we are"),
-    ("no password supplied", "the server refuses who we say we are"),
-    ("pg_hba.conf", "the server refuses who we say we are"),
-    ("too many", "the server has no connection left"),
-    ("connection slots", "the server has no connection left"),
-    ("starting up", "the server is starting"),
-    ("shutting down", "the server is stopping"),
-    ("recovery", "the server is starting"),
-    ("permission denied", "the role may not connect to the database"),
-    ("does not exist", "there is no such role or database"),
-    ("certificate", "the server's certificate is not the one expected"),
-    ("ssl", "the server and the address do not agree about TLS"),
-    ("refused", "nobody listens there"),
-    ("no such file", "nobody listens there"),
-    ("timeout", "no answer in time"),
-    ("resolve", "its host is not known"),
-    ("not known", "its host is not known"),
-)
 
 
 class _TextLoader(Loader):
@@ -157,7 +128,7 @@ class _Attempt:
                 await self._connect()
         except (psycopg.Error, OSError) as error:  # no answer in time is an OSError as well
             await self._close()
-            text = f"no connection to {self._alias}: {_reason(error)}"
+            text = f"no connection to {self._alias}: {why_no_connection(error)}"
             return Outcome(False, error=text, error_type="ConnectionError")
         except BaseException:
             await self._close()
@@ -210,26 +181,30 @@ class _Attempt:
             connect_timeout=int(CONNECT_SECONDS),
             **KEEPALIVES,
         )
-        limits = self._limits(self._connection.info.server_version)
+        session = self._session_settings(self._connection.info.server_version)
         each = sql.SQL("pg_catalog.set_config(%s, %s, false)")
         await self._execute(
-            sql.SQL("SELECT {}").format(sql.SQL(", ").join([each] * len(limits))),
-            [text for pair in limits.items() for text in pair],
+            sql.SQL("SELECT {}").format(sql.SQL(", ").join([each] * len(session))),
+            [text for pair in session.items() for text in pair],
         )
         if not self._call.routine.commits:
             await self._execute("BEGIN")
         self._connection.add_notice_handler(self._notice)
 
-    def _limits(self, server_version: int) -> dict[str, str]:
-        limits = {
+    def _session_settings(self, server_version: int) -> dict[str, str]:
+        session = {
             "statement_timeout": _milliseconds(self._statement_seconds),
             "lock_timeout": _milliseconds(min(LOCK_SECONDS, self._statement_seconds)),
             "idle_in_transaction_session_timeout": _milliseconds(IDLE_SECONDS),
             "datestyle": "ISO",
+            # What a procedure may use to refuse a stale or second call.
+            "yardmaster.job_id": self._assignment.id,
+            "yardmaster.fence": str(self._assignment.fence),
+            "yardmaster.attempt": str(self._assignment.attempt),
         }
         if server_version >= LISTENER_VERSION:
-            limits["client_connection_check_interval"] = _milliseconds(LISTENER_SECONDS)
-        return limits
+            session["client_connection_check_interval"] = _milliseconds(LISTENER_SECONDS)
+        return session
 
     @property
     def _statement_seconds(self) -> float:
@@ -351,7 +326,7 @@ class _Attempt:
 
     def _failure(self, error: psycopg.Error) -> Outcome:
         code = error.sqlstate
-        is_lost = code is None or code.startswith(_LOST)
+        is_lost = code is None or code.startswith(LOST)
         commits = self._call.routine.commits
         if code == QUERY_CANCELED:
             return Outcome(
@@ -370,7 +345,7 @@ class _Attempt:
             False,
             error=f"{code}: {error.diag.message_primary}{hint}",
             error_type=type(error).__name__,
-            is_permanent=code.startswith(_HOPELESS),
+            is_permanent=code.startswith(HOPELESS),
             effect_unknown=in_doubt,
         )
 
@@ -472,14 +447,3 @@ def _object(
 
 def _milliseconds(seconds: float) -> str:
     return str(max(int(seconds * 1000), 1))
-
-
-def _reason(error: Exception) -> str:
-    """Say why there is no connection without the address, which the driver's words hold."""
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    text = str(error).lower()
-    for needle, reason in _REASONS:
-        if needle in text:
-            return reason
-    return "it cannot be reached"

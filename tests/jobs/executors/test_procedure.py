@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 
+import psycopg
 import pytest
+from django.db import connections
 
-from jobs.executors import RESULT_BYTES
+from jobs.executors import RESULT_BYTES, procedure
+from jobs.executors.procedure_catalog import Routine
+from jobs.models import Attempt, Job, LogLine
 from tests.jobs.executors.attempts import Recorder, corpus, in_loop, make_assignment
 from tests.jobs.executors.procedures import CALLER, CANARY, DATABASE, call
 
@@ -261,9 +265,7 @@ def test_the_server_sees_whose_call_it_is_and_gets_its_limits(procedures, settin
         " 'idle_in_transaction_session_timeout')$$"
     )
     main = settings.PROCEDURES["main"]
-    main.allowed["work.settings"] = main.allowed["work.talk"].__class__(
-        "work", "settings", True, False, ()
-    )
+    main.allowed["work.settings"] = Routine("work", "settings", True, False, ())
     given = {"timeout_seconds": 30.0, "fence": 12}
     outcome = in_loop(call("work.settings", assignment={**given, "id": "an-id"}))
     found = {row["name"]: row["value"] for row in outcome.result["rows"]}
@@ -277,6 +279,17 @@ def test_the_server_sees_whose_call_it_is_and_gets_its_limits(procedures, settin
     assert (found["statement_timeout"], found["lock_timeout"]) == ("2500", "2500")
 
 
+def test_a_procedure_can_tell_whose_call_it_is(procedures, settings):
+    procedures.ask(
+        "CREATE OR REPLACE FUNCTION work.whose() RETURNS text LANGUAGE sql AS $$SELECT concat_ws(' ',"
+        " current_setting('yardmaster.job_id'), current_setting('yardmaster.fence'),"
+        " current_setting('yardmaster.attempt'))$$"
+    )
+    settings.PROCEDURES["main"].allowed["work.whose"] = Routine("work", "whose", True, False, ())
+    outcome = in_loop(call("work.whose", assignment={"id": "an-id", "fence": 9, "attempt": 3}))
+    assert outcome.result["rows"] == [{"whose": "an-id 9 3"}]
+
+
 def test_nothing_of_one_job_reaches_the_next(procedures, settings):
     procedures.ask(
         "CREATE OR REPLACE FUNCTION work.dirty() RETURNS text LANGUAGE plpgsql AS $$"
@@ -285,9 +298,7 @@ def test_nothing_of_one_job_reaches_the_next(procedures, settings):
         " CREATE TEMPORARY TABLE left_behind (x int); RETURN before; END $$"
     )
     main = settings.PROCEDURES["main"]
-    main.allowed["work.dirty"] = main.allowed["work.talk"].__class__(
-        "work", "dirty", True, False, ()
-    )
+    main.allowed["work.dirty"] = Routine("work", "dirty", True, False, ())
     for _ in range(3):
         outcome = in_loop(call("work.dirty"))
         assert outcome.result["rows"] == [{"dirty": None}]
@@ -314,9 +325,8 @@ def test_a_role_that_may_only_execute_is_enough_and_sees_no_table(procedures, se
     try:
         with_address(procedures, settings, tmp_path, procedures.url(user=CALLER))
         allowed = settings.PROCEDURES["main"].allowed
-        routine = allowed["work.talk"].__class__
-        allowed["work.count_done"] = routine("work", "count_done", True, False, ())
-        allowed["work.peek"] = routine("work", "peek", True, False, ())
+        allowed["work.count_done"] = Routine("work", "count_done", True, False, ())
+        allowed["work.peek"] = Routine("work", "peek", True, False, ())
         counted = in_loop(call("work.count_done"))
         assert counted.result["rows"] == [{"count_done": 0}]
         for refused in (
@@ -334,16 +344,12 @@ def test_a_role_that_may_only_execute_is_enough_and_sees_no_table(procedures, se
 def test_that_role_cannot_read_our_tables(procedures, settings, tmp_path, alpha, is_postgresql):
     if not is_postgresql:
         pytest.skip("our tables are not in PostgreSQL")
-    from django.db import connections
-
     name = connections["cluster-alpha"].settings_dict["NAME"]
     procedures.ask(f"DROP ROLE IF EXISTS {CALLER}")
     procedures.ask(f"CREATE ROLE {CALLER} LOGIN")
-    import psycopg
-
     address = procedures.url(user=CALLER, database=name)
     with psycopg.connect(address, autocommit=True) as connection:
-        for table in ("job", "log_line", "attempt"):
+        for table in (model._meta.db_table for model in (Job, Attempt, LogLine)):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(f"SELECT * FROM {table}")
 
@@ -391,7 +397,5 @@ def test_what_exists_and_is_not_listed_is_refused(procedures):
 
 
 def test_a_payload_that_is_none_fails_for_good(procedures):
-    from jobs.executors import procedure
-
     outcome = in_loop(procedure.run(make_assignment("SELECT 1"), Recorder()))
     assert (outcome.error_type, outcome.is_permanent) == ("InvalidJob", True)
