@@ -15,7 +15,6 @@ from tests.jobs.executors.procedures import call, started, until
 
 SLOW = {"what": "slow", "seconds": 30}
 STEPS = {"what": "step", "seconds": 30}
-QUICK_GRACE = {"grace_seconds": 2.0}
 
 
 async def is_running(procedures, words: str) -> None:
@@ -83,13 +82,18 @@ def test_a_procedure_that_commits_is_in_doubt_when_it_is_cancelled(procedures):
 
 
 def test_one_that_catches_the_request_is_ended_all_the_same(procedures):
+    """Halfway through the grace, long before its connection is broken off."""
+
     async def story():
         parameters = {"what": "stubborn"}
-        async with started("work.stubborn", parameters=parameters, assignment=QUICK_GRACE) as task:
+        grace = {"grace_seconds": 5.0}
+        async with started("work.stubborn", parameters=parameters, assignment=grace) as task:
             await is_running(procedures, "stubborn")
+            began = time.monotonic()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
+            assert time.monotonic() - began < 4.5
             await until(lambda: procedures.sessions() == [], 2)
 
     in_loop(story(), 20)
