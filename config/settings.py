@@ -220,7 +220,7 @@ LOGGING = {
         "django.request": {"level": "ERROR"},
         # A wrong Host is an error to Django; anybody could fill the log with traces of it.
         "django.security": {"level": "CRITICAL"},
-        # The driver's words tell hosts and users of addresses; what matters of them we say ourselves.
+        # Its warnings tell hosts and users of addresses; what matters of them we say ourselves.
         "psycopg": {"level": "ERROR"},
     },
 }

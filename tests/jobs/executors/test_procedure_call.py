@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 
@@ -278,6 +279,11 @@ def test_a_file_that_is_not_there_stops_the_start(tmp_path):
 def test_an_address_is_not_in_what_a_connection_looks_like(configured, settings):
     assert "canary" not in repr(settings.PROCEDURES)
     assert settings.PROCEDURES["billing"].url == ADDRESS
+
+
+def test_warnings_of_the_driver_which_may_name_hosts_are_not_logged(caplog):
+    logging.getLogger("psycopg").warning("query cancellation failed: %s", ADDRESS)
+    assert "canary" not in caplog.text
 
 
 def test_a_start_with_a_wrong_file_says_what_is_wrong_with_it(transactional_db, tmp_path):
