@@ -38,6 +38,7 @@ def configuration_problems(
     api_key_header: str,
     allowed_hosts: Sequence[str],
     worker_kinds: Sequence[str],
+    procedures: Collection[str],
     http_allow: Sequence[str],
     http_ports: Sequence[str],
     clusters: Collection[str],
@@ -63,6 +64,10 @@ def configuration_problems(
             "YARDMASTER_WORKER_KINDS: "
             + (f"unknown {', '.join(sorted(unknown))}; " if worker_kinds else "names none; ")
             + f"known are {', '.join(sorted(KINDS))}"
+        )
+    if "procedure" in worker_kinds and not procedures:
+        problems.append(
+            "YARDMASTER_WORKER_KINDS: names procedure, and YARDMASTER_PROCEDURES_CONFIG allows none"
         )
     try:
         AddressPolicy.read(list(http_allow), list(http_ports))

@@ -45,4 +45,19 @@ ENQUEUE_EXAMPLES = [
         },
         request_only=True,
     ),
+    OpenApiExample(
+        "A stored procedure",
+        description="Kind `procedure`: of a connection that is configured, and allowed there.",
+        value={
+            "kind": "procedure",
+            "type": "billing:close-month",
+            "payload": {
+                "connection": "billing",
+                "procedure": "reports.close_month",
+                "parameters": {"month": "2026-01-01"},
+            },
+            "timeout_seconds": 600,
+        },
+        request_only=True,
+    ),
 ]

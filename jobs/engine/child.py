@@ -381,8 +381,10 @@ def _report(held: Held, row: list[Any], started_at: float, finished_at: float) -
     outcome = _OUTCOMES[row[1]]
     if outcome == Outcome.CANCELLED:
         report = _stopped(held, started_at, finished_at)
-    else:
-        report = Report(outcome, started_at, finished_at, crashed=outcome == Outcome.LOST)
+        # Most kinds say no more; who adds something was cut off where nobody can tell.
+        report.effect_unknown = report.effect_unknown or len(row) > 4
+        return report
+    report = Report(outcome, started_at, finished_at, crashed=outcome == Outcome.LOST)
     if len(row) > 4:
         _check_texts(*row[4:8])
         if row[9] is not None:

@@ -40,7 +40,7 @@ from jobs.engine.leftovers import (
 )
 from jobs.engine.marks import REPORTED, SUCCEEDED, Marks
 from jobs.engine.output import BoundedOutput, clean
-from jobs.executors import KINDS, Assignment, Outcome
+from jobs.executors import KINDS, RESULT_BYTES, Assignment, Outcome, StoppedInDoubt
 
 # Results of a moment are sent together; no result waits longer than this for company.
 FLUSH_SECONDS = 0.02
@@ -116,8 +116,10 @@ class Reporter:
         self._results.append(row)
         self.is_urgent = True
 
-    def cancelled(self, seq: int, started: float) -> None:
+    def cancelled(self, seq: int, started: float, in_doubt: bool = False) -> None:
         row = [seq, CANCELLED, int(started * 1e6), int(countdown() * 1e6)]
+        if in_doubt:
+            row.append(True)
         self._results.append(row)
         self.is_urgent = True
 
@@ -493,6 +495,7 @@ class IoChild:
         self.sock = sock
         self.marks = marks
         self.reporter = Reporter(sock, max_result_bytes)
+        self._max_result_bytes = max_result_bytes
         self._running: dict[int, asyncio.Task[None]] = {}
         self._flush_is_due = False
 
@@ -500,6 +503,8 @@ class IoChild:
         asyncio.run(self._main())
 
     async def _main(self) -> None:
+        # Every job's task begins in a copy of this context.
+        RESULT_BYTES.set(self._max_result_bytes)
         loop = asyncio.get_running_loop()
         node_is_gone = asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, node_is_gone.set)
@@ -534,16 +539,17 @@ class IoChild:
         output = BoundedOutput(lambda stream, level, text: self._log(job.seq, stream, level, text))
         outcome: Outcome | None = None
         trace: str | None = None
+        in_doubt = False
         try:
             outcome = await KINDS[job.kind].executor.run(job, output)
-        except asyncio.CancelledError:
-            outcome = None
+        except asyncio.CancelledError as stopped:
+            in_doubt = isinstance(stopped, StoppedInDoubt)
         except Exception as error:
             outcome, trace = _failure(error), _trace(error)
         output.close()
         self._running.pop(job.seq, None)
         if outcome is None:
-            self.reporter.cancelled(job.seq, started)
+            self.reporter.cancelled(job.seq, started, in_doubt)
         else:
             self.reporter.ended(job.seq, started, outcome, trace)
         self.marks.end(job.seq, REPORTED)

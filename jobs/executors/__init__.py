@@ -10,7 +10,9 @@ Pools: ``process`` jobs run one at a time in a child each; ``io`` jobs share one
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol
@@ -18,6 +20,13 @@ from typing import Any, NamedTuple, Protocol
 from jobs.errors import InvalidJob
 
 PROCESS, IO = "process", "io"
+
+# The largest result the cluster keeps, for kinds that can cut theirs to fit.
+RESULT_BYTES: ContextVar[int] = ContextVar("result_bytes", default=64 << 10)
+
+
+class StoppedInDoubt(CancelledError):
+    """Raised by a cancelled coroutine that cannot say whether its work happened."""
 
 
 class Assignment(NamedTuple):
@@ -99,12 +108,20 @@ def _shell(payload: Any) -> None:
     validate(payload)
 
 
+def _procedure(payload: Any) -> None:
+    from jobs.executors.procedure_call import validate
+
+    validate(payload)
+
+
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
         Kind("python", PROCESS, lambda payload: None),
         Kind("http", IO, _http),
         Kind("shell", IO, _shell, needs_grant=True),
+        # What may be called, and where, the configuration lists; without it everything is refused.
+        Kind("procedure", IO, _procedure),
     )
 }
 

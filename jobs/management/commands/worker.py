@@ -39,7 +39,7 @@ class Command(BaseCommand):
             "--io-concurrency",
             type=int,
             default=20,
-            help="http and shell jobs at a time (default 20)",
+            help="http, shell and procedure jobs at a time (default 20)",
         )
         parser.add_argument(
             "--enable-shell", action="store_true", help="run jobs of kind shell on this host"

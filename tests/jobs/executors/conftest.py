@@ -14,6 +14,7 @@ import pytest
 
 from jobs.executors import http, shell_processes
 from jobs.executors.http_targets import Targets
+from tests.jobs.executors.procedures import ProcedureDatabase, procedure_database
 from tests.jobs.executors.programs import children, folders, living, open_descriptors
 
 
@@ -74,3 +75,17 @@ def nothing_is_left(monkeypatch, tmp_path_factory) -> Iterator[None]:
         assert folders() == []
         assert (open_descriptors(), children()) == before
     assert shell_processes._families == {}
+
+
+@pytest.fixture(scope="session")
+def procedure_server() -> Iterator[ProcedureDatabase]:
+    with procedure_database() as database:
+        yield database
+
+
+@pytest.fixture
+def procedures(procedure_server, settings, tmp_path) -> ProcedureDatabase:
+    """The database with nothing done in it yet; all of its procedures but one may be called."""
+    procedure_server.ask("TRUNCATE work.done, work.checked")
+    settings.PROCEDURES = procedure_server.connections(tmp_path / "procedures.toml")
+    return procedure_server
