@@ -131,3 +131,21 @@ class RightsLost(JobError):
     """Whoever asked for this may no longer do it."""
 
     code = "rights_lost"
+
+
+class InvalidSchedule(JobError):
+    """The schedule cannot be as asked for."""
+
+    code = "invalid"
+
+
+class InvalidCron(InvalidSchedule):
+    """This is not a cron expression."""
+
+    code = "invalid_cron"
+
+
+class InvalidTimezone(InvalidSchedule):
+    """There is no such time zone."""
+
+    code = "invalid_timezone"
