@@ -160,8 +160,12 @@ def test_what_a_gap_swallows_can_be_skipped(expression, name, after, expected):
 def test_the_next_instant_is_later_and_never_passes_one_by(expression, name, naive, ahead, gap):
     cron, where, moment = parse(expression), zone(name), naive.replace(tzinfo=UTC)
     first = cron.next_after(moment, where, gap)
+    if first is None:
+        # `0 2 * 3 0#2` in New York is when the clock goes forward there, each year since 2007.
+        assert gap == "skip"
+        return
     assert first > moment
     second = cron.next_after(moment + ahead, where, gap)
     # Asked later, the answer is the same or a later one; and what lies between was not passed by.
-    assert second == first if moment + ahead < first else second > first
+    assert second == first if moment + ahead < first else second is None or second > first
     assert cron.next_after(first - timedelta(microseconds=1), where, gap) == first

@@ -61,6 +61,12 @@ def walked(rule: Rule, after: datetime, until: datetime) -> list[datetime]:
         (replace(DAILY, expression="0 7 * *"), "invalid_cron", "expression"),
         (replace(DAILY, expression="0 0 30 2 *"), "invalid_cron", "expression"),
         (replace(DAILY, expression=None), "invalid", "expression"),
+        # always in the gap
+        (
+            Rule("cron", expression="0 2 * 3 0#2", timezone="America/New_York", gap="skip"),
+            "invalid",
+            "expression",
+        ),
         (replace(DAILY, timezone="Europe/Atlantis"), "invalid_timezone", "timezone"),
         (replace(DAILY, gap="both"), "invalid", "gap"),
         (replace(DAILY, timing="hourly"), "invalid", "timing"),
@@ -374,6 +380,13 @@ def test_what_was_due_at_the_end_was_missed_and_at_the_beginning_was_not():
     found = missed(DAILY, at("2026-11-20T06:00"), at("2026-11-22T06:00"), 10)
     assert found.newest == (at("2026-11-21T06:00"), at("2026-11-22T06:00"))
     assert missed(DAILY, NOW, NOW - timedelta(days=1), 10) == Missed()
+
+
+def test_what_a_gap_brings_together_was_missed_once():
+    rule = replace(DAILY, expression="0,30 2,3 * * *")
+    found = missed(rule, at("2026-03-28T12:00"), at("2026-03-29T12:00"), 10)
+    assert found.newest == (at("2026-03-29T01:00"), at("2026-03-29T01:30"))
+    assert found.count == 2
 
 
 def test_the_stretch_that_exclusions_took_out_has_a_reason():
