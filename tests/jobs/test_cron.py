@@ -110,6 +110,7 @@ def test_what_comes_next(expression, after, expected):
         ("0 0 30 2 *", "no such day"),
         ("0 0 31 4,6,9,11 *", "no such day"),
         ("0 0 30-31 FEB ?", "no such day"),
+        ("0 0 */31 * MON#5", "no such day"),
         ("@reboot", "no @reboot"),
         ("@", "no @"),
         ("@every", "after @every"),

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from jobs.errors import InvalidSchedule, InvalidTimezone
 from jobs.zones import (
+    _BLOCK,
     _STEP,
+    LONGEST_FOLD,
     SECOND,
     from_wall_time,
     names,
@@ -81,6 +83,16 @@ def test_every_turn_of_a_zone_is_found(name):
     # Beyond its list a zone goes on by a rule, which the last line of the file tells.
     last = listed[-1][0] if listed else 0
     assert [one for one in found if one[0] <= last] == listed
+
+
+def test_a_turn_is_remembered_for_as_long_as_a_fold_may_last():
+    over_the_edge = 0
+    for name in SOME:
+        for at_second, *_ in turns_in(compiled(name)):
+            low = at_second * SECOND + LONGEST_FOLD - 1
+            assert next(zone(name).segments(low, low + 1)).turn.at == at_second * SECOND
+            over_the_edge += low // _BLOCK != at_second * SECOND // _BLOCK
+    assert over_the_edge
 
 
 @settings(max_examples=200, deadline=None)
