@@ -89,8 +89,12 @@ API_KEY_HEADER = env.text("YARDMASTER_API_KEY_HEADER", "x-api-key")
 # -- Work ------------------------------------------------------------------------------------------
 # Modules that register handlers with @job, imported by worker nodes only.
 HANDLERS = env.words("YARDMASTER_HANDLERS")
+# Where `files` jobs may work: `name=/path` or, to read only, `name=/path:ro`; none refuses them all.
+FILE_ROOTS = env.words("YARDMASTER_FILE_ROOTS")
 # Kinds of work this host's nodes run; `shell` is off unless named here or by `worker --enable-shell`.
-WORKER_KINDS = env.words("YARDMASTER_WORKER_KINDS", "python,http")
+WORKER_KINDS = env.words(
+    "YARDMASTER_WORKER_KINDS", "python,http,files" if FILE_ROOTS else "python,http"
+)
 # Addresses `http` jobs may reach although they are not public: `host:port`, `10.0.0.0/8:8000`, …
 HTTP_ALLOW = env.words("YARDMASTER_HTTP_ALLOW")
 # Ports `http` jobs may reach on public addresses.
@@ -232,6 +236,7 @@ env.problems += configuration_problems(
     api_key_header=API_KEY_HEADER,
     allowed_hosts=ALLOWED_HOSTS,
     worker_kinds=WORKER_KINDS,
+    file_roots=FILE_ROOTS,
     http_allow=HTTP_ALLOW,
     http_ports=HTTP_PORTS,
     clusters=CLUSTERS,

@@ -87,10 +87,13 @@ def test_every_operation_tells_its_problems() -> None:
         assert operation["security"] == [{"ApiKey": []}, {"Bearer": []}]
 
 
-def test_the_enqueue_has_an_example_of_each_kind(alpha: object, make_key: Any) -> None:
+def test_the_enqueue_has_an_example_of_each_kind(
+    alpha: object, make_key: Any, settings: Any
+) -> None:
+    settings.FILE_ROOTS = ["reports=/srv/reports", "archive=/srv/archive"]
     content = operations(native_document())["jobs_enqueue"]["requestBody"]["content"]
     values = [e["value"] for e in content["application/json"]["examples"].values()]
-    assert {value.get("kind", "python") for value in values} == {"python", "http", "shell"}
+    assert {value.get("kind", "python") for value in values} == {"python", "http", "files", "shell"}
     api = Api(make_key("operator", grants=("shell",)))
     for value in values:
         response = api.post("alpha/jobs", value)
