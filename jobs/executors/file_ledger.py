@@ -103,7 +103,7 @@ class Ledger:
             self._work.log(self._errors[-1], level="error")
 
     def _pays(self, entry: Any, floor: int = 0) -> bool:
-        cost = len(json.dumps(entry).encode()) + 2
+        cost = len(json.dumps(entry, ensure_ascii=False).encode()) + 2
         if self._budget - cost < floor:
             return False
         self._budget -= cost

@@ -8,7 +8,7 @@ import errno
 import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from jobs.executors import Work
 from jobs.executors.file_archives import Limits, Source, as_stream, writer
@@ -35,7 +35,7 @@ MEANWHILE = "changed meanwhile"
 Member = tuple[str, int, os.stat_result]
 
 
-class _Kept:
+class Side:
     """The folder of one side that was needed last, below a root."""
 
     def __init__(self, root: Root, parts: Parts, *, create: bool = False) -> None:
@@ -71,8 +71,8 @@ class Place:
         self.ledger = ledger
         self.filter = Filter(request)
         self.mark = Mark(work.id, work.fence)
-        self.source = _Kept(request.root, request.parts)
-        self.target: _Kept | None = None
+        self.source = Side(request.root, request.parts)
+        self.target: Side | None = None
         self._cleared: set[Parts] = set()
         self.expected = self.moved = 0
         self._told_at = time.monotonic()
@@ -106,10 +106,16 @@ class Place:
 
         with os.fdopen(os.dup(draft.file), "w+b") as stream:
             archive = writer(form, stream)
-            for path, file, status in members:
-                archive.add(path, status, as_stream(Source(file, status.st_size, advance)))
-                if not is_untouched(os.fstat(file), status):
-                    raise Changed(f"{path} changed while it was read")
+            try:
+                for path, file, status in members:
+                    archive.add(path, status, as_stream(Source(file, status.st_size, advance)))
+                    if not is_untouched(os.fstat(file), status):
+                        raise Changed(f"{path} changed while it was read")
+            except BaseException:
+                # It would try to complete itself later, when the stream is closed.
+                with suppress(OSError, ValueError):
+                    archive.close()
+                raise
             archive.close()
             stream.flush()
         limits.check()

@@ -29,7 +29,7 @@ from jobs.executors.file_drafts import (
     write_all,
 )
 from jobs.executors.file_ledger import HOPELESS, Ledger, is_passing, words
-from jobs.executors.file_place import MEANWHILE, Member, Place
+from jobs.executors.file_place import MEANWHILE, Member, Place, Side
 from jobs.executors.file_roots import (
     PathRefused,
     is_same,
@@ -102,7 +102,7 @@ class _Task(Place):
         to = self.request.to
         if to is None:
             return None
-        self.target = _Kept(to.root, to.parts, create=not self.request.is_dry_run)
+        self.target = Side(to.root, to.parts, create=not self.request.is_dry_run)
         try:
             return os.fstat(self.target.at(()))
         except FileNotFoundError:
