@@ -14,6 +14,7 @@ import errno
 import os
 import re
 import resource
+import secrets
 import stat
 import time
 from contextlib import suppress
@@ -49,7 +50,8 @@ class Mark:
     def __init__(self, job: str, fence: int) -> None:
         self.job = re.sub(r"[^0-9A-Za-z-]", "-", job)[:64]
         self.fence = fence
-        self._count = 0
+        # Not from one: whoever may write to the folder could have taken the name before.
+        self._count = secrets.randbelow(1 << 40)
 
     def draft(self) -> str:
         self._count += 1

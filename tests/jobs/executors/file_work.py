@@ -73,4 +73,3 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def drafts(*folders: Path) -> list[Path]:
     return [p for folder in folders for p in folder.rglob(".*") if is_temporary(p.name)]
-

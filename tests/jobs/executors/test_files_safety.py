@@ -61,9 +61,7 @@ def test_a_folder_that_is_a_link_is_not_entered(operation, more, source, target,
 
 @pytest.mark.parametrize(("operation", "more"), OPERATIONS)
 @pytest.mark.parametrize("what", ["link", "hard link", "fifo", "device"])
-def test_nothing_but_plain_files_is_read_or_moved(
-    what, operation, more, source, target, outside
-):
+def test_nothing_but_plain_files_is_read_or_moved(what, operation, more, source, target, outside):
     odd = source / "odd"
     if what == "link":
         odd.symlink_to(outside / "secret")
@@ -101,7 +99,9 @@ def test_nothing_is_written_through_a_link(overwrite, source, target, outside):
     (target / "dangling").symlink_to(outside / "made")
     for operation in ("copy", "move"):
         assert attempt(operation, "secret", "sub", overwrite=overwrite).error_type == "PathRefused"
-        assert attempt(operation, "secret", "sub/x", overwrite=overwrite).error_type == "PathRefused"
+        assert (
+            attempt(operation, "secret", "sub/x", overwrite=overwrite).error_type == "PathRefused"
+        )
         assert not attempt(operation, "secret", "", overwrite=overwrite).ok
         named = {"root": "out", "path": "", "name": "dangling"}
         assert not attempt(operation, "secret", named, overwrite=overwrite).ok
