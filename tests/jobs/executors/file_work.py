@@ -1,4 +1,4 @@
-"""Jobs of kind `files` for tests: real files, and a job that can be cancelled at any look at the token."""
+"""Jobs of kind `files` for tests: with real files, cancelled at any look at the token."""
 
 from __future__ import annotations
 

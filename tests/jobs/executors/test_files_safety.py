@@ -241,6 +241,25 @@ def test_a_move_puts_back_what_was_exchanged_meanwhile(source, target, outside, 
     assert (source / "file").is_symlink() and list(target.iterdir()) == []
 
 
+@pytest.mark.parametrize("operation", ["copy", "move", "delete", "compress"])
+def test_another_file_of_the_same_name_is_left_alone(operation, source, target):
+    write(source / "file", "looked at")
+    looks = iter(range(100))
+
+    def exchange() -> bool:
+        # The first look is made while files are looked for, the second before each is dealt with.
+        if next(looks) == 1:
+            write(source / "other", "another!!")
+            (source / "other").rename(source / "file")
+        return False
+
+    more = {"copy": {"to": ""}, "move": {"to": ""}, "delete": {"all": True}, "compress": {}}
+    outcome = attempt(operation, "file", work=FakeWork(cancels=exchange), **more[operation])
+    assert (outcome.ok, outcome.error) == (False, "file: changed meanwhile")
+    assert not outcome.is_permanent
+    assert (tree(source), tree(target)) == ({"file": b"another!!"}, {})
+
+
 ROTATOR = """
 import os, sys, time
 place, lost = sys.argv[1], 0
