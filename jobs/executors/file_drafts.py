@@ -17,6 +17,7 @@ import resource
 import secrets
 import stat
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 
@@ -191,14 +192,15 @@ def write_all(file: int, data: bytes) -> None:
         view = view[os.write(file, view) :]
 
 
-def has_same_content(file: int, folder: int, name: str) -> bool:
-    """Compare an open file with a named one, byte by byte."""
+def has_same_content(file: int, folder: int, name: str, check: Callable[[], None]) -> bool:
+    """Compare an open file with a named one, byte by byte; ``check`` is called between chunks."""
     other = os.open(name, FILE, dir_fd=folder)
     try:
         size, status = os.fstat(file).st_size, os.fstat(other)
         if not stat.S_ISREG(status.st_mode) or status.st_size != size:
             return False
         for offset in range(0, size, CHUNK_BYTES):
+            check()
             if os.pread(file, CHUNK_BYTES, offset) != os.pread(other, CHUNK_BYTES, offset):
                 return False
         return True

@@ -126,7 +126,7 @@ class Place:
             draft.publish(name, overwrite=self.request.overwrite)
         except FileExistsError:
             # An earlier attempt may have written it, and not lived to tell.
-            if not has_same_content(draft.file, target, name):
+            if not has_same_content(draft.file, target, name, self.check):
                 raise
 
     @property

@@ -240,7 +240,7 @@ class _Task(Place):
                 if not stat.S_ISREG(existing.st_mode):
                     return "the target is not a regular file"
                 if not request.overwrite:
-                    if not has_same_content(file, target, name):
+                    if not has_same_content(file, target, name, self.check):
                         raise FileExistsError
                     if request.operation == MOVE:
                         self.take_away(found, status)

@@ -52,6 +52,19 @@ def test_a_cancel_is_seen_within_a_chunk_and_leaves_nothing(operation, to, sourc
     assert tree(target) == {} and tree(source) == {"big": content}
 
 
+@pytest.mark.usefixtures("roots")
+def test_a_cancel_is_seen_while_files_are_compared(source, target):
+    content = os.urandom(10 * MIB)
+    for folder in (source, target):
+        write(folder / "big", content)
+    looks = iter(range(1000))
+    work = FakeWork(cancels=lambda: next(looks) >= 5)
+    with pytest.raises(JobCancelled):
+        attempt("move", "big", "", work=work)
+    assert work.looks == 6
+    assert tree(target) == tree(source) == {"big": content}
+
+
 def test_a_cancelled_move_to_another_file_system_keeps_the_original(
     source, target, elsewhere, settings
 ):
