@@ -92,9 +92,12 @@ API_KEY_HEADER = env.text("YARDMASTER_API_KEY_HEADER", "x-api-key")
 HANDLERS = env.words("YARDMASTER_HANDLERS")
 # TOML file with the databases `procedure` jobs may call, and what they may call there.
 PROCEDURES = read_procedures(env.text("YARDMASTER_PROCEDURES_CONFIG"), env.problems)
+# Where `files` jobs may work: `name=/path` or, to read only, `name=/path:ro`; none refuses them all.
+FILE_ROOTS = env.words("YARDMASTER_FILE_ROOTS")
 # Kinds of work this host's nodes run; `shell` is off unless named here or by `worker --enable-shell`.
 WORKER_KINDS = env.words(
-    "YARDMASTER_WORKER_KINDS", "python,http,procedure" if PROCEDURES else "python,http"
+    "YARDMASTER_WORKER_KINDS",
+    "python,http" + (",files" if FILE_ROOTS else "") + (",procedure" if PROCEDURES else ""),
 )
 # Addresses `http` jobs may reach although they are not public: `host:port`, `10.0.0.0/8:8000`, …
 HTTP_ALLOW = env.words("YARDMASTER_HTTP_ALLOW")
@@ -240,6 +243,7 @@ env.problems += configuration_problems(
     allowed_hosts=ALLOWED_HOSTS,
     worker_kinds=WORKER_KINDS,
     procedures=PROCEDURES,
+    file_roots=FILE_ROOTS,
     http_allow=HTTP_ALLOW,
     http_ports=HTTP_PORTS,
     clusters=CLUSTERS,

@@ -34,6 +34,22 @@ ENQUEUE_EXAMPLES = [
         request_only=True,
     ),
     OpenApiExample(
+        "Files",
+        description="Kind `files`: works inside the roots that are configured, and nowhere else.",
+        value={
+            "kind": "files",
+            "type": "nightly:move-reports",
+            "payload": {
+                "operation": "move",
+                "root": "reports",
+                "path": "outgoing/*.csv",
+                "to": {"root": "archive", "path": "2026"},
+                "older_than_seconds": 3600,
+            },
+        },
+        request_only=True,
+    ),
+    OpenApiExample(
         "A program",
         description="Kind `shell`: needs a grant, and nodes on which it is enabled.",
         value={

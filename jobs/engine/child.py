@@ -23,6 +23,7 @@ from jobs.engine.output import BoundedOutput, clean
 from jobs.engine.template import Forked
 from jobs.engine.usage import private_bytes
 from jobs.executors import IO, PROCESS
+from jobs.executors.files_request import may_change
 from jobs.executors.shell_processes import end_marked
 from jobs.states import Outcome
 
@@ -442,9 +443,11 @@ def _stopped(held: Held, started_at: float, finished_at: float) -> Report:
 
 def _may_have_effect(job: Claimed) -> bool:
     """A request that was cut off may have worked on the other side, unless its method is safe."""
-    if job.kind != "http":
+    if job.kind not in ("http", "files"):
         return False
     payload = json.loads(job.payload or "null")
+    if job.kind == "files":
+        return may_change(payload)
     method = payload.get("method", "GET") if isinstance(payload, dict) else "GET"
     return str(method).upper() not in ("GET", "HEAD", "OPTIONS")
 

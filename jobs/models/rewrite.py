@@ -22,7 +22,7 @@ def rewrite(using: str, rows: Sequence[models.Model], columns: Sequence[str]) ->
     connection = connections[using]
     model = type(rows[0])
     table = model._meta.db_table
-    fields = [model._meta.get_field(name) for name in ("id", *columns)]
+    fields: list[Any] = [model._meta.get_field(name) for name in ("id", *columns)]
     is_postgresql = connection.vendor == "postgresql"
     said = [
         {f.attname: _plain(getattr(row, f.attname), is_postgresql) for f in fields} for row in rows

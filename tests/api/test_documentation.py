@@ -100,6 +100,7 @@ def test_the_enqueue_has_an_example_of_each_kind(
     )
     path.chmod(0o600)
     settings.PROCEDURES = read_procedures(str(path), [])
+    settings.FILE_ROOTS = ["reports=/srv/reports", "archive=/srv/archive"]
     content = operations(native_document())["jobs_enqueue"]["requestBody"]["content"]
     values = [e["value"] for e in content["application/json"]["examples"].values()]
     assert {value.get("kind", "python") for value in values} == set(KINDS)

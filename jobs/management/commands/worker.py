@@ -33,7 +33,7 @@ class Command(BaseCommand):
         )
         parser.add_argument("--queues", help="comma-separated names; every queue if left out")
         parser.add_argument(
-            "--concurrency", type=int, default=2, help="python jobs at a time (default 2)"
+            "--concurrency", type=int, default=2, help="python and files jobs at a time (default 2)"
         )
         parser.add_argument(
             "--io-concurrency",
