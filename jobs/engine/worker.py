@@ -273,6 +273,9 @@ class Worker:
         self._watchdog.stop()
         if self._health is not None:
             self._health.stop()
+        # Once more is too late: the interpreter, on its way out, would let the signal end us.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
         logger.info("node %s has ended", self.node_id)
 
     # -- Waiting ---------------------------------------------------------------------------------

@@ -334,6 +334,16 @@ def test_a_second_signal_cuts_the_drain_short(eventually):
     assert state_of(job) == State.READY
 
 
+def test_signals_that_keep_coming_do_not_change_how_a_node_ends(eventually):
+    """Also in the last moments of the interpreter, which forgets whose signals are handled."""
+    with worker() as process:
+        eventually(lambda: Node.objects.filter(status=NodeStatus.LIVE).exists(), seconds=20)
+        while process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.001)
+        assert process.returncode == 0
+
+
 def test_a_node_ordered_to_drain_says_so_and_takes_nothing_new(eventually):
     with worker():
         eventually(lambda: Node.objects.filter(status=NodeStatus.LIVE).exists(), seconds=20)
