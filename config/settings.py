@@ -15,6 +15,7 @@ from clusters.registry import read_clusters
 from clusters.routers import CONTROL, ClusterRouter, ControlRouter
 from config.env import Environment
 from config.mistakes import configuration_problems
+from ui.look import looks
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
@@ -102,7 +103,9 @@ NOTIFY = env.boolean("YARDMASTER_NOTIFY", True)
 
 # -- Django ----------------------------------------------------------------------------------------
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    # No site of its own and no search for admin modules: ui/sites.py makes the sites.
+    "unfold.apps.BasicAppConfig",
+    "django.contrib.admin.apps.SimpleAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -114,6 +117,7 @@ INSTALLED_APPS = [
     "clusters",
     "authn",
     "jobs",
+    "ui",
 ]
 MIDDLEWARE = [
     "config.middleware.RequestIdMiddleware",
@@ -144,6 +148,8 @@ TEMPLATES = [
         },
     }
 ]
+# One dictionary per site of the admin: UNFOLD, UNFOLD_<CLUSTER>, …
+globals().update(looks(CLUSTERS))
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en-us"
 USE_I18N = False

@@ -1,0 +1,64 @@
+"""What leads from page to page: the sidebar, and the way to other clusters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.urls import reverse
+
+from clusters.binding import bound_cluster_id
+from ui.callers import caller
+
+# Title, icon, name of the address.
+CLUSTER_PAGES = (
+    ("Now", "speed", "index"),
+    ("Jobs", "list_alt", "jobs"),
+    ("Failures", "error", "failures"),
+    ("Queues", "stacks", "queues"),
+    ("Nodes", "dns", "nodes"),
+)
+
+
+def switcher(request: Any) -> list[dict[str, Any]]:
+    """All clusters that the caller may see, and the fleet."""
+    principal = caller(request)
+    clusters = principal.clusters() if principal else []
+    fleet = {"icon": "grid_view", "title": "All clusters", "link": reverse("admin:index")}
+    return [
+        fleet,
+        *(
+            {
+                "icon": "hub",
+                "title": cluster.title or cluster.id,
+                "link": reverse("admin:index", current_app=site_name(cluster.id)),
+            }
+            for cluster in clusters
+        ),
+    ]
+
+
+def navigation(request: Any) -> list[dict[str, Any]]:
+    """The sidebar of the site that answers."""
+    cluster_id = bound_cluster_id()
+    if cluster_id is not None:
+        return [{"items": _cluster_items(cluster_id)}]
+    items = [{"title": "Fleet", "icon": "grid_view", "link": reverse("admin:index")}]
+    if getattr(request.user, "is_superuser", False):
+        items += [
+            {"title": "Users", "icon": "group", "link": reverse("admin:auth_user_changelist")},
+            {"title": "API keys", "icon": "key", "link": reverse("admin:authn_apikey_changelist")},
+        ]
+    return [{"items": items}]
+
+
+def _cluster_items(cluster_id: str) -> list[dict[str, Any]]:
+    here = site_name(cluster_id)
+    return [
+        {"title": title, "icon": icon, "link": reverse(f"admin:{name}", current_app=here)}
+        for title, icon, name in CLUSTER_PAGES
+    ]
+
+
+def site_name(cluster_id: str) -> str:
+    """The name of a cluster's site, for `reverse()`; the fleet's is `admin`."""
+    return f"cluster-{cluster_id}"
