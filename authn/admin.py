@@ -23,9 +23,10 @@ from ui.admin import ControlAdmin
 
 
 class UserRoleForm(forms.ModelForm):  # type: ignore[type-arg]
-    cluster_id = forms.ChoiceField(label="Cluster")
+    cluster_id = forms.ChoiceField(label="Cluster", widget=theme.UnfoldAdminSelectWidget)
     granted_kinds = forms.MultipleChoiceField(
         required=False,
+        widget=theme.UnfoldAdminSelectMultipleWidget,
         help_text="Kinds that run foreign programs; they are in no role.",
     )
 
@@ -126,7 +127,8 @@ class ApiKeyAdmin(ControlAdmin):
     actions = ("revoke",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApiKey]:
-        return super().get_queryset(request).prefetch_related("role_bindings").defer("digest")
+        rows: QuerySet[ApiKey] = super().get_queryset(request)
+        return rows.prefetch_related("role_bindings").defer("digest")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -27,6 +27,8 @@ API_HEADERS = {
 }
 _PAGE = {
     **_SHARED,
+    # Without a referrer browsers call the origin of a form `null`, and no form could be sent.
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "X-Frame-Options": "DENY",
@@ -91,6 +93,8 @@ class SecurityHeadersMiddleware:
         headers = response.headers
         for name, value in wanted.items():
             headers.setdefault(name, value)
+        # Django's own middleware has set one and the same for all.
+        headers["Referrer-Policy"] = wanted["Referrer-Policy"]
         if "Server" in headers:
             del headers["Server"]
         return response

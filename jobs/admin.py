@@ -26,7 +26,7 @@ class QueueForm(forms.ModelForm):  # type: ignore[type-arg]
         for name, policy in POLICIES.items():
             if (field := self.fields.get(name)) is None:
                 continue
-            field.help_text = policy.about.replace("null:", "empty:")
+            field.help_text = policy.about.replace("null:", "empty:").replace("`", "")
             field.required = not policy.is_nullable and policy.kind not in (bool, str)
 
     def clean(self) -> dict[str, Any]:

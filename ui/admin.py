@@ -133,7 +133,10 @@ class BaseAdmin(theme.ModelAdmin):  # type: ignore[misc]
         """What was done to this row, from the cluster's audit."""
         obj = self.get_object(request, object_id)
         if obj is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+            missing: HttpResponse = self._get_obj_does_not_exist_redirect(
+                request, self.opts, object_id
+            )
+            return missing
         if not self.may_read_history(request):
             raise PermissionDenied
         rows: Any = self.trace_model._default_manager.all()

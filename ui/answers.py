@@ -29,7 +29,7 @@ def post_only(view: View) -> View:
 
 def address(request: HttpRequest, name: str, **kwargs: Any) -> str:
     """A page of the site that answers."""
-    site: str = request.current_app  # type: ignore[attr-defined]
+    site: str = request.current_app
     return reverse(f"admin:{name}", kwargs=kwargs, current_app=site)
 
 

@@ -63,7 +63,7 @@ def fragment(
     """A live part and its version."""
     cluster = current_cluster() if bound_cluster_id() else None
     everywhere = {"csrf": _TOKEN_MARK, "cluster": cluster}
-    text = render_to_string(template, {**everywhere, **context}, request)
+    text: str = render_to_string(template, {**everywhere, **context}, request)
     # Without the mark: every process has another one.
     version = hashlib.sha256(text.replace(_TOKEN_MARK, "").encode()).hexdigest()[:16]
     if _TOKEN_MARK in text:

@@ -50,6 +50,7 @@ def _look(cluster: Cluster | None) -> dict[str, Any]:
         "SITE_SUBHEADER": _said("All clusters" if cluster is None else cluster.id),
         "SITE_SYMBOL": "alt_route",
         "SITE_URL": None,
+        "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _static("ui/icon.svg")}],
         "SITE_DROPDOWN": _switcher,
         "SHOW_HISTORY": True,
         "SHOW_VIEW_ON_SITE": False,
@@ -61,6 +62,7 @@ def _look(cluster: Cluster | None) -> dict[str, Any]:
         "COMMAND": {"search_models": False, "search_callback": None, "show_history": False},
         "SIDEBAR": {
             "show_search": True,
+            "command_search": True,
             "show_all_applications": False,
             "navigation": _navigation,
         },

@@ -41,22 +41,31 @@ def navigation(request: Any) -> list[dict[str, Any]]:
     """The sidebar of the site that answers."""
     cluster_id = bound_cluster_id()
     if cluster_id is not None:
-        return [{"items": _cluster_items(cluster_id)}]
-    items = [{"title": "Fleet", "icon": "grid_view", "link": reverse("admin:index")}]
-    if getattr(request.user, "is_superuser", False):
-        items += [
-            {"title": "Users", "icon": "group", "link": reverse("admin:auth_user_changelist")},
-            {"title": "API keys", "icon": "key", "link": reverse("admin:authn_apikey_changelist")},
+        here = site_name(cluster_id)
+        pages = [
+            (title, icon, reverse(f"admin:{name}", current_app=here))
+            for title, icon, name in CLUSTER_PAGES
         ]
+    else:
+        pages = [("Fleet", "grid_view", reverse("admin:index"))]
+        if getattr(request.user, "is_superuser", False):
+            pages += [
+                ("Users", "group", reverse("admin:auth_user_changelist")),
+                ("API keys", "key", reverse("admin:authn_apikey_changelist")),
+            ]
+    shown = _shown(request.path, [link for _, _, link in pages])
+    items = [
+        {"title": title, "icon": icon, "link": link, "active": link == shown}
+        for title, icon, link in pages
+    ]
     return [{"items": items}]
 
 
-def _cluster_items(cluster_id: str) -> list[dict[str, Any]]:
-    here = site_name(cluster_id)
-    return [
-        {"title": title, "icon": icon, "link": reverse(f"admin:{name}", current_app=here)}
-        for title, icon, name in CLUSTER_PAGES
-    ]
+def _shown(path: str, links: list[str]) -> str:
+    """The page in whose part of the site an address lies."""
+    # The policies of queues are the admin's own pages.
+    path = path.replace("/jobs/queue/", "/queues/", 1)
+    return max((link for link in links if path.startswith(link)), key=len, default="")
 
 
 def site_name(cluster_id: str) -> str:

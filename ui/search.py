@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.http import HttpRequest
 from django.urls import reverse
 
@@ -17,7 +15,7 @@ MAX_RESULTS = 10
 MAX_LENGTH = 100
 
 
-def find(request: HttpRequest, site: Any) -> list[dict[str, str]]:
+def find(request: HttpRequest) -> list[dict[str, str]]:
     """What the words in ``s`` may mean, on the site that answers."""
     text = request.GET.get("s", "").strip()[:MAX_LENGTH].replace("\0", "")
     if not text:

@@ -7,12 +7,14 @@ lead to the fleet's, which has no model of any cluster: a link never slips into 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from functools import update_wrapper
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
+from django.core.paginator import Paginator
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
@@ -45,8 +47,16 @@ class Site(theme.UnfoldAdminSite):  # type: ignore[misc]
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponseBase:
         # The theme's own keeps what it found under user and term: one cluster's for another's.
-        found = search.find(request, self)
-        return TemplateResponse(request, "ui/search.html", {"results": found})
+        begun = time.perf_counter()
+        found = Paginator(search.find(request), search.MAX_RESULTS)
+        context = {
+            "page_obj": found,
+            "results": found.page(1),
+            "page_counter": 0,
+            "execution_time": time.perf_counter() - begun,
+            "command_show_history": False,
+        }
+        return TemplateResponse(request, theme.COMMAND_RESULTS, context)
 
     def catch_all_view(self, request: HttpRequest, url: str) -> HttpResponseBase:
         if request.method in ("GET", "HEAD") and not request.path.endswith("/"):
@@ -75,7 +85,7 @@ class ClusterSite(Site):
         inner = super().admin_view(view, cacheable)
 
         def bound(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-            request.current_app = self.name  # type: ignore[attr-defined]
+            request.current_app = self.name
             if caller(request) is None:
                 return _to_login(request)
             if not self.has_permission(request):
@@ -85,9 +95,12 @@ class ClusterSite(Site):
                 return self._unreachable(request)
             with cluster_bound(self.cluster.id):
                 try:
-                    response = inner(request, *args, **kwargs)
+                    response: Any = inner(request, *args, **kwargs)
                     # Within the binding: templates read rows, too.
-                    return response.render() if hasattr(response, "render") else response
+                    rendered: HttpResponseBase = (
+                        response.render() if hasattr(response, "render") else response
+                    )
+                    return rendered
                 except (OperationalError, InterfaceError):
                     logger.warning("cluster %s does not answer", self.cluster.id, exc_info=True)
                     watch.report_down(self.cluster.alias)
@@ -120,14 +133,15 @@ class ClusterSite(Site):
 
     def _unreachable(self, request: HttpRequest) -> HttpResponse:
         context = {**self.each_context(request), "title": "Unreachable"}
-        response = TemplateResponse(
+        response: Any = TemplateResponse(
             request,
             "ui/unreachable.html",
             context,
             status=503,
             headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
         )
-        return response.render()
+        answer: HttpResponse = response.render()
+        return answer
 
 
 class FleetSite(Site):
@@ -144,10 +158,11 @@ class FleetSite(Site):
         inner = super().admin_view(view, cacheable)
 
         def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-            request.current_app = self.name  # type: ignore[attr-defined]
+            request.current_app = self.name
             if caller(request) is None:
                 return _to_login(request)
-            return inner(request, *args, **kwargs)
+            response: HttpResponseBase = inner(request, *args, **kwargs)
+            return response
 
         checked.is_catch_all = view == self.catch_all_view  # type: ignore[attr-defined]
         return update_wrapper(checked, inner)

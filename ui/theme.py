@@ -8,11 +8,18 @@ from __future__ import annotations
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.sites import UnfoldAdminSite
+from unfold.widgets import UnfoldAdminSelectMultipleWidget, UnfoldAdminSelectWidget
+
+# The template that shows what the palette found.
+COMMAND_RESULTS = "unfold/helpers/command_results.html"
 
 __all__ = [
+    "COMMAND_RESULTS",
     "AdminPasswordChangeForm",
     "ModelAdmin",
     "TabularInline",
+    "UnfoldAdminSelectMultipleWidget",
+    "UnfoldAdminSelectWidget",
     "UnfoldAdminSite",
     "UserChangeForm",
     "UserCreationForm",

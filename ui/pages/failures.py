@@ -7,11 +7,11 @@ from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse
 
-from clusters.api.paging import read_page
+from clusters.api.paging import PageQuery, read_page
 from clusters.binding import current_cluster
 from config.problems import InvalidInput
 from jobs import metrics
-from jobs.api.failures import NEWEST, FailureListQuery
+from jobs.api.failures import NEWEST, FailureFilter
 from jobs.models import Failure
 from ui.asking import Asked
 from ui.callers import require
@@ -24,9 +24,8 @@ HOURS = 168
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}\Z")
 
 
-class Query(FailureListQuery):
-    # Of the API's two orders this page has one.
-    order = None
+class Query(PageQuery, FailureFilter):
+    """The words of the API's list; of its two orders this page has one."""
 
 
 def page(site: Any, request: HttpRequest) -> HttpResponse:
@@ -75,7 +74,7 @@ def group(site: Any, request: HttpRequest, fingerprint: str) -> HttpResponse:
         "told": told,
         "chart": sparkline(counts, told, bad=counts),
     }
-    return show(site, request, "failure", context, title=found.error_type or "Failure")
+    return show(site, request, "failure", context, title="Failure")
 
 
 def _is_sound(fingerprint: str) -> bool:

@@ -37,7 +37,9 @@ def page(site: Any, request: HttpRequest, job_id: UUID) -> HttpResponse:
     job = _job(job_id)
     require(request, "jobs.read")
     attempts = [*Attempt.objects.filter(job_id=job.pk).order_by("-fence")[: SHOWN_ATTEMPTS + 1]]
-    nodes = {attempt.node_id for attempt in attempts} | ({job.node_id} - {None})
+    nodes = {attempt.node_id for attempt in attempts}
+    if job.node_id is not None:
+        nodes.add(job.node_id)
     lines = [] if is_fragment(request) else _last_lines(job.pk)
     parents, children = _edges(job)
     context = {
@@ -56,7 +58,7 @@ def page(site: Any, request: HttpRequest, job_id: UUID) -> HttpResponse:
         "last_line": lines[-1].pk if lines else 0,
         "is_followed": job.state not in FINAL,
     }
-    return show(site, request, "job", context, title=job.type)
+    return show(site, request, "job", context, title="Job")
 
 
 def log(site: Any, request: HttpRequest, job_id: UUID) -> HttpResponse:
@@ -111,7 +113,7 @@ def _edges(job: Job) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 def _deeds(request: HttpRequest, job: Job) -> list[AuditEntry]:
     if not may(request, "audit.read"):
         return []
-    entries = AuditEntry.objects.all().about("job", str(job.pk))  # type: ignore[attr-defined]
+    entries = AuditEntry.objects.all().about("job", str(job.pk))
     return [*entries[:SHOWN_DEEDS]]
 
 

@@ -26,6 +26,10 @@
     return `${Math.floor(seconds)} s`;
   }
 
+  function roughly(seconds) {
+    return span(seconds < 60 ? seconds : seconds < 3600 ? seconds - (seconds % 60) : seconds);
+  }
+
   function full(moment) {
     if (store.get("zone") !== "local") {
       return `${moment.toISOString().slice(0, 19).replace("T", " ")} UTC`;
@@ -48,7 +52,7 @@
       else if (element.dataset.form === "clock") text = clock(moment);
       else if (Math.abs(seconds) < 1) text = "now";
       else if (element.dataset.form === "age") text = span(Math.max(seconds, 0));
-      else text = seconds < 0 ? `in ${span(-seconds)}` : `${span(seconds)} ago`;
+      else text = seconds < 0 ? `in ${roughly(-seconds)}` : `${roughly(seconds)} ago`;
       if (element.textContent !== text) element.textContent = text;
     }
   }
