@@ -33,6 +33,11 @@ def address(request: HttpRequest, name: str, **kwargs: Any) -> str:
     return reverse(f"admin:{name}", kwargs=kwargs, current_app=site)
 
 
+def sent(request: HttpRequest) -> Any:
+    """What a form was filled with; None where it is only shown."""
+    return request.POST if request.method == "POST" else None
+
+
 def done(request: HttpRequest, said: str, to: str) -> HttpResponse:
     messages.success(request, said)
     return HttpResponseRedirect(to)

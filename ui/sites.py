@@ -64,7 +64,7 @@ class Site(theme.UnfoldAdminSite):  # type: ignore[misc]
                 match = resolve(f"{request.path_info}/")
             except Resolver404:
                 raise Http404 from None
-            if not getattr(match.func, "is_catch_all", False):
+            if match.func.__name__ != self.catch_all_view.__name__:
                 return HttpResponseRedirect(f"{request.path}/")
         raise Http404
 
@@ -91,9 +91,9 @@ class ClusterSite(Site):
             if not self.has_permission(request):
                 # What one may not see does not exist.
                 raise Http404
-            if watch.is_down(self.cluster.alias):
-                return self._unreachable(request)
             with cluster_bound(self.cluster.id):
+                if watch.is_down(self.cluster.alias):
+                    return self._unreachable(request)
                 try:
                     response: Any = inner(request, *args, **kwargs)
                     # Within the binding: templates read rows, too.
@@ -106,7 +106,6 @@ class ClusterSite(Site):
                     watch.report_down(self.cluster.alias)
                     return self._unreachable(request)
 
-        bound.is_catch_all = view == self.catch_all_view  # type: ignore[attr-defined]
         return update_wrapper(bound, inner)
 
     def extra_urls(self) -> list[URLPattern]:
@@ -164,7 +163,6 @@ class FleetSite(Site):
             response: HttpResponseBase = inner(request, *args, **kwargs)
             return response
 
-        checked.is_catch_all = view == self.catch_all_view  # type: ignore[attr-defined]
         return update_wrapper(checked, inner)
 
     def index(self, request: HttpRequest, extra_context: Any = None) -> HttpResponseBase:

@@ -43,6 +43,7 @@ EVERY_VERB = {
     "queues.resume": "operator",
     "stats.read": "viewer",
     "failures.read": "viewer",
+    "audit.read": "operator",
     "nodes.read": "viewer",
     "nodes.drain": "operator",
 }

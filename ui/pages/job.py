@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q
+from django.db.models import OuterRef, Q, Subquery
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
@@ -18,7 +18,7 @@ from jobs.engine.waiting import why_waiting
 from jobs.errors import JobError
 from jobs.models import Attempt, Job, JobDependency, LogLine
 from jobs.states import FINAL, RETRYABLE_FROM, State
-from ui.answers import address, confirm, done, post_only, refused
+from ui.answers import address, confirm, done, post_only, refused, sent
 from ui.callers import may, may_start, require
 from ui.deeds import deed
 from ui.forms import DestroyForm, ReasonForm
@@ -36,10 +36,7 @@ STARTS = frozenset({"jobs.retry", "jobs.run_now"})
 def page(site: Any, request: HttpRequest, job_id: UUID) -> HttpResponse:
     job = _job(job_id)
     require(request, "jobs.read")
-    attempts = [*Attempt.objects.filter(job_id=job.pk).order_by("-fence")[: SHOWN_ATTEMPTS + 1]]
-    nodes = {attempt.node_id for attempt in attempts}
-    if job.node_id is not None:
-        nodes.add(job.node_id)
+    attempts = _attempts(job)
     lines = [] if is_fragment(request) else _last_lines(job.pk)
     parents, children = _edges(job)
     context = {
@@ -47,7 +44,7 @@ def page(site: Any, request: HttpRequest, job_id: UUID) -> HttpResponse:
         "reasons": why_waiting(job),
         "attempts": attempts[:SHOWN_ATTEMPTS],
         "has_more_attempts": len(attempts) > SHOWN_ATTEMPTS,
-        "nodes": {node.pk: str(node) for node in Node.objects.filter(pk__in=nodes)},
+        "node": Node.objects.filter(pk=job.node_id).first() if job.state == State.RUNNING else None,
         "parents": parents,
         "children": children,
         "buttons": _buttons(request, job),
@@ -89,6 +86,15 @@ def _job(job_id: UUID) -> Job:
     if job is None:
         raise Http404
     return job
+
+
+def _attempts(job: Job) -> list[Any]:
+    """The last ones, each with the name of its node, if that is still known."""
+    node = Node.objects.filter(pk=OuterRef("node_id"))
+    rows = Attempt.objects.filter(job_id=job.pk).annotate(
+        host=Subquery(node.values("host")[:1]), pid=Subquery(node.values("pid")[:1])
+    )
+    return [*rows.order_by("-fence")[: SHOWN_ATTEMPTS + 1]]
 
 
 def _last_lines(job_id: UUID) -> list[LogLine]:
@@ -173,7 +179,7 @@ def cancel(site: Any, request: HttpRequest, job_id: UUID) -> HttpResponse:
     """Ask first, for it stops work; then cancel, or ask the work to stop."""
     require(request, "jobs.cancel")
     job = _job(job_id)
-    form = ReasonForm(request.POST or None)
+    form = ReasonForm(sent(request))
     if request.method == "POST" and form.is_valid():
         reason = form.cleaned_data["reason"]
         said = "Asked to stop." if job.state == State.RUNNING else "Cancelled."
@@ -199,7 +205,7 @@ def delete(site: Any, request: HttpRequest, job_id: UUID) -> HttpResponse:
     """Ask first; then delete the job with its attempts and its log."""
     require(request, "jobs.delete")
     job = _job(job_id)
-    form = DestroyForm(request.POST or None, cluster=current_cluster())
+    form = DestroyForm(sent(request), cluster=current_cluster())
     if request.method == "POST" and form.is_valid():
         reason = form.cleaned_data["reason"]
         try:

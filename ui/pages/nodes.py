@@ -15,7 +15,7 @@ from jobs.engine.clock import database_now
 from jobs.errors import InvalidTransition
 from jobs.models import Job
 from jobs.states import State
-from ui.answers import address, confirm, done, refused
+from ui.answers import address, confirm, done, refused, sent
 from ui.callers import may, require
 from ui.deeds import deed
 from ui.forms import ReasonForm
@@ -63,7 +63,7 @@ def drain(site: Any, request: HttpRequest, node_id: UUID) -> HttpResponse:
     require(request, "nodes.drain")
     node = _one(node_id)
     back = address(request, "nodes")
-    form = ReasonForm(request.POST or None)
+    form = ReasonForm(sent(request))
     if request.method == "POST" and form.is_valid():
         reason = form.cleaned_data["reason"]
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 
 from clusters.binding import current_cluster
 from jobs.errors import JobError
@@ -13,7 +12,7 @@ from jobs.models import Queue
 from jobs.models.queue import QueueQuerySet
 from jobs.states import State
 from ui import snapshot
-from ui.answers import address, done, post_only, refused
+from ui.answers import address, confirm, done, post_only, refused, sent
 from ui.callers import may, require
 from ui.deeds import deed
 from ui.forms import PauseForm
@@ -40,7 +39,7 @@ def pause(site: Any, request: HttpRequest, name: str) -> HttpResponse:
     """Ask why and for how long; then stop claims from the queue."""
     require(request, "queues.pause")
     queue = _one(name)
-    form = PauseForm(request.POST or None)
+    form = PauseForm(sent(request))
     if request.method == "POST" and form.is_valid():
         reason = form.cleaned_data["reason"]
         try:
@@ -52,18 +51,16 @@ def pause(site: Any, request: HttpRequest, name: str) -> HttpResponse:
             form.add_error("until" if error.field == "resume_at" else "reason", str(error))
         else:
             return done(request, f"Queue {name} is paused.", address(request, "queues"))
-    context = {
-        **site.each_context(request),
-        "title": f"Pause queue {name}?",
-        "subtitle": None,
-        "form": form,
-        "button": "Pause the queue",
-        "effect": "Nodes take nothing more from it. Jobs stay ready, and what runs goes on.",
-        "target": name,
-        "back": address(request, "queues"),
-    }
-    status = 400 if form.errors else 200
-    return TemplateResponse(request, "ui/confirm.html", context, status=status)
+    return confirm(
+        site,
+        request,
+        form,
+        title=f"Pause queue {name}?",
+        button="Pause the queue",
+        effect="Nodes take nothing more from it. Jobs stay ready, and what runs goes on.",
+        target=name,
+        back=address(request, "queues"),
+    )
 
 
 @post_only

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -71,12 +70,6 @@ def last_line(text: str) -> str:
 def place(name: str) -> str:
     """The full name of a page's address."""
     return f"admin:{name}"
-
-
-@register.simple_tag
-def node_name(nodes: Mapping[Any, str], node_id: Any) -> str:
-    """A node as people know it; one that is gone by the beginning of its id."""
-    return nodes.get(node_id) or f"node {str(node_id)[:8]}"
 
 
 @register.simple_tag
