@@ -131,3 +131,92 @@ class RightsLost(JobError):
     """Whoever asked for this may no longer do it."""
 
     code = "rights_lost"
+
+
+class InvalidSchedule(JobError):
+    """The schedule cannot be as asked for."""
+
+    code = "invalid"
+
+
+class InvalidCron(InvalidSchedule):
+    """This is not a cron expression."""
+
+    code = "invalid_cron"
+
+
+class InvalidTimezone(InvalidSchedule):
+    """There is no such time zone."""
+
+    code = "invalid_timezone"
+
+
+class ScheduleNotFound(JobError):
+    """There is no such schedule."""
+
+    code = "not_found"
+
+
+class DuplicateSchedule(JobError):
+    """A schedule with this name exists."""
+
+    code = "duplicate_name"
+
+
+class OutdatedSchedule(JobError):
+    """The schedule was changed since you read it; read it again."""
+
+    code = "precondition_failed"
+
+
+class ScheduleState(JobError):
+    """What the schedule is now does not allow this."""
+
+    code = "invalid_transition"
+
+    def __init__(self, message: str = "", *, code: str | None = None) -> None:
+        super().__init__(message)
+        # `already_paused`, `not_paused`, `disabled`: which of them
+        self.code = code or self.code
+
+
+class ScheduleInUse(JobError):
+    """Another schedule or a workflow needs this one."""
+
+    code = "schedule_in_use"
+
+
+class WorkflowNotFound(JobError):
+    """There is no such workflow."""
+
+    code = "not_found"
+
+
+class WorkflowRunNotFound(JobError):
+    """There is no such run of a workflow."""
+
+    code = "not_found"
+
+
+class WorkflowInUse(JobError):
+    """A schedule starts this workflow."""
+
+    code = "workflow_in_use"
+
+
+class InvalidWorkflow(JobError):
+    """The workflow cannot be as asked for."""
+
+    code = "invalid"
+
+
+class DuplicateWorkflow(JobError):
+    """A workflow with this name exists."""
+
+    code = "duplicate_name"
+
+
+class DependencyCycle(InvalidSchedule):
+    """Schedules would wait for each other in a circle."""
+
+    code = "dependency_cycle"

@@ -37,8 +37,15 @@ RETRYABLE_FROM = (State.FAILED, State.CANCELLED, State.SKIPPED)
 
 MOVES: dict[State, tuple[State, ...]] = {
     State.BLOCKED: (State.SCHEDULED, State.READY, State.SKIPPED, State.FAILED, State.CANCELLED),
-    State.SCHEDULED: (State.READY, State.CANCELLED, State.FAILED),
-    State.READY: (State.RUNNING, State.CANCELLED, State.FAILED),
+    # `skipped` where the run of a workflow stops before them
+    State.SCHEDULED: (State.READY, State.CANCELLED, State.FAILED, State.SKIPPED),
+    State.READY: (
+        State.RUNNING,
+        State.CANCELLED,
+        State.FAILED,
+        State.SKIPPED,
+        State.SCHEDULED,  # put off while its schedule may not start
+    ),
     State.RUNNING: (
         State.SUCCEEDED,
         State.FAILED,
@@ -85,3 +92,19 @@ class OnLost(models.TextChoices):
     RETRY = "retry"
     FAIL = "fail"
     HOLD = "hold"  # fail, and wait for a person
+
+
+class Trigger(models.TextChoices):
+    """What made a job of a schedule, or a run of a workflow."""
+
+    SCHEDULE = "schedule"
+    MANUAL = "manual"
+    RETRY = "retry"
+    WORKFLOW = "workflow"
+
+
+class WaitsFor(models.TextChoices):
+    """What a blocked job of a schedule waits for, beside other jobs."""
+
+    SCHEDULES = "schedules"  # those that its schedule depends on must succeed first
+    RUN = "run"  # the run before it must end

@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from clusters.policy import ClusterPolicy
-from jobs.engine.backoff import full_jitter, spread
+from jobs.engine.backoff import full_jitter, spread, wait
 from jobs.engine.claim import Claimed
 from jobs.engine.clock import countdown, sqlite_time
 from jobs.fingerprints import fingerprint
@@ -139,7 +139,8 @@ def _throttle_delay(job: Claimed, report: Report, policy: ClusterPolicy) -> floa
 def _delay(job: Claimed, report: Report, policy: ClusterPolicy) -> float:
     base, cap = job.retry_base_seconds, job.retry_cap_seconds
     cap = policy.retry_cap_seconds if cap is None else cap
-    delay = full_jitter(job.attempts, policy.retry_base_seconds if base is None else base, cap)
+    base = policy.retry_base_seconds if base is None else base
+    delay = wait(job.retry_curve, job.attempts, base, cap)
     if report.retry_after_seconds is not None:
         delay = max(delay, min(report.retry_after_seconds, cap))
     return delay

@@ -8,8 +8,8 @@ has ended and the edge's rule applies at once. ``release`` is what that transact
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from uuid import UUID
 
@@ -41,6 +41,8 @@ class Waits:
     parents: Sequence[UUID]
     needs: str = Needs.ALL
     on_failure: str = OnParentFailure.FAIL
+    # Of parents that have one of their own.
+    rules: Mapping[UUID, str] = field(default_factory=dict)
 
 
 def attach(
@@ -131,7 +133,7 @@ def _insert(using: str, waits: Sequence[Waits]) -> None:
     _insert_edges(
         using,
         [
-            (wait.child_id, parent, wait.needs, wait.on_failure)
+            (wait.child_id, parent, wait.needs, wait.rules.get(parent, wait.on_failure))
             for wait in waits
             for parent in dict.fromkeys(wait.parents)
         ],
@@ -219,7 +221,8 @@ def _next_page(using: str) -> Iterable[tuple[object, UUID]]:
 def _recount(using: str, suspects: Sequence[UUID]) -> int:
     jobs = Job.objects.using(using).filter(state=State.BLOCKED)
     # One statement sees edges and counter as one transaction left them.
-    wrong = jobs.annotate(open_edges=_open_edges()).exclude(pending_dependencies=F("open_edges"))
+    wrong = jobs.filter(waits_for=None).annotate(open_edges=_open_edges())
+    wrong = wrong.exclude(pending_dependencies=F("open_edges"))
     ids = sorted(wrong.filter(pk__in=suspects).values_list("pk", flat=True))
     if not ids:
         return 0

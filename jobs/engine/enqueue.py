@@ -74,7 +74,7 @@ def enqueue(new: NewJob, *, by: str) -> Enqueued:
 def _in_one_statement(new: NewJob, by: str) -> Enqueued | None:
     using = router.db_for_write(Job)
     connection = connections[using]
-    if connection.vendor != "postgresql" or new.depends_on or new.names_a_moment:
+    if connection.vendor != "postgresql" or new.depends_on or new.names_a_moment or new.origin:
         return None
     policy = current_policy()
     (job,) = check((new,), policy, None)
@@ -95,7 +95,7 @@ def enqueue_many(news: Sequence[NewJob], *, by: str) -> list[Enqueued]:
     call = _Call(using, current_policy(), database_now(connection), by[:200])
     check_ids(news)
     checked: Iterable[CheckedJob] = check(news, call.policy, call.now)
-    is_plain = not any(new.may_exist or new.depends_on for new in news)
+    is_plain = not any(new.may_exist or new.depends_on or new.origin for new in news)
     if connection.vendor == "postgresql" and is_plain and len(news) >= COPY_FROM:
         # One is checked while the server inserts another.
         return call.copy_all(checked, news)
@@ -225,6 +225,7 @@ class _Call:
                 [*row.job.new.depends_on],
                 row.job.new.needs,
                 row.job.new.on_dependency_failure,
+                row.job.new.origin.rules if row.job.new.origin else {},
             )
             for row in children
         ]

@@ -7,7 +7,7 @@ no look at the queue before.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -40,6 +40,7 @@ _OPTIONAL = (
     ("unique_key", "%s", "NULL"),
     ("copy_of", "%s::uuid", "NULL"),
     ("progress_timeout_seconds", "%s::float8", "NULL"),
+    ("retry_curve", "%s", "NULL"),
     ("priority", "%s::int2", "coalesce(default_priority, 0)"),
     ("retry_cap_seconds", "%s::float8", "retry_cap_seconds"),
     (
@@ -117,6 +118,7 @@ def insert_one(
         new.unique_key,
         new.copy_of,
         terms.progress_timeout_seconds,
+        terms.retry_curve,
         terms.priority,
         terms.retry_cap_seconds,
         terms.retry_base_seconds,
@@ -196,6 +198,7 @@ class InsertedJob:
             progress_timeout_seconds=terms.progress_timeout_seconds,
             retry_base_seconds=retry_base,
             retry_cap_seconds=retry_cap,
+            retry_curve=terms.retry_curve,
             run_at=run_at,
             created_at=created_at,
             expires_at=None if expires is None else _moment(expires),
@@ -231,10 +234,19 @@ _OWN = (
 _SHARED = (
     *("kind", "type", "queue", "enqueued_by", "on_lost"),
     *("priority", "timeout_seconds", "max_attempts", "progress_timeout_seconds"),
-    *("retry_base_seconds", "retry_cap_seconds", "run_at", "created_at", "expires_at"),
+    *(
+        "retry_base_seconds",
+        "retry_cap_seconds",
+        "retry_curve",
+        "run_at",
+        "created_at",
+        "expires_at",
+    ),
     *("deadline_at", "is_held", "attempts", "crashes", "fence"),
 )
 COLUMNS = _OWN + _SHARED
+# Of jobs that something made: a schedule, a workflow.
+_MADE = ("schedule_id", "trigger", "due_at", "workflow_run_id", "waits_for", "has_dependants")
 # Rows of one statement: SQLite takes 32,766 values, the driver for PostgreSQL as many.
 PORTION = 500
 
@@ -259,7 +271,9 @@ class Row:
 
     @property
     def state(self) -> State:
-        return State.BLOCKED if self.job.new.depends_on else self.shared.state
+        new = self.job.new
+        is_held_back = new.origin is not None and new.origin.waits_for is not None
+        return State.BLOCKED if new.depends_on or is_held_back else self.shared.state
 
 
 def fill_in(terms: Terms, queue: Queue, policy: ClusterPolicy, now: datetime, by: str) -> Shared:
@@ -280,6 +294,7 @@ def fill_in(terms: Terms, queue: Queue, policy: ClusterPolicy, now: datetime, by
         terms.progress_timeout_seconds,
         _first(terms.retry_base_seconds, retry_base),
         _first(terms.retry_cap_seconds, queue.retry_cap_seconds),
+        terms.retry_curve,
         *(run_at, now),
         None if expires_after is None else run_at + expires_after,
         None if terms.deadline_after is None else run_at + terms.deadline_after,
@@ -298,14 +313,15 @@ def insert_rows(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> set[str
     In the order of their unique keys, because two calls that wait for each other's would never end.
     """
     fresh: set[str] = set()
-    places = f"({', '.join(['%s'] * len(COLUMNS))})"
+    columns = COLUMNS + (_MADE if any(row.job.new.origin for row in rows) else ())
+    places = f"({', '.join(['%s'] * len(columns))})"
     is_sqlite = connection.vendor == "sqlite"
     ordered = iter(sorted(rows, key=_by_unique_key))
     with connection.cursor() as cursor:
         while portion := [*islice(ordered, PORTION)]:
-            values = [value for row in portion for value in _values(row)]
+            values = [value for row in portion for value in _values(row)[: len(columns)]]
             cursor.execute(
-                f"INSERT INTO job ({', '.join(COLUMNS)}) VALUES {', '.join([places] * len(portion))}"
+                f"INSERT INTO job ({', '.join(columns)}) VALUES {', '.join([places] * len(portion))}"
                 " ON CONFLICT DO NOTHING RETURNING id",
                 [_for_sqlite(connection, value) for value in values] if is_sqlite else values,
             )
@@ -332,20 +348,30 @@ def _by_unique_key(row: Row) -> str:
     return row.job.new.unique_key or ""
 
 
-def _values(row: Row) -> Iterator[Any]:
+def _values(row: Row) -> tuple[Any, ...]:
+    """The values of all columns, those of what made the job at the end."""
     job, new = row.job, row.job.new
-    yield from (
+    pending = 0
+    if new.depends_on:
+        pending = 1 if new.needs == Needs.ANY else len(new.depends_on)
+    origin: tuple[Any, ...] = (None, None, None, None, None, False)
+    if (made := new.origin) is not None:
+        pending += made.waits_for is not None
+        # Its schedule hears of its end.
+        origin = (
+            *(made.schedule_id, made.trigger, made.due_at, made.workflow_run_id, made.waits_for),
+            True,
+        )
+    return (
         UUID(job.id),
         job.payload,
         new.payload_bytes,
         to_json(job.tags),
         to_json(job.metadata),
+        *(new.unique_key, new.copy_of, row.state.value, pending),
+        *row.shared.values,
+        *origin,
     )
-    pending = 0
-    if new.depends_on:
-        pending = 1 if new.needs == Needs.ANY else len(new.depends_on)
-    yield from (new.unique_key, new.copy_of, row.state.value, pending)
-    yield from row.shared.values
 
 
 def _for_sqlite(connection: BaseDatabaseWrapper, value: Any) -> Any:

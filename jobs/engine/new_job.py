@@ -14,11 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import uuid_utils
 
 from clusters.policy import ClusterPolicy
+from jobs.engine.backoff import is_curve
 from jobs.errors import InvalidJob, JobError, PayloadTooLarge, UnknownQueue
 from jobs.executors import Kind, get_kind
 from jobs.models import Needs, OnParentFailure
@@ -45,6 +46,21 @@ _NEEDS = frozenset(Needs.values)
 _ON_PARENT_FAILURE = frozenset(OnParentFailure.values)
 # Made once: json.dumps makes one at each call that is not of the plainest kind.
 to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+
+class Origin(NamedTuple):
+    """What made a job: a schedule, and for which instant; no surface lets a caller set it.
+
+    With ``waits_for`` the job is blocked until the schedule lets it go. Of the jobs it depends on each
+    has a rule of its own in ``rules``, and those without one the job's.
+    """
+
+    schedule_id: uuid.UUID
+    trigger: str
+    due_at: datetime | None = None
+    workflow_run_id: uuid.UUID | None = None
+    waits_for: str | None = None
+    rules: Mapping[uuid.UUID, str] = {}
 
 
 @dataclass(slots=True)
@@ -77,6 +93,7 @@ class NewJob:
     progress_timeout_seconds: float | None = None
     retry_base_seconds: float | None = None
     retry_cap_seconds: float | None = None
+    retry_curve: str | None = None
     tags: Sequence[str] = ()
     metadata: Mapping[str, str | float | bool] | None = None
     unique_key: str | None = None
@@ -87,6 +104,7 @@ class NewJob:
     id: uuid.UUID | None = None
     # The job this one is requeued from; no surface lets a caller set it.
     copy_of: uuid.UUID | None = None
+    origin: Origin | None = None
 
     @property
     def names_a_moment(self) -> bool:
@@ -113,6 +131,7 @@ class Terms:
     progress_timeout_seconds: float | None
     retry_base_seconds: float | None
     retry_cap_seconds: float | None
+    retry_curve: str | None
     on_lost: str
     due_after: timedelta
     expires_after: timedelta | None
@@ -139,7 +158,7 @@ _alike = attrgetter(
     *("type", "kind", "queue", "priority", "run_at", "delay_seconds", "expires_at"),
     *("expires_in_seconds", "deadline_at", "deadline_seconds", "max_attempts", "timeout_seconds"),
     *("progress_timeout_seconds", "retry_base_seconds", "retry_cap_seconds", "on_lost"),
-    *("needs", "on_dependency_failure"),
+    *("needs", "on_dependency_failure", "retry_curve"),
 )
 
 
@@ -214,6 +233,11 @@ def _terms(new: NewJob, now: datetime | None) -> Terms:
         raise InvalidJob(
             "retry_cap_seconds must not be below retry_base_seconds", field="retry_cap_seconds"
         )
+    if new.retry_curve is not None and not is_curve(new.retry_curve):
+        raise InvalidJob(
+            "retry_curve must be fixed, linear, exponential or a list of up to 20 waits in seconds",
+            field="retry_curve",
+        )
     due_after = _moment(new, "run_at", "delay_seconds", now, timedelta())
     # A time long past would put the job before everything else; it is simply due.
     due_after = max(due_after or timedelta(), timedelta())
@@ -227,6 +251,7 @@ def _terms(new: NewJob, now: datetime | None) -> Terms:
         progress_timeout_seconds=_seconds(new, "progress_timeout_seconds", MAX_TIMEOUT_SECONDS),
         retry_base_seconds=base,
         retry_cap_seconds=cap,
+        retry_curve=new.retry_curve,
         on_lost=new.on_lost,
         due_after=due_after,
         expires_after=_moment(new, "expires_at", "expires_in_seconds", now, due_after),

@@ -22,6 +22,7 @@ def is_repeat(old: Job, row: Row) -> bool:
         (terms.progress_timeout_seconds, old.progress_timeout_seconds),
         (terms.retry_base_seconds, old.retry_base_seconds),
         (terms.retry_cap_seconds, old.retry_cap_seconds),
+        (terms.retry_curve, old.retry_curve),
         (new.expires_at, old.expires_at),
         (new.deadline_at, old.deadline_at),
         (new.copy_of, old.copy_of),

@@ -27,6 +27,7 @@ def requeue(job: Job, *, by: str) -> Job:
         progress_timeout_seconds=job.progress_timeout_seconds,
         retry_base_seconds=job.retry_base_seconds,
         retry_cap_seconds=job.retry_cap_seconds,
+        retry_curve=job.retry_curve,
         tags=job.tags,
         metadata=job.metadata,
         unique_key=job.unique_key,

@@ -143,4 +143,5 @@ def _as_claimed(job: Job) -> Claimed:
         payload_bytes=None,
         retry_base_seconds=job.retry_base_seconds,
         retry_cap_seconds=job.retry_cap_seconds,
+        retry_curve=job.retry_curve,
     )

@@ -23,7 +23,7 @@ from django.db import connections
 from clusters.binding import cluster_bound
 from clusters.models import awaits_confirmation, current_policy
 from clusters.policy import ClusterPolicy
-from jobs.engine import bulk, dependencies, idempotency, rollup
+from jobs.engine import bulk, dependencies, fires, idempotency, rollup, schedules
 from jobs.engine.clock import countdown
 from jobs.engine.prune import Pruner
 from jobs.engine.rescue import rescue_lost
@@ -77,6 +77,20 @@ def duties() -> tuple[Duty, ...]:
             makes_ready=True,
             waits_for_person=True,
         ),
+        # People feel a late schedule, and each node can do it.
+        Duty(
+            "fire_due",
+            fires.fire_due,
+            0.5,
+            is_everywhere=True,
+            makes_ready=True,
+            waits_for_person=True,
+        ),
+        Duty("resume_schedules", schedules.resume_due, 1.0),
+        Duty("mend_runs", fires.mend_runs, 5.0, makes_ready=True),
+        Duty("hold_excluded", fires.hold_excluded, 1.0),
+        Duty("renew_zones", schedules.renew_zones, 300.0),
+        Duty("forget_fires", fires.forget_fires, 300.0),
         Duty("expire_due", expire_due, 1.0),
         Duty("fail_overdue", fail_overdue, 1.0),
         Duty("resume_due", resume_due, 1.0, makes_ready=True),

@@ -8,17 +8,36 @@ from jobs.models.log import LogLine
 from jobs.models.queue import Queue
 from jobs.models.queue_policies import Overflow
 from jobs.models.rollup import Event, Rollup, Tally
+from jobs.models.schedule import (
+    Calendar,
+    Fire,
+    FireReason,
+    FireState,
+    Gap,
+    Misfire,
+    Overlap,
+    Schedule,
+    ScheduleDependency,
+    Source,
+    Timing,
+)
 from jobs.models.upkeep import UpkeepDuty
+from jobs.models.workflow import OnNodeFailure, RunState, Workflow, WorkflowNode, WorkflowRun
 
 __all__ = [
     "Attempt",
     "BulkAction",
     "BulkOperation",
     "BulkStatus",
+    "Calendar",
     "Event",
     "Failure",
     "FailureHour",
     "FailureSighting",
+    "Fire",
+    "FireReason",
+    "FireState",
+    "Gap",
     "IdempotencyKey",
     "Job",
     "JobDependency",
@@ -26,11 +45,22 @@ __all__ = [
     "JobMetadata",
     "JobTag",
     "LogLine",
+    "Misfire",
     "Needs",
+    "OnNodeFailure",
     "OnParentFailure",
     "Overflow",
+    "Overlap",
     "Queue",
     "Rollup",
+    "RunState",
+    "Schedule",
+    "ScheduleDependency",
+    "Source",
     "Tally",
+    "Timing",
     "UpkeepDuty",
+    "Workflow",
+    "WorkflowNode",
+    "WorkflowRun",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django.db import IntegrityError, models, transaction
@@ -17,7 +18,16 @@ from uuid_utils.compat import uuid7
 
 from jobs.errors import InvalidJob, InvalidTransition, UniqueKeyTaken, UnknownQueue
 from jobs.hints import ANY_QUEUE, hint_ready
-from jobs.states import FINAL, RETRYABLE_FROM, UNSTARTED, OnLost, Reason, State
+from jobs.states import (
+    FINAL,
+    RETRYABLE_FROM,
+    UNSTARTED,
+    OnLost,
+    Reason,
+    State,
+    Trigger,
+    WaitsFor,
+)
 
 LOWEST_PRIORITY, HIGHEST_PRIORITY = 100, -100
 
@@ -115,6 +125,12 @@ class JobQuerySet(models.QuerySet["Job"]):
                 asked = jobs.filter(cancel_requested_at=None).update(cancel_requested_at=Now())
         return Touched(cancelled + asked, cancelled=cancelled, cancel_requested=asked)
 
+    def skip(self) -> Touched:
+        """End jobs that have not started without running them."""
+        with transaction.atomic(using=self.db):
+            skipped = self._end(self.filter(state__in=UNSTARTED)._lock(), State.SKIPPED)
+        return Touched(skipped, skipped=skipped)
+
     def expire(self) -> Touched:
         """Fail what was not started before it expired."""
         error = "not started before it expired"
@@ -189,6 +205,7 @@ class JobQuerySet(models.QuerySet["Job"]):
                 crashes=0,
                 throttles=None,
                 pending_dependencies=0,
+                waits_for=None,
                 run_at=Now() if spread_seconds is None else RandomMoment(spread_seconds),
                 finished_at=None,
                 cancel_requested_at=None,
@@ -208,8 +225,14 @@ class JobQuerySet(models.QuerySet["Job"]):
         is_due = Case(
             When(run_at__gt=Now(), then=Value(State.SCHEDULED)), default=Value(State.READY)
         )
-        freed = self.filter(state=State.BLOCKED).update(state=is_due, pending_dependencies=0)
+        freed = self.filter(state=State.BLOCKED).update(
+            state=is_due, pending_dependencies=0, waits_for=None
+        )
         return self._hinted(freed)
+
+    def postpone(self, until: datetime) -> int:
+        """Let ready jobs wait until a moment."""
+        return self.filter(state=State.READY)._write(state=State.SCHEDULED, run_at=until)
 
     def run_now(self) -> Touched:
         """Make scheduled jobs ready without waiting for their time."""
@@ -338,6 +361,8 @@ class Job(models.Model):
     # The curve of waits between attempts; null: as the cluster's settings say at that time.
     retry_base_seconds = models.FloatField(null=True)
     retry_cap_seconds = models.FloatField(null=True)
+    # See jobs.engine.backoff; null: full jitter.
+    retry_curve = models.CharField(max_length=200, null=True)
     # Keys to strings, numbers and booleans; for filters also in JobMetadata.
     metadata = models.JSONField(default=dict, db_default=Value({}, models.JSONField()))
     # Only one job that has not ended may carry it.
@@ -346,6 +371,13 @@ class Job(models.Model):
     pending_dependencies = models.PositiveIntegerField(default=0, db_default=0)
     # Some job waits for this one: its end must be told to them in the same transaction.
     has_dependants = models.BooleanField(default=False, db_default=False)
+    # What made it: a schedule, for which instant, by whose doing, in which run of a workflow.
+    schedule_id = models.UUIDField(null=True)
+    due_at = models.DateTimeField(null=True)
+    trigger = models.CharField(max_length=8, choices=Trigger, null=True)
+    workflow_run_id = models.UUIDField(null=True)
+    # Its schedule holds it back, without any edge to another job.
+    waits_for = models.CharField(max_length=9, choices=WaitsFor, null=True)
     # The job this one was requeued from.
     copy_of = models.UUIDField(null=True)
     # Of the failure it ended with; see Failure.
@@ -464,6 +496,27 @@ class Job(models.Model):
                 name="job_kind",
                 fields=["kind", "created_at", "id"],
                 condition=~Q(kind="python"),
+            ),
+            # runs of a schedule; those that have not ended, which the next one may have to wait for
+            models.Index(
+                name="job_schedule",
+                fields=["schedule_id", "created_at", "id"],
+                condition=Q(schedule_id__isnull=False),
+            ),
+            models.Index(
+                name="job_schedule_open",
+                fields=["schedule_id", "created_at", "id"],
+                condition=Q(schedule_id__isnull=False, finished_at=None),
+            ),
+            models.Index(
+                name="job_workflow_run",
+                fields=["workflow_run_id"],
+                condition=Q(workflow_run_id__isnull=False),
+            ),
+            models.Index(
+                name="job_held_back",
+                fields=["created_at", "id"],
+                condition=Q(waits_for__isnull=False, state=State.BLOCKED),
             ),
             models.Index(
                 name="job_unique_ended",

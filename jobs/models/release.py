@@ -117,9 +117,14 @@ def release_ended(
     using: str, states: dict[UUID, str], *, children: Iterable[UUID] | None = None
 ) -> int:
     """The same for parents whose final states are known."""
+    from jobs.models.runs import settle
+
+    # New children of parents that ended long ago: nobody has to be told of that again.
+    is_attaching = children is not None
     connection = connections[using]
     moved = 0
     levels = [_Level(states)] if states else []
+    all_ended = set(states)
     while levels:
         level = levels[-1]
         edges = _close(connection, level, children)
@@ -136,6 +141,9 @@ def release_ended(
         ended = {pk: state for pk, state, _, _, waited in told if waited and state in FINAL}
         if ended:
             levels.append(_Level(ended))
+            all_ended |= ended.keys()
+    if all_ended and not is_attaching:
+        settle(using, all_ended)
     return moved
 
 

@@ -1,0 +1,393 @@
+"""Workflows: graphs of schedules' work, and their runs.
+
+A run is made at one stroke: a job for each node, blocked by edges to the jobs of the nodes before it, so
+the machinery of dependencies carries it on and nobody has to watch it. An edge from a node that says
+``continue`` lets its child run whatever came of it; one from a node that says ``stop`` skips it.
+``jobs.models.runs`` ends the run with its last job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+from uuid import UUID
+
+from django.db import IntegrityError, connections, router, transaction
+from django.db.models.functions import Now
+from uuid_utils.compat import uuid7
+
+from jobs.engine.clock import database_now
+from jobs.engine.enqueue import enqueue_many
+from jobs.engine.new_job import NewJob, Origin
+from jobs.engine.schedule_work import made_by
+from jobs.errors import (
+    DependencyCycle,
+    DuplicateWorkflow,
+    InvalidTransition,
+    InvalidWorkflow,
+    OutdatedSchedule,
+    WorkflowInUse,
+    WorkflowNotFound,
+    WorkflowRunNotFound,
+)
+from jobs.models import (
+    Job,
+    OnNodeFailure,
+    OnParentFailure,
+    RunState,
+    Schedule,
+    Source,
+    Workflow,
+    WorkflowNode,
+    WorkflowRun,
+)
+from jobs.models.queue_policies import text_problem
+from jobs.models.release import release_ended
+from jobs.models.runs import node_states, settle_workflow_run
+from jobs.models.schedule import MAX_DESCRIPTION_LENGTH, MAX_NAME_LENGTH
+from jobs.states import UNSTARTED, State, Trigger
+
+MAX_NODES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class NewNode:
+    """A node as asked for: the schedule whose work it is, and the schedules of the nodes before it."""
+
+    schedule_id: UUID
+    depends_on: Sequence[UUID] = ()
+    on_failure: str = OnNodeFailure.STOP
+
+
+# -- Definitions -----------------------------------------------------------------------------------
+
+
+def create(
+    name: str,
+    nodes: Sequence[NewNode],
+    *,
+    by: str,
+    description: str = "",
+    source: str = Source.PEOPLE,
+) -> Workflow:
+    """Make a workflow of schedules that exist."""
+    using = router.db_for_write(Workflow)
+    with transaction.atomic(using=using):
+        workflow = Workflow(created_by=by[:200], updated_by=by[:200], source=source)
+        _set(workflow, name, description)
+        _save(using, workflow, is_new=True)
+        _replace_nodes(using, workflow, nodes)
+    workflow.refresh_from_db(using=using)
+    return workflow
+
+
+def change(
+    pk: UUID,
+    *,
+    by: str,
+    name: str | None = None,
+    description: str | None = None,
+    nodes: Sequence[NewNode] | None = None,
+    versions: Collection[int] | None = None,
+    source: str | None = None,
+) -> Workflow:
+    """Change what is named and leave the rest. Runs that go on are not touched."""
+    using = router.db_for_write(Workflow)
+    with transaction.atomic(using=using):
+        workflow = _locked(using, pk, versions)
+        _set(
+            workflow,
+            workflow.name if name is None else name,
+            workflow.description if description is None else description,
+        )
+        if source is not None:
+            workflow.source = source
+        if nodes is not None:
+            _replace_nodes(using, workflow, nodes)
+        _touch(using, workflow, by)
+        _save(using, workflow)
+    return workflow
+
+
+def delete(pk: UUID, *, by: str, versions: Collection[int] | None = None) -> None:
+    """Hide a workflow for good; its runs stay, and those that go on end by themselves."""
+    using = router.db_for_write(Workflow)
+    with transaction.atomic(using=using):
+        workflow = _locked(using, pk, versions)
+        if Schedule.objects.using(using).kept().filter(workflow_id=pk).exists():
+            raise WorkflowInUse("a schedule starts this workflow; delete that first")
+        workflow.deleted_at = database_now(connections[using])
+        _touch(using, workflow, by)
+        _save(using, workflow)
+        # Its schedules need not be kept for it.
+        WorkflowNode.objects.using(using).filter(workflow_id=pk).delete()
+
+
+def get(pk: UUID) -> Workflow:
+    """The workflow of the bound cluster with this id."""
+    using = router.db_for_read(Workflow)
+    workflow: Workflow | None = Workflow.objects.using(using).kept().filter(pk=pk).first()
+    if workflow is None:
+        raise WorkflowNotFound
+    return workflow
+
+
+def nodes_of(workflow: Workflow) -> list[WorkflowNode]:
+    """The nodes in the order of the definition, each with its schedule."""
+    nodes = WorkflowNode.objects.using(workflow._state.db).filter(workflow_id=workflow.pk)
+    return list(nodes.select_related("schedule").order_by("position"))
+
+
+def _set(workflow: Workflow, name: str, description: str) -> None:
+    name = name.strip() if isinstance(name, str) else ""
+    if not 1 <= len(name) <= MAX_NAME_LENGTH or not name.isprintable():
+        raise InvalidWorkflow(
+            f"a name has 1 to {MAX_NAME_LENGTH} printable characters", field="name"
+        )
+    if problem := text_problem(description, MAX_DESCRIPTION_LENGTH):
+        raise InvalidWorkflow(problem, field="description")
+    workflow.name, workflow.description = name, description
+
+
+def _locked(using: str, pk: UUID, versions: Collection[int] | None = None) -> Workflow:
+    rows = Workflow.objects.using(using).kept().filter(pk=pk).select_for_update(no_key=True)
+    workflow: Workflow | None = rows.first()
+    if workflow is None:
+        raise WorkflowNotFound
+    if versions is not None and workflow.version not in versions:
+        raise OutdatedSchedule("the workflow was changed since you read it; read it again")
+    return workflow
+
+
+def _touch(using: str, workflow: Workflow, by: str) -> None:
+    workflow.updated_by = by[:200]
+    workflow.updated_at = database_now(connections[using])
+    workflow.version += 1
+
+
+def _save(using: str, workflow: Workflow, *, is_new: bool = False) -> None:
+    try:
+        with transaction.atomic(using=using):
+            workflow.save(using=using, force_insert=is_new)
+    except IntegrityError:
+        same = Workflow.objects.using(using).kept().filter(name__iexact=workflow.name)
+        if not same.exclude(pk=workflow.pk).exists():
+            raise
+        raise DuplicateWorkflow(
+            f"there is a workflow named {workflow.name!r}", field="name"
+        ) from None
+
+
+def check_nodes(nodes: Sequence[NewNode]) -> None:
+    """Refuse what is no graph: nothing, the same schedule twice, strangers, a circle."""
+    if not 1 <= len(nodes) <= MAX_NODES:
+        raise InvalidWorkflow(f"a workflow has 1 to {MAX_NODES} nodes", field="nodes")
+    ids = [node.schedule_id for node in nodes]
+    for index, node in enumerate(nodes):
+        if node.schedule_id in ids[:index]:
+            raise InvalidWorkflow("is in the workflow twice", field=f"nodes.{index}.schedule_id")
+        if node.on_failure not in OnNodeFailure.values:
+            allowed = ", ".join(OnNodeFailure.values)
+            raise InvalidWorkflow(f"must be one of {allowed}", field=f"nodes.{index}.on_failure")
+        if len(set(node.depends_on)) != len(node.depends_on):
+            raise InvalidWorkflow("names a node twice", field=f"nodes.{index}.depends_on")
+        for parent in node.depends_on:
+            if parent not in ids:
+                raise InvalidWorkflow(
+                    f"{parent} is no node of this workflow", field=f"nodes.{index}.depends_on"
+                )
+    try:
+        TopologicalSorter({n.schedule_id: n.depends_on for n in nodes}).prepare()
+    except CycleError:
+        raise DependencyCycle(
+            "nodes would wait for each other in a circle", field="nodes"
+        ) from None
+
+
+def _replace_nodes(using: str, workflow: Workflow, nodes: Sequence[NewNode]) -> None:
+    check_nodes(nodes)
+    known = Schedule.objects.using(using).kept().filter(pk__in=[n.schedule_id for n in nodes])
+    workflows = dict(known.values_list("pk", "workflow_id"))
+    for index, node in enumerate(nodes):
+        field = f"nodes.{index}.schedule_id"
+        if node.schedule_id not in workflows:
+            raise InvalidWorkflow(f"there is no schedule {node.schedule_id}", field=field)
+        if workflows[node.schedule_id] is not None:
+            raise InvalidWorkflow("starts a workflow itself", field=field)
+    rows = WorkflowNode.objects.using(using)
+    rows.filter(workflow_id=workflow.pk).delete()
+    rows.bulk_create(
+        WorkflowNode(
+            workflow=workflow,
+            schedule_id=node.schedule_id,
+            position=index,
+            depends_on=[str(parent) for parent in node.depends_on],
+            on_failure=node.on_failure,
+        )
+        for index, node in enumerate(nodes)
+    )
+
+
+# -- Runs ------------------------------------------------------------------------------------------
+
+
+def start_run(
+    pk: UUID,
+    *,
+    by: str,
+    trigger: str = Trigger.MANUAL,
+    schedule_id: UUID | None = None,
+    due_at: datetime | None = None,
+) -> WorkflowRun:
+    """Begin a run: the jobs of all nodes, enqueued in one transaction."""
+    using = router.db_for_write(Workflow)
+    with transaction.atomic(using=using):
+        workflow = get(pk)
+        nodes = nodes_of(workflow)
+        for node in nodes:
+            if node.schedule.deleted_at is not None:
+                raise InvalidWorkflow(f"schedule {node.schedule.name!r} has been deleted")
+        run = WorkflowRun(
+            workflow=workflow,
+            trigger=trigger,
+            schedule_id=schedule_id,
+            due_at=due_at,
+            started_by=by[:200],
+        )
+        run.nodes = [
+            {
+                "schedule_id": str(node.schedule_id),
+                "name": node.schedule.name,
+                "job_id": str(uuid7()),
+                "depends_on": node.depends_on,
+                "on_failure": str(node.on_failure),
+            }
+            for node in nodes
+        ]
+        run.save(using=using, force_insert=True)
+        _enqueue(using, run, {str(node.schedule_id): node.schedule for node in nodes}, by)
+    run.refresh_from_db(using=using)
+    return run
+
+
+def rerun(run_id: UUID, *, by: str) -> WorkflowRun:
+    """Take up a run that ended again: what succeeded is carried over, the rest is done anew."""
+    using = router.db_for_write(Workflow)
+    with transaction.atomic(using=using):
+        old = get_run(run_id)
+        if old.state == RunState.RUNNING:
+            raise InvalidTransition("cannot re-run what has not ended", field="state")
+        states = node_states(using, [old])
+        done = {
+            node["schedule_id"]
+            for node in old.nodes
+            if states.get(UUID(node["job_id"])) == State.SUCCEEDED
+        }
+        if len(done) == len(old.nodes):
+            raise InvalidTransition("every node of this run has succeeded", field="state")
+        ids = [node["schedule_id"] for node in old.nodes]
+        schedules = Schedule.objects.using(using).kept().in_bulk([UUID(pk) for pk in ids])
+        run = WorkflowRun(
+            workflow_id=old.workflow_id,
+            trigger=Trigger.RETRY,
+            rerun_of=old.pk,
+            schedule_id=old.schedule_id,
+            due_at=old.due_at,
+            started_by=by[:200],
+        )
+        run.nodes = []
+        for node in old.nodes:
+            is_done = node["schedule_id"] in done
+            if not is_done and UUID(node["schedule_id"]) not in schedules:
+                raise InvalidWorkflow(f"schedule {node['name']!r} has been deleted")
+            fresh = {**node, "is_carried_over": is_done}
+            if not is_done:
+                fresh["job_id"] = str(uuid7())
+            run.nodes.append(fresh)
+        run.save(using=using, force_insert=True)
+        _enqueue(using, run, {str(pk): schedule for pk, schedule in schedules.items()}, by)
+    run.refresh_from_db(using=using)
+    return run
+
+
+def _enqueue(using: str, run: WorkflowRun, schedules: Mapping[str, Schedule], by: str) -> None:
+    now = database_now(connections[using])
+    by_schedule = {node["schedule_id"]: node for node in run.nodes}
+    jobs: list[NewJob] = []
+    for node in _in_order(run.nodes):
+        if node.get("is_carried_over"):
+            continue
+        parents = [by_schedule[parent] for parent in node["depends_on"]]
+        waited_for = [parent for parent in parents if not parent.get("is_carried_over")]
+        rules = {UUID(parent["job_id"]): _rule(parent["on_failure"]) for parent in waited_for}
+        origin = Origin(
+            schedule_id=UUID(node["schedule_id"]),
+            trigger=Trigger.WORKFLOW,
+            due_at=run.due_at,
+            workflow_run_id=run.pk,
+            rules=rules,
+        )
+        job_id = UUID(node["job_id"])
+        job = made_by(schedules[node["schedule_id"]], origin, now, job_id=job_id)
+        job.depends_on = [*rules]
+        jobs.append(job)
+    enqueue_many(jobs, by=by)
+
+
+def _in_order(nodes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each node after those it waits for."""
+    by_schedule = {node["schedule_id"]: node for node in nodes}
+    order = TopologicalSorter({n["schedule_id"]: n["depends_on"] for n in nodes})
+    return [by_schedule[pk] for pk in order.static_order()]
+
+
+def _rule(on_failure: str) -> str:
+    is_lenient = on_failure == OnNodeFailure.CONTINUE
+    return (OnParentFailure.RUN if is_lenient else OnParentFailure.SKIP).value
+
+
+def get_run(run_id: UUID) -> WorkflowRun:
+    """The run of the bound cluster with this id."""
+    using = router.db_for_read(WorkflowRun)
+    run = WorkflowRun.objects.using(using).filter(pk=run_id).first()
+    if run is None:
+        raise WorkflowRunNotFound
+    return run
+
+
+def cancel_run(run_id: UUID, *, by: str) -> WorkflowRun:
+    """Start no other node and ask those that run to stop; asking twice is no error."""
+    using = router.db_for_write(WorkflowRun)
+    run = get_run(run_id)
+    asked = WorkflowRun.objects.using(using).filter(pk=run_id, state=RunState.RUNNING)
+    if not asked.update(cancel_requested_at=Now(), cancelled_by=by[:200]):
+        raise InvalidTransition(f"cannot cancel a run that has {run.state}", field="state")
+    # Whoever ends a job takes the run's row after the job's: not in one transaction with it.
+    jobs = Job.objects.using(using).filter(workflow_run_id=run_id, finished_at=None)
+    jobs.cancel()
+    with transaction.atomic(using=using):
+        settle_workflow_run(using, run_id)
+    return get_run(run_id)
+
+
+def skip_node(run_id: UUID, schedule_id: UUID) -> WorkflowRun:
+    """Leave out a node that has not started; those that wait for it go on as if it had succeeded."""
+    using = router.db_for_write(WorkflowRun)
+    run = get_run(run_id)
+    ids = [UUID(n["job_id"]) for n in run.nodes if n["schedule_id"] == str(schedule_id)]
+    if not ids:
+        raise WorkflowRunNotFound("the run has no such node")
+    jobs = Job.objects.using(using).filter(pk__in=ids, workflow_run_id=run_id)
+    with transaction.atomic(using=using):
+        row = jobs.filter(state__in=UNSTARTED).select_for_update(no_key=True).first()
+        if row is None:
+            raise InvalidTransition(
+                "only a node that has not started can be skipped", field="state"
+            )
+        # First, and for good: what its end would say to its children has been said then.
+        release_ended(using, {row.pk: State.SUCCEEDED})
+        jobs.skip()
+    return get_run(run_id)

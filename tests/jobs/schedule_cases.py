@@ -1,0 +1,66 @@
+"""Schedules for tests: made through the verbs, and put back in time where they have to be due."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from clusters.policy import ClusterPolicy
+from jobs.engine import fires, schedules
+from jobs.models import Fire, Job, Schedule
+from jobs.states import State
+
+USING = "cluster-alpha"
+POLICY = ClusterPolicy()
+_names = iter(range(1, 10**9))
+
+
+def make_schedule(**values: Any) -> Schedule:
+    """An hourly schedule of a job that does nothing, unless the values say otherwise."""
+    depends_on = values.pop("depends_on", ())
+    given = {"name": f"schedule {next(_names)}", "type": "demo:noop", **values}
+    if "timing" not in given:
+        given |= {"timing": "cron", "expression": "0 * * * *"}
+    return schedules.create(given, by="test", depends_on=depends_on)
+
+
+def put_back(schedule: Schedule, due_at: datetime) -> None:
+    """Let the next run have been due at a moment of the past, as if no node had been there."""
+    Schedule.objects.filter(pk=schedule.pk).update(
+        next_due_at=due_at, next_run_at=due_at, accounted_until=due_at - timedelta(microseconds=1)
+    )
+
+
+def hours_ago(count: float) -> datetime:
+    """A full hour, at least so many of them ago."""
+    hour = timezone.now().astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    return hour - timedelta(hours=count)
+
+
+def fire() -> int:
+    return fires.fire_due(USING, POLICY)
+
+
+def runs_of(schedule: Schedule) -> list[Job]:
+    return list(Job.objects.filter(schedule_id=schedule.pk).order_by("due_at", "created_at"))
+
+
+def fires_of(schedule: Schedule) -> list[tuple[str, str | None, int]]:
+    rows = Fire.objects.filter(schedule=schedule).order_by("due_at")
+    return [(row.state, row.reason, row.count) for row in rows]
+
+
+def end_run(job: Job, state: str = State.SUCCEEDED) -> None:
+    """End a run as its node would."""
+    from django.db import transaction
+
+    from jobs.models.release import release
+
+    reason = "error" if state == State.FAILED else None
+    with transaction.atomic(using=USING):
+        Job.objects.filter(pk=job.pk).update(
+            state=state, reason=reason, finished_at=timezone.now(), waits_for=None
+        )
+        release(USING, [job.pk])
