@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import PermissionDenied
-from django.db.models import OuterRef, Q, Subquery
+from django.db.models import Case, F, OuterRef, Q, Subquery, When
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
@@ -44,7 +44,7 @@ def page(site: Any, request: HttpRequest, job_id: UUID) -> HttpResponse:
         "reasons": why_waiting(job),
         "attempts": attempts[:SHOWN_ATTEMPTS],
         "has_more_attempts": len(attempts) > SHOWN_ATTEMPTS,
-        "node": Node.objects.filter(pk=job.node_id).first() if job.state == State.RUNNING else None,
+        "node": _holder(job),
         "parents": parents,
         "children": children,
         "buttons": _buttons(request, job),
@@ -102,18 +102,25 @@ def _last_lines(job_id: UUID) -> list[LogLine]:
     return [*newest][::-1]
 
 
-def _edges(job: Job) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Jobs it waited for and jobs that wait for it."""
-    edges = JobDependency.objects.filter(Q(child_id=job.pk) | Q(parent_id=job.pk))
-    rows = [*edges.order_by("parent_id", "child_id")[: 2 * SHOWN_EDGES]]
-    ends = {row.parent_id if row.child_id == job.pk else row.child_id for row in rows}
-    jobs = Job.objects.only("id", "type", "state").in_bulk(ends) if ends else {}
-    parents = [row.parent_id for row in rows if row.child_id == job.pk]
-    children = [row.child_id for row in rows if row.parent_id == job.pk]
-    return (
-        [{"id": pk, "job": jobs.get(pk)} for pk in parents[:SHOWN_EDGES]],
-        [{"id": pk, "job": jobs.get(pk)} for pk in children[:SHOWN_EDGES]],
+def _holder(job: Job) -> Node | None:
+    if job.state != State.RUNNING or job.node_id is None:
+        return None
+    return Node.objects.filter(pk=job.node_id).first()
+
+
+def _edges(job: Job) -> tuple[list[Any], list[Any]]:
+    """Jobs it waited for and jobs that wait for it, each with its type and state."""
+    end = Case(When(child_id=job.pk, then=F("parent_id")), default=F("child_id"))
+    other = Job.objects.filter(pk=OuterRef("end"))
+    edges = JobDependency.objects.filter(Q(child_id=job.pk) | Q(parent_id=job.pk)).annotate(
+        end=end,
+        end_type=Subquery(other.values("type")[:1]),
+        end_state=Subquery(other.values("state")[:1]),
     )
+    rows = [*edges.order_by("parent_id", "child_id")[: 2 * SHOWN_EDGES]]
+    parents = [row for row in rows if row.child_id == job.pk]
+    children = [row for row in rows if row.parent_id == job.pk]
+    return parents[:SHOWN_EDGES], children[:SHOWN_EDGES]
 
 
 def _deeds(request: HttpRequest, job: Job) -> list[AuditEntry]:
