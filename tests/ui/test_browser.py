@@ -100,7 +100,7 @@ def until(condition: Callable[[], Any], seconds: float = 40.0) -> Any:
 
 @pytest.fixture
 def yard(transactional_db: None) -> Iterator[tuple[Any, str, dict[str, str]]]:
-    """A browser, the address of a server, with a node for `alpha` and none for `beta`, and ids of jobs."""
+    """A browser, the address of a server, and the ids of its jobs; only `alpha` has a node."""
     program()
     port = free_port()
     environment = worker_environment()
