@@ -88,3 +88,11 @@ class PauseForm(forms.Form):
         if lasts == "at":
             return {"resume_at": self.cleaned_data["until"]}
         return {"resume_in_seconds": float(lasts)} if lasts else {}
+
+    def moment(self) -> datetime | None:
+        """The end of the pause as a moment; None: never by itself."""
+        lasts: str = self.cleaned_data["lasts"]
+        if lasts == "at":
+            until: datetime = self.cleaned_data["until"]
+            return until
+        return datetime.now(UTC) + timedelta(seconds=float(lasts)) if lasts else None

@@ -16,6 +16,7 @@ CLUSTER_PAGES = (
     ("Failures", "error", "failures"),
     ("Queues", "stacks", "queues"),
     ("Nodes", "dns", "nodes"),
+    ("Schedules", "schedule", "schedules"),
 )
 
 
@@ -64,7 +65,7 @@ def navigation(request: Any) -> list[dict[str, Any]]:
 def _shown(path: str, links: list[str]) -> str:
     """The page in whose part of the site an address lies."""
     # The policies of queues are the admin's own pages.
-    path = path.replace("/jobs/queue/", "/queues/", 1)
+    path = path.replace("/jobs/queue/", "/queues/", 1).replace("/jobs/schedule/", "/schedules/", 1)
     return max((link for link in links if path.startswith(link)), key=len, default="")
 
 

@@ -7,7 +7,7 @@ from django.urls import reverse
 
 from clusters.api.fields import parse_uuid
 from clusters.binding import bound_cluster_id
-from jobs.models import Job, Queue
+from jobs.models import Job, Queue, Schedule
 from ui.callers import caller
 from ui.navigation import CLUSTER_PAGES, site_name
 
@@ -22,7 +22,12 @@ def find(request: HttpRequest) -> list[dict[str, str]]:
         return []
     found = _clusters(request, text)
     if (cluster_id := bound_cluster_id()) is not None:
-        found = [*_jobs(cluster_id, text), *_queues(cluster_id, text), *_pages(cluster_id, text)]
+        found = [
+            *_jobs(cluster_id, text),
+            *_queues(cluster_id, text),
+            *_schedules(cluster_id, text),
+            *_pages(cluster_id, text),
+        ]
     return found[:MAX_RESULTS]
 
 
@@ -45,6 +50,20 @@ def _queues(cluster_id: str, text: str) -> list[dict[str, str]]:
     return [
         _result("stacks", name, "queue", f"{jobs}?queue={name}")
         for name in names.values_list("name", flat=True)[:MAX_RESULTS]
+    ]
+
+
+def _schedules(cluster_id: str, text: str) -> list[dict[str, str]]:
+    rows = Schedule.objects.filter(deleted_at=None, name__icontains=text).order_by("name")
+    site = site_name(cluster_id)
+    return [
+        _result(
+            "schedule",
+            name,
+            "schedule",
+            reverse("admin:schedule", kwargs={"schedule_id": pk}, current_app=site),
+        )
+        for pk, name in rows.values_list("pk", "name")[:MAX_RESULTS]
     ]
 
 

@@ -44,6 +44,13 @@ EVERY_VERB = {
     "stats.read": "viewer",
     "failures.read": "viewer",
     "audit.read": "operator",
+    "schedules.read": "viewer",
+    "schedules.create": "operator",
+    "schedules.change": "operator",
+    "schedules.delete": "operator",
+    "schedules.pause": "operator",
+    "schedules.resume": "operator",
+    "schedules.trigger": "operator",
     "nodes.read": "viewer",
     "nodes.drain": "operator",
 }

@@ -23,6 +23,7 @@ from authn.keys import create_key
 from authn.models import UserRole
 from clusters.binding import cluster_bound
 from clusters.models import AuditEntry, Node
+from jobs.engine import schedules
 from jobs.engine.enqueue import enqueue
 from jobs.engine.new_job import NewJob
 from jobs.models import Job, Queue
@@ -70,6 +71,10 @@ def _work() -> dict[str, str]:
             waits = NewJob(type="demo:echo", queue="slow", payload=f"only in {cluster}")
             made[f"{cluster}-waiting"] = str(enqueue(waits, by="test").job.pk)
             runs = NewJob(type="demo:progress", payload={"steps": 2000, "seconds": 0.1})
+            nightly = {"name": "nightly", "type": "demo:echo", "timezone": "Europe/Berlin"}
+            timing = {"timing": "cron", "expression": "0 3 * * *"}
+            schedule = schedules.create({**nightly, **timing}, by="test")
+            made[f"{cluster}-schedule"] = str(schedule.pk)
             made[f"{cluster}-running"] = str(enqueue(runs, by="test").job.pk)
     return made
 
@@ -138,6 +143,9 @@ def _every_page(made: dict[str, str]) -> list[str]:
         "/admin/alpha/jobs/queue/",
         f"/admin/alpha/jobs/queue/{queue}/change/",
         "/admin/alpha/nodes/",
+        "/admin/alpha/schedules/",
+        f"/admin/alpha/schedules/{made['alpha-schedule']}/",
+        f"/admin/alpha/jobs/schedule/{made['alpha-schedule']}/change/",
         f"/admin/alpha/nodes/{node.pk}/drain/",
         "/admin/auth/user/",
         "/admin/authn/apikey/",
@@ -149,17 +157,16 @@ def test_every_page_in_both_themes_and_widths(yard: Any) -> None:
     in_thread(lambda: create_key("ci", "viewer", ["alpha"]))
     pages = in_thread(lambda: _every_page(made))
     for scheme in SCHEMES:
-        for width in WIDTHS:
-            with visit(browser, address, width=width, scheme=scheme) as visitor:
-                visitor.sign_in("root")
-                for page in pages:
-                    visitor.go(page)
-                    visitor.page.wait_for_timeout(250)
+        with visit(browser, address, scheme=scheme) as visitor:
+            visitor.sign_in("root")
+            for page in pages:
+                visitor.go(page)
+                for width in WIDTHS:
+                    visitor.page.set_viewport_size({"width": width, "height": 900})
+                    visitor.page.wait_for_timeout(100)
                     visitor.check(f"{scheme}/{width}{page}")
-                is_dark = visitor.page.evaluate(
-                    "document.documentElement.className.includes('dark')"
-                )
-                assert is_dark == (scheme == "dark")
+            is_dark = visitor.page.evaluate("document.documentElement.className.includes('dark')")
+            assert is_dark == (scheme == "dark")
 
 
 def test_each_button_once(yard: Any) -> None:
@@ -169,6 +176,7 @@ def test_each_button_once(yard: Any) -> None:
         _pause_and_resume(visitor)
         _retry(visitor, made["alpha-failed"])
         _cancel(visitor, made["alpha-waiting"])
+        _trigger(visitor, made["alpha-schedule"])
         _drain(visitor)
     told = in_thread(_traces)
     assert told == [
@@ -176,7 +184,8 @@ def test_each_button_once(yard: Any) -> None:
         ("queues.resume", "mail", ""),
         ("jobs.retry", made["alpha-failed"], ""),
         ("jobs.cancel", made["alpha-waiting"], "nobody wants it"),
-        ("nodes.drain", told[4][1], "new release"),
+        ("schedules.trigger", made["alpha-schedule"], ""),
+        ("nodes.drain", told[5][1], "new release"),
     ]
 
 
@@ -215,6 +224,13 @@ def _cancel(visitor: Visit, job: str) -> None:
     visitor.page.fill("input[name=reason]", "nobody wants it")
     visitor.click("Cancel the job").sees("It has ended as cancelled")
     visitor.check("cancel")
+
+
+def _trigger(visitor: Visit, schedule: str) -> None:
+    visitor.go(f"/admin/alpha/schedules/{schedule}/").sees("Its next run is")
+    visitor.click("Trigger").sees("runs now")
+    visitor.page.wait_for_selector(".ui-state-succeeded")
+    visitor.check("trigger")
 
 
 def _drain(visitor: Visit) -> None:

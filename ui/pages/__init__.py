@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ui.pages import failures, fleet, job, jobs, nodes, now, queues
+from ui.pages import failures, fleet, job, jobs, nodes, now, queues, schedules
 
 # The addresses below a cluster's own, each with its view and its name.
 ROUTES = (
@@ -13,4 +13,5 @@ ROUTES = (
     *failures.ROUTES,
     *queues.ROUTES,
     *nodes.ROUTES,
+    *schedules.ROUTES,
 )

@@ -52,6 +52,12 @@ def plain(text: str) -> str:
 
 
 @register.filter
+def hour(value: datetime) -> str:
+    """What a clock on the wall shows, in the zone that the time has."""
+    return f"{value:%H:%M}"
+
+
+@register.filter
 def shortened(text: str) -> str:
     """As much of a text as a page shows; all of it is in the API."""
     if len(text) <= SHOWN_LENGTH:

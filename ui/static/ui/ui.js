@@ -175,7 +175,7 @@
 
   // -- Keys ---------------------------------------------------------------------------------------
 
-  const LETTERS = { o: "fleet", c: "index", f: "failures", j: "jobs", q: "queues", n: "nodes" };
+  const LETTERS = { o: "fleet", c: "index", f: "failures", j: "jobs", q: "queues", n: "nodes", s: "schedules" };
   let isGoing = 0;
 
   function isWriting(target) {
