@@ -51,6 +51,14 @@ LEAST_ROLE: Mapping[str, Role] = {
     "nodes.drain": Role.OPERATOR,
     "stats.read": Role.VIEWER,
     "failures.read": Role.VIEWER,
+    "audit.read": Role.OPERATOR,
+    "schedules.read": Role.VIEWER,
+    "schedules.create": Role.OPERATOR,
+    "schedules.change": Role.OPERATOR,
+    "schedules.delete": Role.OPERATOR,
+    "schedules.pause": Role.OPERATOR,
+    "schedules.resume": Role.OPERATOR,
+    "schedules.trigger": Role.OPERATOR,
 }
 # What every caller with good credentials may ask, whatever his roles; the answer holds only what is his.
 ANY_CALLER = frozenset({"whoami.read", "documentation.read", "clusters.list"})
