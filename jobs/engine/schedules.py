@@ -50,6 +50,7 @@ from jobs.models import (
 )
 from jobs.models.job import check_queue
 from jobs.models.queue_policies import text_problem
+from jobs.models.rewrite import rewrite
 from jobs.models.schedule import (
     MAX_DESCRIPTION_LENGTH,
     MAX_MISFIRES,
@@ -267,7 +268,7 @@ def renew_zones(using: str, policy: ClusterPolicy) -> int:
             arm.arm(schedule, now, calendars)
             schedule.version += 1
         columns = ("next_due_at", "next_run_at", "accounted_until", "tzdata", "version")
-        Schedule.objects.using(using).bulk_update(page, columns, batch_size=100)
+        rewrite(using, page, columns)
     return len(page)
 
 
