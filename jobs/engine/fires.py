@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import OperationalError, connections, router, transaction
+from django.db import InterfaceError, OperationalError, connections, router, transaction
 from django.db.models import Count, Q
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
@@ -33,7 +33,6 @@ from jobs.engine.edit import UNCHANGED, Unchanged
 from jobs.engine.enqueue import enqueue_many
 from jobs.engine.new_job import NewJob, Origin
 from jobs.engine.schedule_work import made_by
-from jobs.engine.trouble import is_outage
 from jobs.errors import JobError, ScheduleNotFound, ScheduleState
 from jobs.executors import KINDS
 from jobs.models import (
@@ -106,9 +105,10 @@ def fire_due(using: str, policy: ClusterPolicy) -> int:
             break
         try:
             fired = _fire_batch(using, due, BATCH)
-        except Exception as error:
-            if is_outage(error):
-                raise
+        except (OperationalError, InterfaceError):
+            # A lock, a slow statement, no database: no fault of a schedule.
+            raise
+        except Exception:
             logger.exception("a batch of due schedules failed; each of them is done alone")
             fired = _fire_alone(using, due.values_list("pk", flat=True)[:BATCH])
         done += fired
@@ -120,21 +120,15 @@ def fire_due(using: str, policy: ClusterPolicy) -> int:
 def _fire_alone(using: str, ids: Iterable[UUID]) -> int:
     """One that cannot be fired must not keep the others waiting: it is parked."""
     done = 0
-    busy: Exception | None = None
     for pk in ids:
         due = Schedule.objects.using(using).due().filter(pk=pk)
         try:
             done += _fire_batch(using, due, 1)
-        except OperationalError as error:
-            if is_outage(error):
-                raise
-            # A lock or a slow statement: no fault of the schedule, and its turn comes again.
-            busy = error
+        except (OperationalError, InterfaceError):
+            raise
         except Exception as error:
             logger.exception("schedule %s cannot be fired; it is parked", pk)
             done += due.order_by().park(f"{type(error).__name__}: {error}")
-    if busy is not None and not done:
-        raise busy
     return done
 
 
@@ -182,9 +176,9 @@ def _open_runs(using: str, schedules: Sequence[Schedule]) -> Mapping[UUID, OpenR
     counted = rows.values("schedule_id").annotate(
         live=Count("pk"), unstarted=Count("pk", filter=Q(state__in=UNSTARTED, attempts=0))
     )
-    for schedule_id, live, unstarted in counted.values_list("schedule_id", "live", "unstarted"):
-        found[schedule_id].live += live
-        found[schedule_id].unstarted += unstarted
+    for row in counted:
+        runs = found[row["schedule_id"]]
+        runs.live, runs.unstarted = row["live"], row["unstarted"]
     held = open_jobs.filter(for_schedules, schedule_id__in=list(found)).order_by()
     for schedule_id, pk in held.values_list("schedule_id", "pk"):
         if schedule_id is not None:

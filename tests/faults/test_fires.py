@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+
 from django.db import connections
 
 from clusters.policy import ClusterPolicy
