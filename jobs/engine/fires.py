@@ -177,7 +177,7 @@ def _open_runs(using: str, schedules: Sequence[Schedule]) -> Mapping[UUID, OpenR
         live=Count("pk"), unstarted=Count("pk", filter=Q(state__in=UNSTARTED, attempts=0))
     )
     for row in counted:
-        runs = found[row["schedule_id"]]
+        runs = found[UUID(str(row["schedule_id"]))]
         runs.live, runs.unstarted = row["live"], row["unstarted"]
     held = open_jobs.filter(for_schedules, schedule_id__in=list(found)).order_by()
     for schedule_id, pk in held.values_list("schedule_id", "pk"):
