@@ -52,7 +52,7 @@ schedules:
     on_lost: hold
     tags:
     - eu
-    - '08'
+    - 08
     metadata:
       team: a
     expression: 0 3 * * 1-5
