@@ -110,6 +110,8 @@ class _Work:
         self._failed: set[str] = set()
         self._failed_workflows: set[str] = set()
         self.outcome = Outcome()
+        # Where in the outcome a thing is told of.
+        self._told: dict[tuple[str, str], int] = {}
         self._now = database_now(connections[using])
         rows = Schedule.objects.using(using).kept()
         # Only what files name is read as a whole.
@@ -288,6 +290,7 @@ class _Work:
     def workflows(self) -> None:
         rows = Workflow.objects.using(self._using).kept()
         stored = {one.name.lower(): one for one in rows}
+        names = schedule_names(self._using) if self._wanted.workflows else {}
         for name, said in self._wanted.workflows.items():
             nodes = self._nodes(f"workflows.{name}", said.get("nodes") or ())
             if nodes is None:
@@ -296,7 +299,10 @@ class _Work:
             description = said.get("description") or ""
             workflow = stored.get(name.strip().lower())
             described = {"description": description} if description else {}
-            new: dict[str, Any] = {**described, "nodes": self._listed(said.get("nodes") or ())}
+            new: dict[str, Any] = {
+                **described,
+                "nodes": self._listed(said.get("nodes") or (), names),
+            }
             old: dict[str, Any] = {}
             if workflow is not None:
                 old = workflow_document(workflow, nodes_of(self._using, workflow))
@@ -325,10 +331,10 @@ class _Work:
                     partial(workflows.change, pk, nodes=nodes, **asked),
                 )
 
-    def _listed(self, nodes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    def _listed(
+        self, nodes: Sequence[Mapping[str, Any]], names: Mapping[UUID, str]
+    ) -> list[dict[str, Any]]:
         """Nodes as they would be written: names as the schedules have them."""
-        shown = {name: pk for pk, name in schedule_names(self._using).items()}
-        names = {pk: name for name, pk in shown.items()}
 
         def named(name: str) -> str:
             return names.get(self._ids.get(name.strip().lower(), UUID(int=0)), name)
@@ -407,14 +413,14 @@ class _Work:
 
     def _tell(self, change: Change) -> None:
         """A thing that is touched twice, for itself and for what it depends on, is told of once."""
-        for index, told in enumerate(self.outcome.changes):
-            if (told.section, told.name) == (change.section, change.name):
-                merged = Change(
-                    told.action, told.section, told.name, {**told.fields, **change.fields}
-                )
-                self.outcome.changes[index] = merged
-                return
-        self.outcome.changes.append(change)
+        key = (change.section, change.name)
+        if key not in self._told:
+            self._told[key] = len(self.outcome.changes)
+            self.outcome.changes.append(change)
+            return
+        told = self.outcome.changes[self._told[key]]
+        merged = {**told.fields, **change.fields}
+        self.outcome.changes[self._told[key]] = Change(told.action, *key, merged)
 
     def _try(self, path: str, verb: Callable[[], Any]) -> Any:
         try:
