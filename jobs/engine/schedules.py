@@ -347,6 +347,15 @@ def delete_for_good(pk: UUID, *, by: str) -> None:
         schedule.delete(using=using)
 
 
+def draft(values: Mapping[str, Any]) -> Schedule:
+    """A definition, checked and in the words in which it would be stored; nothing is stored."""
+    using = router.db_for_read(Schedule)
+    now = database_now(connections[using])
+    schedule = Schedule(created_at=now)
+    _apply(schedule, values, now, is_new=True)
+    return schedule
+
+
 def preview(values: Mapping[str, Any], count: int, after: datetime | None = None) -> list[Any]:
     """The next runs of a definition that is not stored, excluded instants with the reason."""
     using = router.db_for_read(Schedule)
