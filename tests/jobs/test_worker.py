@@ -388,8 +388,10 @@ def test_short_jobs_behind_a_long_one_are_handed_back(eventually):
 
 def test_jobs_wait_for_their_time_and_for_their_queue(eventually):
     make_queue("closed", is_paused=True)
-    parked, later = add("demo:echo", 1, queue="closed"), add("demo:echo", 2, delay_seconds=1.0)
     with worker():
+        eventually(lambda: Node.objects.alive().exists(), seconds=20)
+        parked = add("demo:echo", 1, queue="closed")
+        later = add("demo:echo", 2, delay_seconds=1.0)
         assert state_of(later) == State.SCHEDULED
         job = ends(later, eventually)
         assert (job.started_at - job.run_at).total_seconds() < 1.5
