@@ -97,7 +97,15 @@ def test_nodes_killed_under_load_lose_nothing(yard, figures, lease):
         "locked_surfaced": yard.said("database is locked"),
     }
     verdict.assert_sound()
-    assert verdict.figures["states"].keys() == {"succeeded"}
+    # Nobody can tell which job of a dead node killed it: a few were with three of them in a row.
+    poisoned = yard.database.value(
+        "SELECT count(*) FROM job WHERE state = 'failed' AND reason = 'poisoned' AND crashes = 3"
+        " AND 3 = (SELECT count(*) FROM attempt a WHERE a.job_id = job.id AND a.outcome = 'lost')"
+    )
+    figures["poisoned"] = poisoned
+    states = verdict.figures["states"]
+    assert states.pop("failed", 0) == poisoned < kills * 2
+    assert states.keys() == {"succeeded"}
     # Each of them had work in hand, or nothing was shown.
     assert len(recoveries) == kills
     # The lease, a sweep, and a busy host: 40 s with the defaults.
