@@ -12,7 +12,7 @@ from jobs.executors.file_roots import read_roots
 MIN_SECRET_KEY = 32
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+\Z")
 # First path segments that are ours already.
-_TAKEN_PATHS = frozenset({"admin", "static", "livez", "readyz"})
+_TAKEN_PATHS = frozenset({"admin", "static", "livez", "readyz", "clusters", "api", "scheduler"})
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*\Z")
 # Headers that mean something else to somebody on the way.
 _TAKEN_HEADERS = frozenset(
@@ -45,6 +45,7 @@ def configuration_problems(
     http_ports: Sequence[str],
     clusters: Collection[str],
     chosen_cluster: str,
+    default_cluster: str,
 ) -> list[str]:
     """One sentence for each mistake, naming the variable."""
     problems = []
@@ -83,9 +84,13 @@ def configuration_problems(
         AddressPolicy.read(list(http_allow), list(http_ports))
     except ValueError as error:
         problems.append(f"YARDMASTER_HTTP_ALLOW or YARDMASTER_HTTP_PORTS: {error}")
-    if chosen_cluster and clusters and chosen_cluster not in clusters:
-        problems.append(
-            f"YARDMASTER_CLUSTER: there is no cluster {chosen_cluster[:40]!r}; "
-            f"configured are {', '.join(clusters)}"
-        )
+    for variable, chosen in (
+        ("YARDMASTER_CLUSTER", chosen_cluster),
+        ("YARDMASTER_DEFAULT_CLUSTER", default_cluster),
+    ):
+        if chosen and clusters and chosen not in clusters:
+            problems.append(
+                f"{variable}: there is no cluster {chosen[:40]!r}; "
+                f"configured are {', '.join(clusters)}"
+            )
     return problems

@@ -164,36 +164,58 @@ def problem(
     )
 
 
+class Refusal(NamedTuple):
+    """What a refused request is told, before it is put into the words of its surface."""
+
+    status: int
+    code: str
+    detail: str | None = None
+    errors: Iterable[FieldError] = ()
+    headers: Mapping[str, str] | None = None
+
+
 def exception_handler(exc: Exception, context: Mapping[str, Any]) -> HttpResponse | None:
     """Answer whatever a view raised; None for what is a mistake of ours, which becomes a 500."""
     request = context["request"]
+    refusal = refusal_of(request, exc)
+    if refusal is None:
+        return None
+    answer = problem(request, *refusal)
+    if isinstance(exc, (DatabaseError, InterfaceError)):
+        # It has been, with the request id, which Django's own line would lack.
+        answer._has_been_logged = True  # type: ignore[attr-defined]
+    return answer
+
+
+def refusal_of(request: Any, exc: Exception) -> Refusal | None:
+    """What to tell of whatever a view raised; None for what is a mistake of ours."""
     if isinstance(exc, JobError):
-        return _domain_problem(request, exc)
+        return _domain_refusal(exc)
     # ObjectDoesNotExist: somebody deleted the row between two of our looks at it.
     if isinstance(exc, (Http404, UnknownCluster, ObjectDoesNotExist)):
-        return problem(request, 404, "not_found")
+        return Refusal(404, "not_found")
     if isinstance(exc, PermissionDenied):
-        return problem(request, 403, "permission_denied")
+        return Refusal(403, "permission_denied")
     if isinstance(exc, exceptions.APIException):
-        return _api_problem(request, exc)
+        return _api_refusal(request, exc)
     if isinstance(exc, (DatabaseError, InterfaceError)):
-        return _database_problem(request, exc)
+        return _database_refusal(exc)
     return None
 
 
-def _domain_problem(request: Any, exc: JobError) -> HttpResponse:
+def _domain_refusal(exc: JobError) -> Refusal:
     status = STATUS_OF.get(exc.code, 400)
     if status == 404:
-        return problem(request, 404, "not_found")
+        return Refusal(404, "not_found")
     errors = []
     if exc.field is not None:
         field = exc.field if exc.index is None else f"jobs[{exc.index}].{exc.field}"
         errors.append(FieldError(field, exc.code, str(exc)))
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == 429 else None
-    return problem(request, status, exc.code, str(exc), errors, headers)
+    return Refusal(status, exc.code, str(exc), errors, headers)
 
 
-def _api_problem(request: Any, exc: exceptions.APIException) -> HttpResponse:
+def _api_refusal(request: Any, exc: exceptions.APIException) -> Refusal:
     headers = {}
     if auth_header := getattr(exc, "auth_header", None):
         headers["WWW-Authenticate"] = auth_header
@@ -216,7 +238,7 @@ def _api_problem(request: Any, exc: exceptions.APIException) -> HttpResponse:
     detail = None if fixed or not isinstance(exc.detail, str) else str(exc.detail)
     if isinstance(exc, exceptions.NotAuthenticated):
         detail = None
-    return problem(request, exc.status_code, code, detail, errors, headers)
+    return Refusal(exc.status_code, code, detail, errors, headers)
 
 
 def _allowed(request: Any) -> Sequence[str]:
@@ -244,15 +266,15 @@ def _flat(detail: Any, path: str) -> Iterator[FieldError]:
         yield FieldError(path or "body", getattr(detail, "code", "invalid"), str(detail))
 
 
-def _database_problem(request: Any, exc: Exception) -> HttpResponse | None:
+def _database_refusal(exc: Exception) -> Refusal | None:
     state = getattr(exc.__cause__, "sqlstate", None)
     if isinstance(exc, DataError):
         # A value that passed our checks and that a column cannot hold.
         logger.warning("the database refused a value", exc_info=exc)
-        return problem(request, 400, "invalid")
+        return Refusal(400, "invalid")
     if isinstance(exc, IntegrityError):
         if state == _UNIQUE_VIOLATION or "UNIQUE constraint" in str(exc):
-            return problem(request, 409, "conflict", "Somebody else made the same just now.")
+            return Refusal(409, "conflict", "Somebody else made the same just now.")
         return None
     if not isinstance(exc, (OperationalError, InterfaceError)):
         return None
@@ -264,9 +286,7 @@ def _database_problem(request: Any, exc: Exception) -> HttpResponse | None:
         watch.report_down(alias_of(cluster_id))
     else:
         code = "unavailable"
-    answer = problem(request, 503, code, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
-    answer._has_been_logged = True  # type: ignore[attr-defined]  # Django's line would lack the id
-    return answer
+    return Refusal(503, code, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
 # -- What Django itself refuses, before or beside a view -------------------------------------------

@@ -36,6 +36,8 @@ CLUSTERS = read_clusters(
 )
 if not CLUSTERS and not env.problems:
     CLUSTERS = read_clusters(f"main=sqlite:///{HOME}/main.sqlite3", "", env.problems)
+# The cluster that answers below the bare paths of other systems' APIs; the first one unless named.
+DEFAULT_CLUSTER_ID = env.text("YARDMASTER_DEFAULT_CLUSTER") or next(iter(CLUSTERS), "")
 
 DATABASES: dict[str, Any] = {
     CONTROL: database_settings(
@@ -84,7 +86,7 @@ AUTH_PASSWORD_VALIDATORS = [
 # Largest request body, in bytes; the bulk enqueue has its own limit.
 MAX_BODY_BYTES = env.integer("YARDMASTER_MAX_BODY", 524_288, minimum=1024, maximum=64 << 20)
 MAX_BULK_BODY_BYTES = 16 << 20
-DATA_UPLOAD_MAX_MEMORY_SIZE = None  # our own parser counts the bytes; see jobs/api/parsers.py
+DATA_UPLOAD_MAX_MEMORY_SIZE = None  # our own parser counts the bytes; see config/parsers.py
 # Header that carries an API key.
 API_KEY_HEADER = env.text("YARDMASTER_API_KEY_HEADER", "x-api-key")
 
@@ -172,7 +174,7 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["authn.authentication.ApiKeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["authn.permissions.RolePermission"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["jobs.api.parsers.StrictJSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["config.parsers.StrictJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "config.problems.exception_handler",
     "UNAUTHENTICATED_USER": None,
@@ -254,6 +256,7 @@ env.problems += configuration_problems(
     http_ports=HTTP_PORTS,
     clusters=CLUSTERS,
     chosen_cluster=env.text("YARDMASTER_CLUSTER"),
+    default_cluster=DEFAULT_CLUSTER_ID,
 )
 if env.problems:
     raise ImproperlyConfigured(

@@ -17,7 +17,8 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 
 from authn.authentication import AdminSessionAuthentication, ApiKeyAuthentication
-from clusters.api.base import FirstRenderer, NativeViewSet, reply
+from clusters.api.base import NativeViewSet, reply
+from clusters.surfaces import FirstRenderer
 
 
 class DocumentViewSet(NativeViewSet):

@@ -2,49 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NoReturn
-
 from django.conf import settings
-from django.urls import URLPattern, re_path
-from django.urls.resolvers import RoutePattern
-from rest_framework.exceptions import NotFound
+from django.urls import re_path
 
 from authn.api.views import WhoamiViewSet
-from clusters.api.base import NativeView
 from clusters.api.views import ClusterViewSet, NodeViewSet
+from clusters.surfaces import UnknownAddress
+from config.parsers import MAX_BULK_NODES
+from config.routing import route
 from jobs.api.bulk_operations import BulkOperationViewSet
 from jobs.api.documentation import DocumentViewSet, SwaggerView
 from jobs.api.failures import FailureViewSet
-from jobs.api.parsers import MAX_BULK_NODES
 from jobs.api.queues import QueueViewSet
 from jobs.api.stats import StatsViewSet
 from jobs.api.views import JobViewSet
 from jobs.api.waits import JobWaitsViewSet
 
-
-class OptionalSlash(RoutePattern):
-    """A route that matches with a slash at its end as well; no redirect, no second route."""
-
-    def match(self, path: str) -> Any:
-        return super().match(path.removesuffix("/"))
-
-
-class UnknownView(NativeView):
-    """What has no route: 401 without credentials, and with them what any missing thing gets."""
-
-    http_method_names: list[str] = []
-    schema = None
-
-    def http_method_not_allowed(self, request: Any, *args: Any, **kwargs: Any) -> NoReturn:
-        raise NotFound
-
-
-def route(pattern: str, view: Callable[..., Any], name: str) -> URLPattern:
-    return URLPattern(OptionalSlash(pattern, name=name, is_endpoint=True), view, {}, name)
-
-
-unknown = UnknownView.as_view()
+unknown = UnknownAddress.as_view()
 bulk_limits = {"max_body_bytes": settings.MAX_BULK_BODY_BYTES, "max_nodes": MAX_BULK_NODES}
 
 job, queue, node = JobViewSet.as_view, QueueViewSet.as_view, NodeViewSet.as_view

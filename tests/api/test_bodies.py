@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
+from config.parsers import MAX_BULK_NODES, MAX_DEPTH, parse_json
 from config.problems import InvalidInput
-from jobs.api.parsers import MAX_BULK_NODES, MAX_DEPTH, parse_json
 from jobs.models import Job
 from tests.api.conftest import Api, check_problem
 

@@ -16,6 +16,7 @@ SOUND = {
     "http_ports": ["80", "443"],
     "clusters": ["payroll"],
     "chosen_cluster": "",
+    "default_cluster": "payroll",
 }
 
 
@@ -30,6 +31,9 @@ def test_sound_settings_have_no_problem():
         ("base_path", "/", "BASE_PATH"),
         ("base_path", "/admin", "BASE_PATH"),
         ("base_path", "/livez/api", "BASE_PATH"),
+        ("base_path", "/api/v1", "BASE_PATH"),
+        ("base_path", "/clusters", "BASE_PATH"),
+        ("base_path", "/scheduler", "BASE_PATH"),
         ("base_path", "/a b", "BASE_PATH"),
         ("api_key_header", "cookie", "API_KEY_HEADER"),
         ("api_key_header", "Authorization", "API_KEY_HEADER"),
@@ -47,6 +51,7 @@ def test_sound_settings_have_no_problem():
         ("http_allow", ["10.0.0.0/99"], "HTTP_ALLOW"),
         ("http_ports", ["eighty"], "HTTP_PORTS"),
         ("chosen_cluster", "payrol", "CLUSTER"),
+        ("default_cluster", "payrol", "DEFAULT_CLUSTER"),
     ],
 )
 def test_a_mistake_names_its_variable(name, value, variable):

@@ -18,8 +18,7 @@ from django.conf import settings
 from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.parsers import BaseParser
 
-from clusters.api.fields import refuse
-from config.problems import BodyTooLarge
+from config.problems import BodyTooLarge, invalid
 
 MAX_DEPTH = 32
 MAX_NODES = 20_000
@@ -37,6 +36,10 @@ _FORBIDDEN = re.compile("[\0\ud800-\udfff]")
 _CONTENT_TYPE = re.compile(r'application/json\s*(?:;\s*charset\s*=\s*"?utf-?8"?\s*)?;?\s*\Z', re.I)
 _PATH_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}\Z")
 MAX_PATH = 300
+
+
+def refuse(field: str, message: str, code: str = "invalid") -> NoReturn:
+    raise invalid(field, message, code)
 
 
 class StrictJSONParser(BaseParser):
