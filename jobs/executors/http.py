@@ -152,6 +152,13 @@ class _Attempt:
             return False if self.elapsed_seconds >= self.assignment.timeout_seconds * 0.9 else None
         return None if self.end == "refused" else False
 
+    @property
+    def _seconds(self) -> float:
+        """Until when an answer must be there; the node stops what is out of the job's time itself."""
+        own = self.request.timeout_seconds
+        most = self.assignment.timeout_seconds + BACKSTOP_SECONDS
+        return most if own is None else min(own, most)
+
     def line(self) -> str:
         """Tell what happened without query, headers or body, which may hold secrets."""
         hops = f", {self.redirects} redirects" if self.redirects else ""
@@ -162,7 +169,7 @@ class _Attempt:
 
     async def run(self) -> Outcome:
         try:
-            async with asyncio.timeout(self.assignment.timeout_seconds + BACKSTOP_SECONDS):
+            async with asyncio.timeout(self._seconds):
                 answer = await self._follow()
         except AddressRefused as error:
             self.end = "refused"
@@ -203,11 +210,20 @@ class _Attempt:
             result,
             error=f"{self.request.target.host} answered {answer.status}",
             error_type="HttpStatus",
-            is_permanent=answer.status < 500 and answer.status not in _TRANSIENT,
-            is_throttled=answer.status == 429
-            or (answer.status == 503 and answer.retry_after_seconds is not None),
+            is_permanent=not self._may_pass(answer.status),
+            is_throttled=self._may_pass(answer.status)
+            and (
+                answer.status == 429
+                or (answer.status == 503 and answer.retry_after_seconds is not None)
+            ),
             retry_after_seconds=answer.retry_after_seconds,
         )
+
+    def _may_pass(self, status: int) -> bool:
+        """Whether another attempt may be answered in another way."""
+        if self.request.retry_status is not None:
+            return status in self.request.retry_status
+        return status >= 500 or status in _TRANSIENT
 
     async def _follow(self) -> _Answer:
         while True:

@@ -1,10 +1,13 @@
 """The payload of an ``http`` job. Pure, so that the API checks it without loading an HTTP client.
 
     {"method": "POST", "url": "https://api.example.com/orders", "headers": {"Accept": "text/plain"},
-     "json": {"id": 7}, "expected_status": ["2xx", 409], "follow_redirects": false}
+     "json": {"id": 7}, "expected_status": ["2xx", 409], "follow_redirects": false,
+     "timeout_seconds": 10, "retry_status": [500, 503]}
 
-Only ``url`` is needed. ``body`` is text and excludes ``json``. Without ``expected_status`` any
-2xx will do.
+Only ``url`` is needed. ``body`` is text, sent as ``content_type`` unless a header says what it is, and
+excludes ``json``. Without ``expected_status`` any 2xx will do. Of answers that will not do, only those in
+``retry_status`` are tried again; without it those that may pass by themselves. ``timeout_seconds`` is for
+the request, all redirects included, below the timeout of the job.
 """
 
 from __future__ import annotations
@@ -21,12 +24,24 @@ from jobs.executors.address_guard import AddressRefused, Target, read_url
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 # These change nothing on the other side, so a lost answer leaves no doubt.
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-KEYS = ("method", "url", "headers", "body", "json", "expected_status", "follow_redirects")
+KEYS = (
+    "method",
+    "url",
+    "headers",
+    "body",
+    "content_type",
+    "json",
+    "expected_status",
+    "retry_status",
+    "follow_redirects",
+    "timeout_seconds",
+)
 
 MAX_HEADERS = 50
 MAX_HEADER_BYTES = 8 << 10
 MAX_BODY_BYTES = 1 << 20
 MAX_EXPECTED = 50
+MAX_TIMEOUT_SECONDS = 7 * 86400
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
@@ -61,6 +76,9 @@ class HttpRequest:
     body: bytes | None
     expected_status: frozenset[int]
     follow_redirects: bool
+    # None: those that may pass by themselves.
+    retry_status: frozenset[int] | None = None
+    timeout_seconds: float | None = None
 
 
 def validate(payload: Any) -> None:
@@ -92,8 +110,12 @@ def read(payload: Any) -> HttpRequest:
         _read_target(payload.get("url")),
         headers,
         body,
-        _read_expected_status(payload.get("expected_status", ["2xx"])),
+        _read_statuses(payload.get("expected_status", ["2xx"]), "payload.expected_status"),
         follow_redirects,
+        _read_statuses(payload["retry_status"], "payload.retry_status")
+        if "retry_status" in payload
+        else None,
+        _read_timeout(payload.get("timeout_seconds")),
     )
 
 
@@ -134,6 +156,8 @@ def _read_headers(headers: Any) -> dict[str, str]:
 
 def _read_body(payload: Mapping[str, Any]) -> tuple[bytes | None, str | None]:
     """Return the bytes to send and what they are, unless a header says it better."""
+    if "content_type" in payload and "body" not in payload:
+        raise InvalidJob("goes with body; a header says it as well", field="payload.content_type")
     if "json" in payload:
         if "body" in payload:
             raise InvalidJob("give body or json, not both", field="payload.body")
@@ -145,7 +169,7 @@ def _read_body(payload: Mapping[str, Any]) -> tuple[bytes | None, str | None]:
         except (TypeError, ValueError, RecursionError):
             raise InvalidJob("not a JSON value", field=field) from None
     elif "body" in payload:
-        field, content_type = "payload.body", "text/plain; charset=utf-8"
+        field, content_type = "payload.body", _read_content_type(payload)
         text = payload["body"]
         if not isinstance(text, str):
             raise InvalidJob("a string; use json for other values", field=field)
@@ -160,8 +184,25 @@ def _read_body(payload: Mapping[str, Any]) -> tuple[bytes | None, str | None]:
     return body, content_type
 
 
-def _read_expected_status(expected: Any) -> frozenset[int]:
-    field = "payload.expected_status"
+def _read_content_type(payload: Mapping[str, Any]) -> str:
+    value = payload.get("content_type", "text/plain; charset=utf-8")
+    if not isinstance(value, str) or not value or not _VALUE.fullmatch(value):
+        raise InvalidJob("a media type such as text/csv", field="payload.content_type")
+    return value
+
+
+def _read_timeout(value: Any) -> float | None:
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not 0 < value <= MAX_TIMEOUT_SECONDS:
+        raise InvalidJob(
+            f"a number of seconds above 0, at most {MAX_TIMEOUT_SECONDS}",
+            field="payload.timeout_seconds",
+        )
+    return float(value)
+
+
+def _read_statuses(expected: Any, field: str) -> frozenset[int]:
     if not isinstance(expected, list) or not 1 <= len(expected) <= MAX_EXPECTED:
         raise InvalidJob(f'a list of up to {MAX_EXPECTED} codes such as 204 or "2xx"', field=field)
     codes: set[int] = set()

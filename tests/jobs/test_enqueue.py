@@ -176,7 +176,7 @@ ID = uuid.uuid4()
         ("progress_timeout_seconds", {"progress_timeout_seconds": 0}),
         ("progress_timeout_seconds", {"progress_timeout_seconds": 7 * 86400 + 1}),
         ("retry_base_seconds", {"retry_base_seconds": -0.1}),
-        ("retry_base_seconds", {"retry_base_seconds": 3601}),
+        ("retry_base_seconds", {"retry_base_seconds": 86_401}),
         ("retry_cap_seconds", {"retry_cap_seconds": float("nan")}),
         ("retry_cap_seconds", {"retry_cap_seconds": 1, "retry_base_seconds": 2}),
         ("metadata", {"metadata": {str(n): n for n in range(21)}}),
