@@ -38,6 +38,10 @@ class NodeQuerySet(models.QuerySet["Node"]):
         """Nodes whose lease is over by the database's clock, though nobody has said so yet."""
         return self.alive().filter(lease_until__lt=Now())
 
+    def knows_type(self, name: str) -> bool:
+        """Whether some node that lives has a handler of this name."""
+        return any(name in types for types in self.alive().values_list("types", flat=True))
+
     def register(self, node_id: UUID | str, lease_seconds: float, **about: Any) -> Node:
         """A process of this host becomes a node: a row with a lease."""
         return self.create(

@@ -513,9 +513,10 @@ def trigger(pk: UUID, *, by: str, payload: Any = UNCHANGED) -> Made:
             trigger=Trigger.MANUAL,
             waits_for=WaitsFor.RUN if has_to_wait else None,
         )
-        new = made_by(schedule, origin, now)
         if not isinstance(payload, Unchanged):
-            new.payload, new.payload_bytes = payload, None
+            # Of this copy of the row only; variables in it are filled in as in the schedule's own.
+            schedule.payload, schedule.payload_bytes = payload, None
+        new = made_by(schedule, origin, now)
         job_id = UUID(enqueue_many([new], by=by)[0].job_id)
         Schedule.objects.using(using).filter(pk=pk).update(last_job_id=job_id, last_run_at=now)
     return Made(job_id, None)

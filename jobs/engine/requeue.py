@@ -14,7 +14,16 @@ def requeue(job: Job, *, by: str) -> Job:
     Times and dependencies were of the original and are not copied. While the original has not ended
     it holds its unique key, and with that it cannot be requeued.
     """
-    new = NewJob(
+    done = enqueue(copied(job), by=by)
+    if not done.created:
+        raise UniqueKeyTaken(field="unique_key")
+    # As it is stored: what the queue and the cluster filled in is in the row.
+    return Job.objects.using(job._state.db).get(pk=done.job_id)
+
+
+def copied(job: Job) -> NewJob:
+    """The work of a job, asked for once more."""
+    return NewJob(
         type=job.type,
         kind=job.kind,
         queue=job.queue,
@@ -34,8 +43,3 @@ def requeue(job: Job, *, by: str) -> Job:
         on_lost=job.on_lost,
         copy_of=job.pk,
     )
-    done = enqueue(new, by=by)
-    if not done.created:
-        raise UniqueKeyTaken(field="unique_key")
-    # As it is stored: what the queue and the cluster filled in is in the row.
-    return Job.objects.using(job._state.db).get(pk=done.job_id)

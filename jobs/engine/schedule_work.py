@@ -35,6 +35,15 @@ def as_new_job(schedule: Schedule) -> NewJob:
     )
 
 
+def as_sample_job(schedule: Schedule) -> NewJob:
+    """The work as a run might have it: where a variable stands, a value of it is what must fit."""
+    new = as_new_job(schedule)
+    if schedule.has_variables:
+        at = schedule.created_at
+        new.payload = fill(new.payload, _known(schedule, schedule.pk, at, at))
+    return new
+
+
 def made_by(
     schedule: Schedule, origin: Origin, now: datetime, *, job_id: UUID | None = None
 ) -> NewJob:

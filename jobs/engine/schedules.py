@@ -23,7 +23,7 @@ from jobs import timing
 from jobs.engine import arm
 from jobs.engine.clock import database_now
 from jobs.engine.new_job import check
-from jobs.engine.schedule_work import as_new_job
+from jobs.engine.schedule_work import as_sample_job
 from jobs.errors import (
     DependencyCycle,
     DuplicateSchedule,
@@ -90,13 +90,21 @@ def create(
     by: str,
     depends_on: Sequence[UUID] = (),
     source: str = Source.PEOPLE,
+    created_by: str | None = None,
 ) -> Schedule:
-    """Make a schedule of the bound cluster; ``values`` are of ``EDITABLE``."""
+    """Make a schedule of the bound cluster; ``values`` are of ``EDITABLE``.
+
+    ``created_by`` is a label in the place of who asked, where somebody wants another one shown.
+    """
     using = router.db_for_write(Schedule)
     with transaction.atomic(using=using):
         now = database_now(connections[using])
         schedule = Schedule(
-            created_at=now, updated_at=now, created_by=by[:200], updated_by=by[:200], source=source
+            created_at=now,
+            updated_at=now,
+            created_by=(created_by or by)[:200],
+            updated_by=by[:200],
+            source=source,
         )
         _apply(schedule, values, now, is_new=True)
         if depends_on:
@@ -556,7 +564,7 @@ def _check_work(using: str, schedule: Schedule) -> None:
             raise InvalidSchedule("there is no such workflow", field="workflow_id")
         schedule.kind, schedule.type, schedule.payload = "workflow", "workflow", None
         return
-    new = as_new_job(schedule)
+    new = as_sample_job(schedule)
     try:
         (job,) = check([new], current_policy(), None)
     except JobError as error:

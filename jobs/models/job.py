@@ -508,6 +508,22 @@ class Job(models.Model):
                 fields=["schedule_id", "created_at", "id"],
                 condition=Q(schedule_id__isnull=False, finished_at=None),
             ),
+            # runs of all schedules: lists, when they began, when they ended
+            models.Index(
+                name="job_scheduled_newest",
+                fields=["created_at", "id"],
+                condition=Q(schedule_id__isnull=False),
+            ),
+            models.Index(
+                name="job_scheduled_started",
+                fields=["started_at"],
+                condition=Q(schedule_id__isnull=False, started_at__isnull=False),
+            ),
+            models.Index(
+                name="job_scheduled_ended",
+                fields=["finished_at"],
+                condition=Q(schedule_id__isnull=False, finished_at__isnull=False),
+            ),
             models.Index(
                 name="job_workflow_run",
                 fields=["workflow_run_id"],

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, Value
 from django.db.models.functions import Lower, Now
 from uuid_utils.compat import uuid7
 
@@ -60,6 +60,23 @@ class Source(models.TextChoices):
     FILE = "file"  # applied from a file of definitions
 
 
+class HasItem(models.Func):
+    """Whether a list of texts in JSON holds this one."""
+
+    output_field = models.BooleanField()
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(
+            compiler, connection, template="%(expressions)s", arg_joiner=" ? ", **context
+        )
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        template = "EXISTS (SELECT 1 FROM json_each(%(expressions)s))"
+        return self.as_sql(
+            compiler, connection, template=template, arg_joiner=") WHERE value = (", **context
+        )
+
+
 class ScheduleQuerySet(models.QuerySet["Schedule"]):
     def kept(self) -> ScheduleQuerySet:
         """Schedules that have not been deleted."""
@@ -72,6 +89,10 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
     def active(self) -> ScheduleQuerySet:
         """Schedules that nobody has stopped."""
         return self.kept().filter(is_enabled=True, is_paused=False)
+
+    def tagged(self, tag: str) -> ScheduleQuerySet:
+        """Schedules that bear a tag."""
+        return self.filter(HasItem(F("tags"), Value(tag)))
 
     def pause(
         self, *, by: str, reason: str = "", resume_at: Any = None, by_all: bool = False
@@ -250,6 +271,10 @@ class Schedule(models.Model):
             # lists
             models.Index(name="schedule_newest", fields=["-created_at", "-id"]),
             models.Index(Lower("name"), "id", name="schedule_by_name"),
+            # counts of lists
+            models.Index(
+                name="schedule_kept", fields=["kind"], condition=Q(deleted_at=None, workflow=None)
+            ),
             # pauses that end by themselves; declarations that nobody makes any more
             models.Index(
                 name="schedule_resuming",
