@@ -51,14 +51,27 @@ LEAST_ROLE: Mapping[str, Role] = {
     "nodes.drain": Role.OPERATOR,
     "stats.read": Role.VIEWER,
     "failures.read": Role.VIEWER,
-    "audit.read": Role.OPERATOR,
     "schedules.read": Role.VIEWER,
     "schedules.create": Role.OPERATOR,
     "schedules.change": Role.OPERATOR,
     "schedules.delete": Role.OPERATOR,
+    # With all of its jobs, and deleting jobs is for admins.
+    "schedules.delete_for_good": Role.ADMIN,
+    "schedules.reschedule": Role.OPERATOR,
+    "schedules.restore": Role.OPERATOR,
     "schedules.pause": Role.OPERATOR,
     "schedules.resume": Role.OPERATOR,
     "schedules.trigger": Role.OPERATOR,
+    "schedules.pause_all": Role.ADMIN,
+    "schedules.resume_all": Role.ADMIN,
+    "schedules.export": Role.ADMIN,
+    "schedules.import": Role.ADMIN,
+    "workflows.read": Role.VIEWER,
+    "workflows.create": Role.OPERATOR,
+    "workflows.change": Role.OPERATOR,
+    "workflows.delete": Role.OPERATOR,
+    "workflows.trigger": Role.OPERATOR,
+    "audit.read": Role.OPERATOR,
 }
 # What every caller with good credentials may ask, whatever his roles; the answer holds only what is his.
 ANY_CALLER = frozenset({"whoami.read", "documentation.read", "clusters.list"})

@@ -24,6 +24,7 @@ urlpatterns: list[Any] = [
     re_path(r"^admin\Z", RedirectView.as_view(url="/admin/"), name="fleet"),
     re_path(rf"^{BASE}\Z", unknown, name="unknown-base"),
     path(f"{BASE}/" if BASE else "", include("jobs.api.urls")),
+    path("", include("jobs.dialects.urls")),
 ]
 
 handler400 = "config.problems.bad_request"

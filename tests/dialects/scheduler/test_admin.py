@@ -1,0 +1,211 @@
+"""Administration: pausing all, clearing, export and import."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from jobs.models import Job, Schedule
+from tests.dialects.scheduler.conftest import CRON_JOB, Caller, check_problem
+from tests.factories import make_job
+
+
+def statuses(admin: Caller) -> dict[str, str]:
+    return {job["name"]: job["status"] for job in admin.get("jobs").json()["items"]}
+
+
+def test_resuming_all_leaves_those_alone_that_were_paused_alone(admin: Caller) -> None:
+    for name in ("a", "b"):
+        admin.make(name=name)
+    admin.make(name="off", isEnabled=False)
+    alone = admin.make(name="alone")["id"]
+    admin.post(f"jobs/{alone}/pause")
+    for _ in range(2):
+        response = admin.post("admin/pause-all")
+        assert (response.status_code, response.content) == (200, b"")
+    assert statuses(admin) == {"a": "Paused", "b": "Paused", "off": "Disabled", "alone": "Paused"}
+    assert admin.job(alone)["pausedBy"].startswith("key:")
+    for _ in range(2):
+        response = admin.post("admin/resume-all")
+        assert (response.status_code, response.content) == (200, b"")
+    assert statuses(admin) == {"a": "Enabled", "b": "Enabled", "off": "Disabled", "alone": "Paused"}
+
+
+def test_clearing_deletes_executions_that_have_ended_and_are_old(admin: Caller) -> None:
+    job_id = admin.make()["id"]
+    old, young = timezone.now() - timedelta(days=8), timezone.now() - timedelta(days=6)
+    for state, at in (("succeeded", old), ("failed", old), ("running", old), ("succeeded", young)):
+        make_job(state, schedule_id=job_id, trigger="schedule", created_at=at)
+    kept = make_job("succeeded", created_at=old)  # of no schedule
+    assert admin.delete("admin/clear-logs", body={"olderThanDays": 7}).json() == 2
+    assert admin.delete("admin/clear-logs", body={"olderThanDays": 7}).json() == 0
+    assert Job.objects.filter(schedule_id=job_id).count() == 2
+    assert Job.objects.filter(pk=kept.pk).exists()
+    # The body wins over the query, which stands in for it.
+    response = admin.delete("admin/clear-logs?olderThanDays=1", body={"olderThanDays": 30})
+    assert response.json() == 0
+    assert admin.delete("admin/clear-logs?olderThanDays=1").json() == 1
+
+
+def test_clearing_goes_on_behind_those_that_are_kept(
+    admin: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.engine.schedule_runs.DELETED_AT_ONCE", 1)
+    from jobs.engine.dependencies import Waits, attach_many
+
+    job_id = admin.make()["id"]
+    at = timezone.now() - timedelta(days=9)
+    parent = make_job("running", schedule_id=job_id, trigger="schedule", created_at=at)
+    child = make_job("ready", created_at=at)
+    attach_many("cluster-alpha", [Waits(child.pk, [parent.pk], "all", "fail", {})])
+    Job.objects.filter(pk=parent.pk).update(state="succeeded", finished_at=at)
+    make_job("failed", schedule_id=job_id, trigger="schedule", created_at=at)
+    assert admin.delete("admin/clear-logs?olderThanDays=1").json() == 1
+    assert Job.objects.filter(schedule_id=job_id).get() == parent
+
+
+@pytest.mark.parametrize(
+    ("query", "body"),
+    [
+        ("", {}),
+        ("", {"olderThanDays": 0}),
+        ("", {"olderThanDays": -1}),
+        ("", {"olderThanDays": "7"}),
+        ("", {"olderThanDays": 1.5}),
+        ("", []),
+        ("?olderThanDays=0", {}),
+        ("?olderThanDays=x", {}),
+    ],
+)
+def test_clearing_needs_an_age(query: str, body: Any, admin: Caller) -> None:
+    job_id = admin.make()["id"]
+    at = timezone.now() - timedelta(days=900)
+    make_job("succeeded", schedule_id=job_id, trigger="schedule", created_at=at)
+    response = admin.delete(f"admin/clear-logs{query}", body=body)
+    check_problem(response, 400, "validation_failed")
+    assert Job.objects.count() == 1
+
+
+# -- Export and import -----------------------------------------------------------------------------
+
+
+def filled(admin: Caller) -> list[dict[str, Any]]:
+    """Three jobs, of which one is excluded on Sundays and depends on another."""
+    first = admin.make(name="first", tags=["t"], createdBy="ops")
+    second = admin.make(name="second", scheduleType="Interval", intervalSeconds=90)
+    admin.make(name="third", scheduleType="OneTime", runAt="2035-01-01T00:00:00Z")
+    admin.post(f"jobs/{second['id']}/exclusions", {"excludedDaysOfWeek": ["Sunday"]})
+    body = {"dependsOnJobIds": [first["id"]], "condition": "AnySucceeded"}
+    admin.post(f"jobs/{second['id']}/dependencies", body)
+    response = admin.get("admin/export")
+    assert response["Content-Disposition"] == 'attachment; filename="scheduler-jobs-export.json"'
+    assert response["Content-Type"] == "application/json"
+    assert b"\n  {" in response.content
+    exported: list[dict[str, Any]] = response.json()
+    return exported
+
+
+def test_an_export_finds_its_way_back(admin: Caller) -> None:
+    exported = filled(admin)
+    assert exported[1]["dependencies"]["dependsOnJobNames"] == ["first"]
+    for job in exported:
+        assert admin.delete(f"jobs/{job['id']}").status_code == 204
+    response = admin.post("admin/import", {"jsonPayload": json.dumps(exported)})
+    assert (response.status_code, response.json()) == (200, 3)
+    back = admin.get("jobs?sortBy=name").json()["items"]
+    own = {"id", "createdAt", "updatedAt", "nextRunAt", "schedulerJobId", "dependencies"}
+    for was, now in zip(exported, back, strict=True):
+        assert was["id"] != now["id"]
+        assert {k: v for k, v in was.items() if k not in own} == {
+            k: v for k, v in now.items() if k not in own
+        }
+    assert back[1]["dependencies"] == {
+        "dependsOnJobIds": [back[0]["id"]],
+        "condition": "AnySucceeded",
+    }
+
+
+def test_what_is_there_is_skipped_changed_or_gets_another_name(admin: Caller) -> None:
+    exported = filled(admin)
+    exported[0]["description"] = "new"
+
+    def imported(mode: str) -> dict[str, Any]:
+        return admin.post(f"admin/import?detailed=true&mode={mode}", exported).json()
+
+    nothing = {"created": 0, "updated": 0, "skipped": 0, "errors": [], "warnings": []}
+    assert imported("skip") == {**nothing, "skipped": 3}
+    assert admin.job(exported[0]["id"])["description"] == ""
+    assert imported("Upsert") == {**nothing, "updated": 3}
+    assert admin.job(exported[0]["id"])["description"] == "new"
+    assert admin.get("jobs").json()["totalCount"] == 3
+    assert imported("rename") == {**nothing, "created": 3}
+    names = {job["name"] for job in admin.get("jobs").json()["items"]}
+    assert names == {"first", "second", "third", "first (2)", "second (2)", "third (2)"}
+    response = admin.post("admin/import?mode=merge", exported)
+    check_problem(response, 400, "validation_failed", "mode")
+
+
+def test_each_item_is_checked_by_itself(admin: Caller) -> None:
+    items = [
+        CRON_JOB,
+        {**CRON_JOB, "name": "no cron", "scheduleExpression": "x"},
+        {**CRON_JOB, "name": "no handler", "jobConfiguration": {"handlerType": "os.system"}},
+        "nonsense",
+        {"name": 7},
+        {**CRON_JOB, "name": "waits", "dependencies": {"dependsOnJobNames": ["nobody"],
+                                                       "condition": "AllSucceeded"}},
+    ]  # fmt: skip
+    report = admin.post("admin/import?detailed=true", items).json()
+    assert report["created"] == 2
+    assert {e["index"]: sorted(e["errors"]) for e in report["errors"]} == {
+        1: ["scheduleExpression"],
+        2: ["jobConfiguration.handlerType"],
+        3: ["body"],
+        4: ["jobConfiguration", "jobType", "name", "scheduleType"],
+        5: ["dependencies.dependsOnJobNames[0]"],
+    }
+    assert set(statuses(admin)) == {"nightly", "waits"}
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "jsonPayload"),
+        ({"jsonPayload": None}, "jsonPayload"),
+        ({"jsonPayload": ""}, "jsonPayload"),
+        ({"jsonPayload": "[]"}, "jsonPayload"),
+        ({"jsonPayload": "{}"}, "jsonPayload"),
+        ({"jsonPayload": "[NaN]"}, "jsonPayload"),
+        ({"jsonPayload": "[" * 5000}, "jsonPayload"),
+        ({"jsonPayload": []}, "jsonPayload"),
+        ([], "body"),
+        ("text", "body"),
+    ],
+)
+def test_nothing_to_import_is_refused(body: Any, field: str, admin: Caller) -> None:
+    response = admin.post("admin/import", body)
+    check_problem(response, 400, "validation_failed", field)
+    assert not Schedule.objects.exists()
+
+
+def test_secrets_are_neither_exported_nor_lost(admin: Caller) -> None:
+    configuration = {
+        "url": "https://example.com/",
+        "method": "GET",
+        "headers": {"X-Api-Key": "hush"},
+    }
+    made = admin.make(jobType="HttpCall", jobConfiguration=configuration)
+    exported = admin.get("admin/export")
+    assert b"hush" not in exported.content
+    assert admin.post("admin/import?mode=upsert", exported.json()).json() == 0
+    assert Schedule.objects.get().payload["headers"] == {"X-Api-Key": "hush"}
+    admin.delete(f"jobs/{made['id']}")
+    # Nothing is known of the secret any more: the job waits for somebody to give it.
+    report = admin.post("admin/import?detailed=true", exported.json()).json()
+    assert report["created"] == 1
+    assert "jobConfiguration.headers.X-Api-Key" in report["warnings"][0]["message"]
+    assert statuses(admin) == {"nightly": "Disabled"}
