@@ -17,7 +17,7 @@ class Migration(migrations.Migration):
             model_name="job",
             index=models.Index(
                 condition=models.Q(("schedule_id__isnull", False)),
-                fields=["created_at", "id"],
+                fields=["created_at", "id", "kind", "state"],
                 name="job_scheduled_newest",
             ),
         ),

@@ -508,10 +508,10 @@ class Job(models.Model):
                 fields=["schedule_id", "created_at", "id"],
                 condition=Q(schedule_id__isnull=False, finished_at=None),
             ),
-            # runs of all schedules: lists, when they began, when they ended
+            # runs of all schedules: lists and their counts, which need no row; when they began and ended
             models.Index(
                 name="job_scheduled_newest",
-                fields=["created_at", "id"],
+                fields=["created_at", "id", "kind", "state"],
                 condition=Q(schedule_id__isnull=False),
             ),
             models.Index(

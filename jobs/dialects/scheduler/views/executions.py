@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from django.db.models import F, Min, Q
+from django.db.models import F, Min, Q, QuerySet
 from django.db.models.functions import Coalesce
 from django.db.models.lookups import GreaterThanOrEqual, LessThanOrEqual
 from django.http import HttpResponse
@@ -68,7 +68,8 @@ class ExecutionView(SchedulerView):
         query.done()
         # Of a deleted job its executions stay.
         find(job_id, with_deleted=True)
-        return _page(page, _jobs().filter(asked, schedule_id=job_id))
+        # All are of the job's own kind, and so an index counts them without their rows.
+        return _page(page, Job.objects.filter(asked, schedule_id=job_id))
 
     def list(self, request: Request, **_: Any) -> HttpResponse:
         query = self.query()
@@ -147,7 +148,7 @@ def _filter(query: Query) -> Q:
     return asked
 
 
-def _page(page: PageAsked, rows: JobQuerySet) -> HttpResponse:
+def _page(page: PageAsked, rows: QuerySet[Job]) -> HttpResponse:
     rows = rows.defer(*_HEAVY).order_by("-created_at", "-pk")
     return page.read(rows, executions_to_wire)
 
