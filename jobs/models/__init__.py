@@ -19,6 +19,7 @@ from jobs.models.schedule import (
     Schedule,
     ScheduleDependency,
     Source,
+    Status,
     Timing,
 )
 from jobs.models.upkeep import UpkeepDuty
@@ -57,6 +58,7 @@ __all__ = [
     "Schedule",
     "ScheduleDependency",
     "Source",
+    "Status",
     "Tally",
     "Timing",
     "UpkeepDuty",

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from django.db import models
-from django.db.models import F, Q
+from django.db import connections, models
+from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Lower, Now
 from uuid_utils.compat import uuid7
 
@@ -60,6 +60,25 @@ class Source(models.TextChoices):
     FILE = "file"  # applied from a file of definitions
 
 
+class Status(models.TextChoices):
+    """What a schedule is, all in all; of several things the first in this order."""
+
+    DELETED = "deleted"
+    PAUSED = "paused"
+    DISABLED = "disabled"
+    BROKEN = "broken"  # it cannot be worked out
+    COMPLETED = "completed"  # nothing of it is to come any more
+    ENABLED = "enabled"
+
+
+class _HasTag(Func):
+    """Whether a list in JSON holds a text; SQLite has no operator for that."""
+
+    template = "EXISTS (SELECT 1 FROM json_each(%(expressions)s)"
+    arg_joiner = ") WHERE value = "
+    output_field = models.BooleanField()
+
+
 class ScheduleQuerySet(models.QuerySet["Schedule"]):
     def kept(self) -> ScheduleQuerySet:
         """Schedules that have not been deleted."""
@@ -72,6 +91,38 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
     def active(self) -> ScheduleQuerySet:
         """Schedules that nobody has stopped."""
         return self.kept().filter(is_enabled=True, is_paused=False)
+
+    def of_status(self, status: str) -> ScheduleQuerySet:
+        """Schedules whose ``status`` is this."""
+        if status == Status.DELETED:
+            return self.filter(deleted_at__isnull=False)
+        if status == Status.PAUSED:
+            return self.kept().filter(is_paused=True)
+        rows = self.kept().filter(is_paused=False)
+        if status == Status.DISABLED:
+            return rows.filter(is_enabled=False)
+        rows = rows.filter(is_enabled=True)
+        if status == Status.BROKEN:
+            return rows.filter(error__isnull=False)
+        return rows.filter(error=None, next_due_at__isnull=status == Status.COMPLETED)
+
+    def tagged(self, tag: str) -> ScheduleQuerySet:
+        """Schedules that carry this tag."""
+        if connections[self.db].vendor == "postgresql":
+            return self.filter(tags__contains=[tag])
+        return self.filter(_HasTag("tags", Value(tag)))
+
+    def failing(self, wanted: bool = True) -> ScheduleQuerySet:
+        """Schedules whose last run failed, or the others."""
+        return (
+            self.filter(consecutive_failures__gt=0)
+            if wanted
+            else self.filter(consecutive_failures=0)
+        )
+
+    def search(self, text: str) -> ScheduleQuerySet:
+        """Schedules with this text in their name or description, in any case."""
+        return self.filter(Q(name__icontains=text) | Q(description__icontains=text))
 
     def pause(
         self, *, by: str, reason: str = "", resume_at: Any = None, by_all: bool = False
@@ -271,6 +322,18 @@ class Schedule(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def status(self) -> Status:
+        if self.deleted_at is not None:
+            return Status.DELETED
+        if self.is_paused:
+            return Status.PAUSED
+        if not self.is_enabled:
+            return Status.DISABLED
+        if self.error is not None:
+            return Status.BROKEN
+        return Status.COMPLETED if self.next_due_at is None else Status.ENABLED
 
     @property
     def is_completed(self) -> bool:
