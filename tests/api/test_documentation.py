@@ -103,7 +103,7 @@ def test_input_fields_and_the_engine_agree() -> None:
     from jobs.engine.new_job import NewJob
 
     asked = {"payload_bytes" if n == "payload_base64" else n for n in wire.NewJobInput().fields}
-    assert asked == {field.name for field in fields(NewJob)} - {"copy_of"}
+    assert asked == {field.name for field in fields(NewJob)} - {"copy_of", "origin"}
 
 
 def test_it_is_a_valid_document() -> None:

@@ -77,7 +77,10 @@ def test_everything_that_a_definition_may_say_is_stored(alpha: object, api: Api)
         "ends_at": "2031-01-01T00:00:00.000000Z",
         "gap": "skip",
         "spread_seconds": 30.0,
-        "exclusions": {"days_of_week": ["Sunday"], "time_ranges": [{"start": "22:00", "end": "06:00"}]},
+        "exclusions": {
+            "days_of_week": ["Sunday"],
+            "time_ranges": [{"start": "22:00", "end": "06:00"}],
+        },
         "misfire": "all",
         "misfire_grace_seconds": 90.0,
         "misfire_limit": 5,
@@ -99,9 +102,7 @@ def test_the_fields_of_the_body_are_those_of_the_verbs() -> None:
     assert asked == (EDITABLE - {"anchor_at"}) | {"depends_on"}
 
 
-def test_bytes_take_the_place_of_a_payload_and_the_other_way_round(
-    alpha: object, api: Api
-) -> None:
+def test_bytes_take_the_place_of_a_payload_and_the_other_way_round(alpha: object, api: Api) -> None:
     path = api.post(PATH, {**HOURLY, "payload_base64": "AAEC"})["Location"]
     assert api.get(path).json()["payload_base64"] == "AAEC"
     body = api.patch(path, {"payload": {"a": 1}}).json()
@@ -265,10 +266,14 @@ def test_a_change_goes_by_the_version_that_was_read(alpha: object, api: Api) -> 
     path = api.post(PATH, HOURLY)["Location"]
     changed = api.patch(path, {"description": "one"}, if_match='"1"')
     assert (changed.status_code, changed["ETag"]) == (200, '"2"')
-    check_problem(api.patch(path, {"description": "two"}, if_match='"1"'), 412, "precondition_failed")
+    check_problem(
+        api.patch(path, {"description": "two"}, if_match='"1"'), 412, "precondition_failed"
+    )
     check_problem(api.delete(path, if_match='"1"'), 412, "precondition_failed")
     check_problem(
-        api.post(f"{path}/reschedule", {"timing": "interval", "interval_seconds": 9}, if_match='"x"'),
+        api.post(
+            f"{path}/reschedule", {"timing": "interval", "interval_seconds": 9}, if_match='"x"'
+        ),
         412,
         "precondition_failed",
     )
@@ -340,15 +345,15 @@ def test_a_timing_can_be_exchanged_for_another_kind(alpha: object, api: Api) -> 
 def test_a_timing_may_wait_for_its_moment(alpha: object, api: Api) -> None:
     path = api.post(PATH, {**HOURLY, "expression": "0 0 * * *"})["Location"]
     before = api.get(path).json()["next_run_at"]
-    asked = {"timing": "cron", "expression": "0 12 * * *", "effective_from": "2040-01-01T00:00:00Z"}
+    asked = {"timing": "cron", "expression": "0 12 * * *", "effective_from": "2030-01-01T00:00:00Z"}
     body = api.post(f"{path}/reschedule", asked).json()
     assert (body["expression"], body["next_run_at"]) == ("0 0 * * *", before)
     assert body["pending"]["expression"] == "0 12 * * *"
-    assert body["effective_from"] == "2040-01-01T00:00:00.000000Z"
-    ahead = api.get(f"{path}/next-runs?count=2&after=2039-12-31T00:00:00Z").json()["items"]
+    assert body["effective_from"] == "2030-01-01T00:00:00.000000Z"
+    ahead = api.get(f"{path}/next-runs?count=2&after=2029-12-31T00:00:00Z").json()["items"]
     assert [one["due_at"] for one in ahead] == [
-        "2040-01-01T12:00:00.000000Z",
-        "2040-01-02T12:00:00.000000Z",
+        "2030-01-01T12:00:00.000000Z",
+        "2030-01-02T12:00:00.000000Z",
     ]
     body = api.post(f"{path}/reschedule", {"timing": "interval", "interval_seconds": 60}).json()
     assert (body["pending"], body["effective_from"], body["timing"]) == (None, None, "interval")
