@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 
 from jobs.executors import KINDS
 from jobs.executors.address_guard import AddressPolicy
+from jobs.executors.file_roots import read_roots
 
 MIN_SECRET_KEY = 32
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+\Z")
@@ -38,6 +39,8 @@ def configuration_problems(
     api_key_header: str,
     allowed_hosts: Sequence[str],
     worker_kinds: Sequence[str],
+    procedures: Collection[str],
+    file_roots: Sequence[str],
     http_allow: Sequence[str],
     http_ports: Sequence[str],
     clusters: Collection[str],
@@ -64,6 +67,18 @@ def configuration_problems(
             + (f"unknown {', '.join(sorted(unknown))}; " if worker_kinds else "names none; ")
             + f"known are {', '.join(sorted(KINDS))}"
         )
+    if "procedure" in worker_kinds and not procedures:
+        problems.append(
+            "YARDMASTER_WORKER_KINDS: names procedure, and YARDMASTER_PROCEDURES_CONFIG allows none"
+        )
+    if "files" in worker_kinds and not file_roots:
+        problems.append(
+            "YARDMASTER_WORKER_KINDS: names files, but YARDMASTER_FILE_ROOTS names no root"
+        )
+    try:
+        read_roots(file_roots)
+    except ValueError as error:
+        problems.append(f"YARDMASTER_FILE_ROOTS: {error}")
     try:
         AddressPolicy.read(list(http_allow), list(http_ports))
     except ValueError as error:

@@ -15,6 +15,7 @@ from clusters.registry import read_clusters
 from clusters.routers import CONTROL, ClusterRouter, ControlRouter
 from config.env import Environment
 from config.mistakes import configuration_problems
+from jobs.executors.procedure_catalog import read_procedures
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
@@ -89,8 +90,15 @@ API_KEY_HEADER = env.text("YARDMASTER_API_KEY_HEADER", "x-api-key")
 # -- Work ------------------------------------------------------------------------------------------
 # Modules that register handlers with @job, imported by worker nodes only.
 HANDLERS = env.words("YARDMASTER_HANDLERS")
+# TOML file with the databases `procedure` jobs may call, and what they may call there.
+PROCEDURES = read_procedures(env.text("YARDMASTER_PROCEDURES_CONFIG"), env.problems)
+# Where `files` jobs may work: `name=/path` or, to read only, `name=/path:ro`; none refuses them all.
+FILE_ROOTS = env.words("YARDMASTER_FILE_ROOTS")
 # Kinds of work this host's nodes run; `shell` is off unless named here or by `worker --enable-shell`.
-WORKER_KINDS = env.words("YARDMASTER_WORKER_KINDS", "python,http")
+WORKER_KINDS = env.words(
+    "YARDMASTER_WORKER_KINDS",
+    "python,http" + (",files" if FILE_ROOTS else "") + (",procedure" if PROCEDURES else ""),
+)
 # Addresses `http` jobs may reach although they are not public: `host:port`, `10.0.0.0/8:8000`, …
 HTTP_ALLOW = env.words("YARDMASTER_HTTP_ALLOW")
 # Ports `http` jobs may reach on public addresses.
@@ -174,7 +182,17 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_SETTINGS": {"persistAuthorization": False, "displayRequestDuration": True},
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": BASE_PATH,
-    "ENUM_NAME_OVERRIDES": {},
+    # Words that mean different things of different resources.
+    "ENUM_NAME_OVERRIDES": {
+        "JobStateEnum": "jobs.states.State.values",
+        "JobReasonEnum": "jobs.states.Reason.values",
+        "JobKindEnum": "jobs.api.schedule_forms.JOB_KINDS",
+        "ScheduleKindEnum": "jobs.api.schedule_forms.ALL_KINDS",
+        "ScheduleStateEnum": "jobs.models.schedule.Status.values",
+        "FireStateEnum": "jobs.models.schedule.FireState.values",
+        "FireReasonEnum": "jobs.models.schedule.FireReason.values",
+        "RunStateEnum": "jobs.models.workflow.RunState.values",
+    },
     "APPEND_COMPONENTS": {
         "securitySchemes": {
             "ApiKey": {"type": "apiKey", "in": "header", "name": API_KEY_HEADER},
@@ -215,6 +233,8 @@ LOGGING = {
         "django.request": {"level": "ERROR"},
         # A wrong Host is an error to Django; anybody could fill the log with traces of it.
         "django.security": {"level": "CRITICAL"},
+        # Its warnings tell hosts and users of addresses; what matters of them we say ourselves.
+        "psycopg": {"level": "ERROR"},
     },
 }
 structlog.configure(
@@ -232,6 +252,8 @@ env.problems += configuration_problems(
     api_key_header=API_KEY_HEADER,
     allowed_hosts=ALLOWED_HOSTS,
     worker_kinds=WORKER_KINDS,
+    procedures=PROCEDURES,
+    file_roots=FILE_ROOTS,
     http_allow=HTTP_ALLOW,
     http_ports=HTTP_PORTS,
     clusters=CLUSTERS,

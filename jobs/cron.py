@@ -83,7 +83,7 @@ class Chunk(NamedTuple):
     high: int
 
     @property
-    def count(self) -> int:
+    def length(self) -> int:
         return self.high - self.low
 
     @property

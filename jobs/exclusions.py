@@ -19,7 +19,7 @@ from jobs.zones import DAY, SECOND, Zone, to_date, to_micros
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MOST_DATES = 2000
-MOST_RANGES = 50
+MOST_RANGES = 20
 MOST_NAMES = 20
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")

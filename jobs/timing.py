@@ -55,6 +55,8 @@ HORIZON = HORIZON_YEARS * 366 * DAY
 # Further back than this nobody counts.
 LOOK_BACK = 20 * 366 * DAY
 
+# Which field says when, by timing.
+_FIELD = {"cron": "expression", "interval": "interval_seconds", "once": "run_at"}
 _FIRST = to_micros(EARLIEST)
 _LAST = to_micros(LATEST)
 
@@ -145,11 +147,9 @@ def _check_that_it_comes(rule: Rule, now: datetime) -> None:
     if next_due(freely, now) is not None:
         until = "before ends_at" if rule.ends_at else f"within {HORIZON_YEARS} years"
         raise InvalidSchedule(f"leave no run {until}", field="exclusions")
-    if next_due(replace(freely, starts_at=None), now) is None and rule.ends_at is None:
-        raise InvalidSchedule("has no run ahead", field="expression")
-    raise InvalidSchedule(
-        "leaves no run", field="ends_at" if rule.ends_at is not None else "starts_at"
-    )
+    if rule.ends_at is not None:
+        raise InvalidSchedule("leaves no run", field="ends_at")
+    raise InvalidSchedule("has no run ahead", field=_FIELD[rule.timing])
 
 
 def next_due(rule: Rule, after: datetime) -> datetime | None:
@@ -157,7 +157,8 @@ def next_due(rule: Rule, after: datetime) -> datetime | None:
     where = zone(rule.timezone)
     source = _source(rule, where)
     low, high = _limits(rule, to_micros(after) + 1, _LAST)
-    high = min(high, low + cron.SEARCH)
+    if isinstance(source, _Cron):
+        high = min(high, low + cron.SEARCH)
     found = _first(source, low, high)
     if rule.exclusions and found is not None:
         high = min(high, found + HORIZON)
@@ -335,13 +336,13 @@ def _tally(
     kept = 0
     for start, end in spans:
         for chunk in source.chunks(start, end):
-            count += chunk.count
+            count += chunk.length
             first = chunk.first if first is None else first
             last = chunk.last
             tail.append(chunk)
-            kept += chunk.count
-            while tail and kept - tail[0].count >= keep:
-                kept -= tail.popleft().count
+            kept += chunk.length
+            while tail and kept - tail[0].length >= keep:
+                kept -= tail.popleft().length
     newest: list[int] = []
     for chunk in tail:
         newest.extend(chunk.newest(keep))

@@ -172,7 +172,7 @@ def _load(name: str) -> Zone:
 
 def tzdata_version() -> str:
     """The version of the zone rules in force."""
-    return tzdata.IANA_VERSION
+    return str(tzdata.IANA_VERSION)
 
 
 def from_wall_time(wall: str | datetime, name: str, *, field: str = "run_at") -> datetime:

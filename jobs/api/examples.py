@@ -34,6 +34,22 @@ ENQUEUE_EXAMPLES = [
         request_only=True,
     ),
     OpenApiExample(
+        "Files",
+        description="Kind `files`: works inside the roots that are configured, and nowhere else.",
+        value={
+            "kind": "files",
+            "type": "nightly:move-reports",
+            "payload": {
+                "operation": "move",
+                "root": "reports",
+                "path": "outgoing/*.csv",
+                "to": {"root": "archive", "path": "2026"},
+                "older_than_seconds": 3600,
+            },
+        },
+        request_only=True,
+    ),
+    OpenApiExample(
         "A program",
         description="Kind `shell`: needs a grant, and nodes on which it is enabled.",
         value={
@@ -42,6 +58,21 @@ ENQUEUE_EXAMPLES = [
             "payload": {"argv": ["/usr/local/bin/report", "--month", "2026-01"]},
             "run_at": "2026-02-01T02:00:00Z",
             "on_lost": "hold",
+        },
+        request_only=True,
+    ),
+    OpenApiExample(
+        "A stored procedure",
+        description="Kind `procedure`: of a connection that is configured, and allowed there.",
+        value={
+            "kind": "procedure",
+            "type": "billing:close-month",
+            "payload": {
+                "connection": "billing",
+                "procedure": "reports.close_month",
+                "parameters": {"month": "2026-01-01"},
+            },
+            "timeout_seconds": 600,
         },
         request_only=True,
     ),

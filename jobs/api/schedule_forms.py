@@ -67,8 +67,9 @@ from jobs.timing import LONGEST_SECONDS
 MAX_PREVIEW, DEFAULT_PREVIEW = 100, 10
 # Counting fires stops here.
 MAX_COUNTED = 10_000
+JOB_KINDS = sorted(KINDS)
 # A workflow's schedule makes runs of the workflow instead of jobs of a kind.
-ALL_KINDS = [*sorted(KINDS), "workflow"]
+ALL_KINDS = [*JOB_KINDS, "workflow"]
 
 
 class WallTime(Text):
@@ -179,7 +180,7 @@ class ScheduleChangeInput(DefinitionFields):
 
     name = Text(max_length=MAX_NAME_LENGTH, required=False)
     description = Text(max_length=MAX_DESCRIPTION_LENGTH, allow_blank=True, required=False)
-    kind = Choice(choices=sorted(KINDS), required=False)
+    kind = Choice(choices=JOB_KINDS, required=False)
     type = Text(
         max_length=200,
         required=False,

@@ -125,7 +125,10 @@ def check_queues(alias: str) -> list[Finding]:
         for kind in sorted(set(KINDS) - kinds):
             if ready.filter(queue=queue, kind=kind).exists():
                 text = f"{queue}: {kind} jobs are ready and no live node there runs this kind"
-                advice = "name it in YARDMASTER_WORKER_KINDS of a node (shell: --enable-shell)"
+                advice = (
+                    "name it in YARDMASTER_WORKER_KINDS of a node (shell: --enable-shell, "
+                    "files: YARDMASTER_FILE_ROOTS, procedure: YARDMASTER_PROCEDURES_CONFIG)"
+                )
                 found.append(failed("queues", text, advice, queue=queue, kind=kind))
         head = ready.filter(queue=queue, kind="python").order_by("priority", "run_at", "pk")
         unknown = {*head.values_list("type", flat=True)[:HEAD]} - types

@@ -29,6 +29,7 @@ from jobs.exclusions import Exclusions
 from jobs.models import Calendar, Schedule
 from jobs.models.queue import QUEUE_NAME, RESERVED_NAMES
 from jobs.models.queue_policies import text_problem
+from jobs.models.rewrite import rewrite
 
 # As queues are named: both are parts of addresses.
 _NAME = re.compile(QUEUE_NAME.regex)
@@ -147,4 +148,4 @@ def _arm_anew(using: str, ids: Sequence[UUID], now: datetime) -> None:
                 continue
             arm.arm_or_park(schedule, now, calendars)
             schedule.version += 1
-        Schedule.objects.using(using).bulk_update(locked, _ARMED, batch_size=100)
+        rewrite(using, locked, _ARMED)

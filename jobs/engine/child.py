@@ -23,6 +23,7 @@ from jobs.engine.output import BoundedOutput, clean
 from jobs.engine.template import Forked
 from jobs.engine.usage import private_bytes
 from jobs.executors import IO, PROCESS
+from jobs.executors.files_request import may_change
 from jobs.executors.shell_processes import end_marked
 from jobs.states import Outcome
 
@@ -381,8 +382,10 @@ def _report(held: Held, row: list[Any], started_at: float, finished_at: float) -
     outcome = _OUTCOMES[row[1]]
     if outcome == Outcome.CANCELLED:
         report = _stopped(held, started_at, finished_at)
-    else:
-        report = Report(outcome, started_at, finished_at, crashed=outcome == Outcome.LOST)
+        # Most kinds say no more; who adds something was cut off where nobody can tell.
+        report.effect_unknown = report.effect_unknown or len(row) > 4
+        return report
+    report = Report(outcome, started_at, finished_at, crashed=outcome == Outcome.LOST)
     if len(row) > 4:
         _check_texts(*row[4:8])
         if row[9] is not None:
@@ -440,9 +443,11 @@ def _stopped(held: Held, started_at: float, finished_at: float) -> Report:
 
 def _may_have_effect(job: Claimed) -> bool:
     """A request that was cut off may have worked on the other side, unless its method is safe."""
-    if job.kind != "http":
+    if job.kind not in ("http", "files"):
         return False
     payload = json.loads(job.payload or "null")
+    if job.kind == "files":
+        return may_change(payload)
     method = payload.get("method", "GET") if isinstance(payload, dict) else "GET"
     return str(method).upper() not in ("GET", "HEAD", "OPTIONS")
 

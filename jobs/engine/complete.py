@@ -83,7 +83,7 @@ def decide(job: Claimed, node: str, report: Report, policy: ClusterPolicy) -> Su
     if report.outcome == Outcome.CANCELLED:
         move.state = State.CANCELLED
         return move
-    if report.outcome == Outcome.RELEASED:
+    if report.outcome == Outcome.RELEASED and not report.effect_unknown:
         move.state = State.READY
         return move
     if report.outcome == Outcome.LOST or report.effect_unknown:

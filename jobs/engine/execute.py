@@ -40,7 +40,7 @@ from jobs.engine.leftovers import (
 )
 from jobs.engine.marks import REPORTED, SUCCEEDED, Marks
 from jobs.engine.output import BoundedOutput, clean
-from jobs.executors import KINDS, Assignment, Outcome
+from jobs.executors import KINDS, PYTHON, RESULT_BYTES, Assignment, Outcome, StoppedInDoubt
 
 # Results of a moment are sent together; no result waits longer than this for company.
 FLUSH_SECONDS = 0.02
@@ -75,7 +75,7 @@ class Reporter:
         self._results: list[list[Any]] = []
         self._logs: list[list[Any]] = []
         self._progress: dict[int, list[Any]] = {}
-        self._max_result_bytes = max_result_bytes
+        self.max_result_bytes = max_result_bytes
         # Set while something is held whose loss the shared marks could not make good.
         self.is_urgent = False
 
@@ -116,8 +116,10 @@ class Reporter:
         self._results.append(row)
         self.is_urgent = True
 
-    def cancelled(self, seq: int, started: float) -> None:
+    def cancelled(self, seq: int, started: float, in_doubt: bool = False) -> None:
         row = [seq, CANCELLED, int(started * 1e6), int(countdown() * 1e6)]
+        if in_doubt:
+            row.append(True)
         self._results.append(row)
         self.is_urgent = True
 
@@ -153,9 +155,9 @@ class Reporter:
             return None, _refused(f"the result is not JSON: {error}")
         if _NUL.search(text):
             return None, _refused("the result holds a NUL character")
-        if (size := len(text.encode())) > self._max_result_bytes:
+        if (size := len(text.encode())) > self.max_result_bytes:
             return None, _refused(
-                f"the result has {size} bytes, the cluster allows {self._max_result_bytes}"
+                f"the result has {size} bytes, the cluster allows {self.max_result_bytes}"
             )
         return text, outcome
 
@@ -192,6 +194,10 @@ class JobContext:
     @property
     def cancelled(self) -> bool:
         return self._seq in self._child.cancelled
+
+    @property
+    def max_result_bytes(self) -> int:
+        return self._child.reporter.max_result_bytes
 
     def log(self, *parts: object, level: str = "info") -> None:
         self._child.write("log", " ".join(map(str, parts)), clean(str(level))[:8])
@@ -267,10 +273,28 @@ class ProcessChild:
             if self.reporter.is_urgent:
                 # The next job may kill this process; what the last one said must be out before.
                 self.reporter.flush()
-            self._run(job)
+            if job.kind == PYTHON:
+                self._run_handler(job)
+            else:
+                self._run_executor(job)
             self._done += 1
 
-    def _run(self, job: Assignment) -> None:
+    def _run_executor(self, job: Assignment) -> None:
+        """Run our own code. It looks at the token; a signal would only cut its cleaning up short."""
+        self.current = job
+        started = countdown()
+        self.marks.begin(job.seq, started)
+        outcome: Outcome | None = None
+        trace: str | None = None
+        try:
+            outcome = KINDS[job.kind].executor.run(JobContext(self, job), job.payload)
+        except registry.JobCancelled:
+            outcome = None
+        except Exception as error:
+            outcome, trace = _failure(error), _trace(error)
+        self._finish(job, started, outcome, trace, ERROR)
+
+    def _run_handler(self, job: Assignment) -> None:
         self.current = job
         started = countdown()
         self.marks.begin(job.seq, started)
@@ -493,6 +517,7 @@ class IoChild:
         self.sock = sock
         self.marks = marks
         self.reporter = Reporter(sock, max_result_bytes)
+        self._max_result_bytes = max_result_bytes
         self._running: dict[int, asyncio.Task[None]] = {}
         self._flush_is_due = False
 
@@ -500,6 +525,8 @@ class IoChild:
         asyncio.run(self._main())
 
     async def _main(self) -> None:
+        # Every job's task begins in a copy of this context.
+        RESULT_BYTES.set(self._max_result_bytes)
         loop = asyncio.get_running_loop()
         node_is_gone = asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, node_is_gone.set)
@@ -534,16 +561,17 @@ class IoChild:
         output = BoundedOutput(lambda stream, level, text: self._log(job.seq, stream, level, text))
         outcome: Outcome | None = None
         trace: str | None = None
+        in_doubt = False
         try:
             outcome = await KINDS[job.kind].executor.run(job, output)
-        except asyncio.CancelledError:
-            outcome = None
+        except asyncio.CancelledError as stopped:
+            in_doubt = isinstance(stopped, StoppedInDoubt)
         except Exception as error:
             outcome, trace = _failure(error), _trace(error)
         output.close()
         self._running.pop(job.seq, None)
         if outcome is None:
-            self.reporter.cancelled(job.seq, started)
+            self.reporter.cancelled(job.seq, started, in_doubt)
         else:
             self.reporter.ended(job.seq, started, outcome, trace)
         self.marks.end(job.seq, REPORTED)

@@ -45,6 +45,7 @@ from jobs.models import (
     ScheduleDependency,
     WorkflowRun,
 )
+from jobs.models.rewrite import rewrite
 from jobs.models.runs import is_gate_open, open_gate, start_waiting
 from jobs.rights import rights_of
 from jobs.states import UNSTARTED, State, Trigger, WaitsFor
@@ -88,6 +89,8 @@ class Plan:
     is_late: bool = False
     # Its turn comes when the run before has ended.
     waits: bool = False
+    # The definition that waited holds from now on.
+    takes_over: bool = False
 
 
 def fire_due(using: str, policy: ClusterPolicy) -> int:
@@ -119,7 +122,7 @@ def _fire_batch(using: str) -> int:
         _write(using, plans, open_runs, now)
         for plan in plans:
             _advanced(plan, now, calendars)
-        _save(using, schedules)
+        _save(using, plans)
     _replace(using, plans)
     return len(schedules)
 
@@ -192,11 +195,12 @@ def _park(schedule: Schedule, error: Exception) -> None:
 def _plan(schedule: Schedule, now: datetime, calendars: arm.Calendars, runs: OpenRuns) -> Plan:
     first = schedule.next_due_at
     assert first is not None
+    plan = Plan(schedule)
     if schedule.effective_from is not None and first >= schedule.effective_from:
         arm.take_over_pending(schedule)
+        plan.takes_over = True
     rule = arm.rule_of(schedule, calendars)
     offset = arm.offset_of(schedule)
-    plan = Plan(schedule)
     if schedule.accounted_until is not None:
         stretch = timing.excluded_between(rule, schedule.accounted_until, first)
         if stretch is not None:
@@ -330,11 +334,7 @@ def _write(
     using: str, plans: Sequence[Plan], open_runs: Mapping[UUID, OpenRuns], now: datetime
 ) -> None:
     """The rows of fires first: who finds one there already makes no second job for it."""
-    starts = [
-        _Start(plan, Fire(schedule_id=plan.schedule.pk, due_at=at, state=FireState.FIRED))
-        for plan in plans
-        for at in plan.due
-    ]
+    starts = [_Start(plan, _fired(plan.schedule, at)) for plan in plans for at in plan.due]
     fresh = _insert_fires(using, [*(start.fire for start in starts), *_rows_of(plans)], now)
     starts = [start for start in starts if start.fire.pk in fresh]
     _decide_waits(using, starts, open_runs, now)
@@ -345,6 +345,12 @@ def _write(
             _start_workflow(using, start)
     for plan in plans:
         plan.schedule.left_out += sum(row.count for row in plan.left_out)
+
+
+def _fired(schedule: Schedule, at: datetime) -> Fire:
+    """The row of an instant that runs; the job's id is known before the job is made."""
+    job_id = uuid7() if schedule.workflow_id is None else None
+    return Fire(schedule_id=schedule.pk, due_at=at, state=FireState.FIRED, job_id=job_id)
 
 
 def _rows_of(plans: Iterable[Plan]) -> list[Fire]:
@@ -394,7 +400,7 @@ def _enqueue(using: str, starts: Sequence[_Start], now: datetime) -> None:
         batch = left if refused < REFUSALS else left[:1]
         try:
             with transaction.atomic(using=using):
-                done = enqueue_many([_new_job(start, now) for start in batch], by="schedules")
+                enqueue_many([_new_job(start, now) for start in batch], by="schedules")
         except JobError as error:
             refused += 1
             bad = batch[error.index or 0]
@@ -402,12 +408,9 @@ def _enqueue(using: str, starts: Sequence[_Start], now: datetime) -> None:
             _refuse(using, bad, error)
             continue
         left = left[len(batch) :]
-        for start, job in zip(batch, done, strict=True):
-            start.fire.job_id = UUID(job.job_id)
+        for start in batch:
             schedule = start.plan.schedule
             schedule.last_job_id, schedule.last_run_at = start.fire.job_id, now
-        fires = [start.fire for start in batch]
-        Fire.objects.using(using).bulk_update(fires, ["job_id"], batch_size=500)
     superseded = [pk for start in starts for pk in start.superseded if start.fire.job_id]
     if superseded:
         _supersede(using, superseded)
@@ -424,14 +427,15 @@ def _new_job(start: _Start, now: datetime) -> NewJob:
             waits_for=start.waits_for,
         ),
         now,
+        job_id=start.fire.job_id,
     )
 
 
 def _refuse(using: str, start: _Start, error: JobError) -> None:
     fire = start.fire
-    fire.state, fire.reason = FireState.SKIPPED, FireReason.REFUSED
+    fire.state, fire.reason, fire.job_id = FireState.SKIPPED, FireReason.REFUSED, None
     fire.detail = f"{error.field or 'job'}: {error}"[:500]
-    fire.save(using=using, update_fields=["state", "reason", "detail"])
+    fire.save(using=using, update_fields=["state", "reason", "detail", "job_id"])
     start.plan.schedule.left_out += 1
     logger.warning("schedule %s: %s", start.plan.schedule.pk, fire.detail)
 
@@ -527,12 +531,15 @@ def _advance(plan: Plan, now: datetime, calendars: arm.Calendars) -> None:
 _COLUMNS = (
     *("next_due_at", "next_run_at", "last_due_at", "accounted_until", "last_job_id", "last_run_at"),
     *("left_out", "dependencies_since", "error", "version"),
-    *(*arm.TIMING_FIELDS, "anchor_at", "pending", "effective_from"),
 )
+_PENDING = (*arm.TIMING_FIELDS, "anchor_at", "pending", "effective_from")
 
 
-def _save(using: str, schedules: Sequence[Schedule]) -> None:
-    Schedule.objects.using(using).bulk_update(schedules, _COLUMNS, batch_size=100)
+def _save(using: str, plans: Sequence[Plan]) -> None:
+    for plan in plans:
+        if plan.takes_over:
+            plan.schedule.save(using=using, update_fields=_PENDING)
+    rewrite(using, [plan.schedule for plan in plans], _COLUMNS)
 
 
 def _replace(using: str, plans: Iterable[Plan]) -> None:

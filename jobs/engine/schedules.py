@@ -31,6 +31,7 @@ from jobs.errors import (
 )
 from jobs.models import Job, Misfire, Schedule, Source, Timing
 from jobs.models.queue_policies import text_problem
+from jobs.models.rewrite import rewrite
 from jobs.models.schedule import MAX_REASON_LENGTH
 
 __all__ = [
@@ -255,7 +256,7 @@ def renew_zones(using: str, policy: ClusterPolicy) -> int:
             arm.arm_or_park(schedule, now, calendars)
             schedule.version += 1
         columns = ("next_due_at", "next_run_at", "accounted_until", "tzdata", "error", "version")
-        Schedule.objects.using(using).bulk_update(page, columns, batch_size=100)
+        rewrite(using, page, columns)
     return len(page)
 
 

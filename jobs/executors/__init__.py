@@ -4,13 +4,16 @@ A kind says in which pool of a node its jobs run and checks a payload when a job
 one attempt and returns an ``Outcome``; it writes no state, knows no database and decides nothing about
 retries. To add a kind: write the module, name it in ``KINDS``, add its tests.
 
-Pools: ``process`` jobs run one at a time in a child each; ``io`` jobs share one asyncio child, where
-``run(assignment, output)`` is a coroutine that is cancelled to stop it.
+Pools: ``process`` jobs run one at a time in a child each, where ``run(work, payload)`` looks at the token
+in ``work`` and raises ``JobCancelled`` to stop; kind ``python`` runs handlers there instead. ``io`` jobs
+share one asyncio child, where ``run(assignment, output)`` is a coroutine that is cancelled to stop it.
 """
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol
@@ -18,6 +21,15 @@ from typing import Any, NamedTuple, Protocol
 from jobs.errors import InvalidJob
 
 PROCESS, IO = "process", "io"
+# The kind whose jobs are handlers, known to nodes by their type.
+PYTHON = "python"
+
+# The largest result the cluster keeps, for kinds that can cut theirs to fit.
+RESULT_BYTES: ContextVar[int] = ContextVar("result_bytes", default=64 << 10)
+
+
+class StoppedInDoubt(CancelledError):
+    """Raised by a cancelled coroutine that cannot say whether its work happened."""
 
 
 class Assignment(NamedTuple):
@@ -72,6 +84,27 @@ class Output(Protocol):
         """Add text to ``stdout``, ``stderr`` or ``log``."""
 
 
+class Work(Protocol):
+    """What a job of a process child is told, and what it may say while it runs."""
+
+    id: str
+    fence: int
+
+    @property
+    def cancelled(self) -> bool:
+        """True once somebody wants this run to stop."""
+
+    @property
+    def max_result_bytes(self) -> int:
+        """The largest result that the cluster keeps."""
+
+    def log(self, *parts: object, level: str = "info") -> None:
+        """Add a line to the job's log."""
+
+    def progress(self, percent: float, note: str = "") -> None:
+        """Show how far the work is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     name: str
@@ -93,8 +126,20 @@ def _http(payload: Any) -> None:
     validate(payload)
 
 
+def _files(payload: Any) -> None:
+    from jobs.executors.files_request import validate
+
+    validate(payload)
+
+
 def _shell(payload: Any) -> None:
     from jobs.executors.shell_command import validate
+
+    validate(payload)
+
+
+def _procedure(payload: Any) -> None:
+    from jobs.executors.procedure_call import validate
 
     validate(payload)
 
@@ -102,9 +147,13 @@ def _shell(payload: Any) -> None:
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("python", PROCESS, lambda payload: None),
+        Kind(PYTHON, PROCESS, lambda payload: None),
+        # Its roots say what may be touched, so it needs no grant.
+        Kind("files", PROCESS, _files),
         Kind("http", IO, _http),
         Kind("shell", IO, _shell, needs_grant=True),
+        # What may be called, and where, the configuration lists; without it everything is refused.
+        Kind("procedure", IO, _procedure),
     )
 }
 

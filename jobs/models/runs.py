@@ -19,6 +19,7 @@ from django.db import connections
 from django.db.models.functions import Now
 
 from jobs.models.dependency import Needs
+from jobs.models.rewrite import rewrite
 from jobs.models.schedule import Overlap, Schedule, ScheduleDependency
 from jobs.models.workflow import OnNodeFailure, RunState, WorkflowRun
 from jobs.states import FINAL, UNSTARTED, State, WaitsFor
@@ -53,7 +54,7 @@ def settle(using: str, ended: Iterable[UUID]) -> None:
         if row["schedule_id"] in schedules:
             _note(schedules[row["schedule_id"]], row)
     noted = [schedules[pk] for pk in own if pk in schedules]
-    Schedule.objects.using(using).bulk_update(noted, _NOTED)
+    rewrite(using, noted, _NOTED)
     for pk in sorted(waiting & schedules.keys()):
         open_gate(using, schedules[pk])
     for pk in sorted(own & schedules.keys()):

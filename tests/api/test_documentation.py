@@ -6,6 +6,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -14,6 +15,8 @@ from django.core.management import call_command
 
 from jobs.api import serializers as wire
 from jobs.api.documentation import native_document
+from jobs.executors import KINDS
+from jobs.executors.procedure_catalog import read_procedures
 from tests.api.conftest import Api, check_problem
 from tests.api.routes import native_routes
 
@@ -26,6 +29,18 @@ OPERATIONS = {
     "queues_resume", "queues_delete", "queues_purge",
     "bulk_operations_list", "bulk_operations_count", "bulk_operations_request",
     "bulk_operations_get", "bulk_operations_cancel",
+    "schedules_list", "schedules_count", "schedules_create", "schedules_get", "schedules_change",
+    "schedules_reschedule", "schedules_delete", "schedules_restore", "schedules_pause",
+    "schedules_resume", "schedules_trigger", "schedules_pause_all", "schedules_resume_all",
+    "schedules_preview", "schedules_next_runs", "schedules_exclusions_get",
+    "schedules_exclusions_set", "schedules_exclusions_add", "schedules_exclusions_delete",
+    "schedules_dependencies_get", "schedules_dependencies_set", "schedules_dependencies_delete",
+    "schedules_fires", "schedules_fires_count",
+    "calendars_list", "calendars_count", "calendars_create", "calendars_get", "calendars_change",
+    "calendars_delete",
+    "workflows_list", "workflows_count", "workflows_create", "workflows_get", "workflows_change",
+    "workflows_delete", "workflows_trigger", "workflow_runs_list", "workflow_runs_count",
+    "workflow_runs_get", "workflow_runs_cancel", "workflow_runs_rerun", "workflow_runs_skip_node",
     "nodes_list", "nodes_count", "nodes_get", "nodes_drain",
     "stats", "timeline", "failures_list", "failures_count", "failures_get",
 }  # fmt: skip
@@ -87,10 +102,20 @@ def test_every_operation_tells_its_problems() -> None:
         assert operation["security"] == [{"ApiKey": []}, {"Bearer": []}]
 
 
-def test_the_enqueue_has_an_example_of_each_kind(alpha: object, make_key: Any) -> None:
+def test_the_enqueue_has_an_example_of_each_kind(
+    alpha: object, make_key: Any, settings: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "procedures.toml"
+    path.write_text(
+        '[connections.billing]\nurl = "postgresql://x@h/d"\n[[connections.billing.allowed]]\n'
+        'name = "reports.close_month"\narguments = [{name = "month", type = "date"}]\n'
+    )
+    path.chmod(0o600)
+    settings.PROCEDURES = read_procedures(str(path), [])
+    settings.FILE_ROOTS = ["reports=/srv/reports", "archive=/srv/archive"]
     content = operations(native_document())["jobs_enqueue"]["requestBody"]["content"]
     values = [e["value"] for e in content["application/json"]["examples"].values()]
-    assert {value.get("kind", "python") for value in values} == {"python", "http", "shell"}
+    assert {value.get("kind", "python") for value in values} == set(KINDS)
     api = Api(make_key("operator", grants=("shell",)))
     for value in values:
         response = api.post("alpha/jobs", value)

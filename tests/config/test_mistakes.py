@@ -9,7 +9,9 @@ SOUND = {
     "base_path": "/jm-api",
     "api_key_header": "x-api-key",
     "allowed_hosts": ["localhost"],
-    "worker_kinds": ["python", "http"],
+    "worker_kinds": ["python", "http", "procedure"],
+    "procedures": ["billing"],
+    "file_roots": ["reports=/srv/reports", "archive=/srv/archive:ro"],
     "http_allow": ["127.0.0.1:8080"],
     "http_ports": ["80", "443"],
     "clusters": ["payroll"],
@@ -35,6 +37,13 @@ def test_sound_settings_have_no_problem():
         ("allowed_hosts", [], "ALLOWED_HOSTS"),
         ("worker_kinds", [], "WORKER_KINDS"),
         ("worker_kinds", ["python", "cobol"], "WORKER_KINDS"),
+        ("procedures", [], "WORKER_KINDS"),
+        ("file_roots", ["/srv/reports"], "FILE_ROOTS"),
+        ("file_roots", ["reports=srv/reports"], "FILE_ROOTS"),
+        ("file_roots", ["reports=/srv/../etc"], "FILE_ROOTS"),
+        ("file_roots", ["all=/"], "FILE_ROOTS"),
+        ("file_roots", ["a=/srv/a", "a=/srv/b"], "FILE_ROOTS"),
+        ("file_roots", ["outer=/srv", "inner=/srv/reports:ro"], "FILE_ROOTS"),
         ("http_allow", ["10.0.0.0/99"], "HTTP_ALLOW"),
         ("http_ports", ["eighty"], "HTTP_PORTS"),
         ("chosen_cluster", "payrol", "CLUSTER"),
@@ -43,6 +52,12 @@ def test_sound_settings_have_no_problem():
 def test_a_mistake_names_its_variable(name, value, variable):
     (problem,) = configuration_problems(**{**SOUND, name: value})
     assert f"YARDMASTER_{variable}" in problem
+
+
+def test_nodes_run_no_file_jobs_without_a_root():
+    wrong = {**SOUND, "worker_kinds": ["python", "files"], "file_roots": []}
+    (problem,) = configuration_problems(**wrong)
+    assert "YARDMASTER_FILE_ROOTS" in problem
 
 
 def test_all_mistakes_are_told_at_once():

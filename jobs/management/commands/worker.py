@@ -33,13 +33,13 @@ class Command(BaseCommand):
         )
         parser.add_argument("--queues", help="comma-separated names; every queue if left out")
         parser.add_argument(
-            "--concurrency", type=int, default=2, help="python jobs at a time (default 2)"
+            "--concurrency", type=int, default=2, help="python and files jobs at a time (default 2)"
         )
         parser.add_argument(
             "--io-concurrency",
             type=int,
             default=20,
-            help="http and shell jobs at a time (default 20)",
+            help="http, shell and procedure jobs at a time (default 20)",
         )
         parser.add_argument(
             "--enable-shell", action="store_true", help="run jobs of kind shell on this host"

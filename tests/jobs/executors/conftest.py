@@ -14,6 +14,8 @@ import pytest
 
 from jobs.executors import http, shell_processes
 from jobs.executors.http_targets import Targets
+from tests.jobs.executors.file_work import drafts
+from tests.jobs.executors.procedures import ProcedureDatabase, procedure_database
 from tests.jobs.executors.programs import children, folders, living, open_descriptors
 
 
@@ -74,3 +76,39 @@ def nothing_is_left(monkeypatch, tmp_path_factory) -> Iterator[None]:
         assert folders() == []
         assert (open_descriptors(), children()) == before
     assert shell_processes._families == {}
+
+
+@pytest.fixture(scope="session")
+def procedure_server() -> Iterator[ProcedureDatabase]:
+    with procedure_database() as database:
+        yield database
+
+
+@pytest.fixture
+def procedures(procedure_server, settings, tmp_path) -> ProcedureDatabase:
+    """The database with nothing done in it yet; all of its procedures but one may be called."""
+    procedure_server.ask("TRUNCATE work.done, work.checked")
+    settings.PROCEDURES = procedure_server.connections(tmp_path / "procedures.toml")
+    return procedure_server
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "in").mkdir()
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def roots(settings, source, target) -> Iterator[None]:
+    """The roots `in` and `out` of file jobs; no draft is left in them."""
+    settings.FILE_ROOTS = [f"in={source}", f"out={target}"]
+    before = open_descriptors()
+    yield
+    assert drafts(source, target) == []
+    assert open_descriptors() == before
