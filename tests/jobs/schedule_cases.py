@@ -22,7 +22,7 @@ def make_schedule(**values: Any) -> Schedule:
     depends_on = values.pop("depends_on", ())
     given = {"name": f"schedule {next(_names)}", "type": "demo:noop", **values}
     if "timing" not in given:
-        given |= {"timing": "cron", "expression": "0 * * * *"}
+        given = {"timing": "cron", "expression": "0 * * * *", **given}
     return schedules.create(given, by="test", depends_on=depends_on)
 
 
