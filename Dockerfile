@@ -17,6 +17,7 @@ COPY config ./config
 COPY clusters ./clusters
 COPY authn ./authn
 COPY jobs ./jobs
+COPY ui ./ui
 COPY templates ./templates
 RUN python -m compileall -q .
 

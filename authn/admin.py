@@ -1,21 +1,111 @@
-"""API keys in the admin site: seen, and revoked. A command makes them; it shows the text once."""
+"""Users with their roles, and API keys, on the fleet's site.
+
+A key is seen here and revoked; a command makes it and shows its text once.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
+from django.contrib.auth import get_user_model
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from authn.models import ApiKey, RoleBinding
+from authn.models import ALL_CLUSTERS, ApiKey, RoleBinding, UserRole
+from jobs.executors import KINDS
+from ui import theme
+from ui.admin import ControlAdmin
 
 
-class RoleBindingInline(admin.TabularInline):  # type: ignore[type-arg]
+class UserRoleForm(forms.ModelForm):  # type: ignore[type-arg]
+    cluster_id = forms.ChoiceField(label="Cluster", widget=theme.UnfoldAdminSelectWidget)
+    granted_kinds = forms.MultipleChoiceField(
+        required=False,
+        widget=theme.UnfoldAdminSelectMultipleWidget,
+        help_text="Kinds that run foreign programs; they are in no role.",
+    )
+
+    class Meta:
+        model = UserRole
+        fields = ("cluster_id", "role", "granted_kinds")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        clusters = [(ALL_CLUSTERS, "all clusters"), *((id_, id_) for id_ in settings.CLUSTERS)]
+        self.fields["cluster_id"].choices = clusters  # type: ignore[attr-defined]
+        kinds = [(name, name) for name, kind in sorted(KINDS.items()) if kind.needs_grant]
+        self.fields["granted_kinds"].choices = kinds  # type: ignore[attr-defined]
+
+
+class UserRoleInline(theme.TabularInline):  # type: ignore[misc]
+    model = UserRole
+    form = UserRoleForm
+    extra = 0
+
+    def _may(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(getattr(request.user, "is_superuser", False))
+
+    has_view_permission = has_add_permission = has_change_permission = _may
+    has_delete_permission = _may
+
+
+class UserAdmin(ControlAdmin, DjangoUserAdmin):  # type: ignore[misc, type-arg]
+    """Who may sign in, and what he may do on which cluster."""
+
+    audit_type = "user"
+    audit_key = "username"
+    form = theme.UserChangeForm
+    add_form = theme.UserCreationForm
+    change_password_form = theme.AdminPasswordChangeForm
+    list_display = ("username", "roles", "is_active", "is_superuser", "last_login")
+    list_filter = ("is_active", "is_superuser")
+    search_fields = ("username", "email")
+    ordering = ("username",)
+    filter_horizontal = ()
+    readonly_fields = ("last_login", "date_joined")
+    fieldsets = (
+        (None, {"fields": ("username", "password", "email")}),
+        ("Rights", {"fields": ("is_active", "is_staff", "is_superuser")}),
+        ("Dates", {"fields": ("last_login", "date_joined")}),
+    )
+    add_fieldsets = ((None, {"fields": ("username", "password1", "password2")}),)
+    inlines = (UserRoleInline,)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows: QuerySet[Any] = super().get_queryset(request)
+        return rows.prefetch_related("cluster_roles")
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if not change:
+            # Whoever is made here is meant to sign in; what he sees is his roles' to say.
+            obj.is_staff = True
+        super().save_model(request, obj, form, change)
+
+    def audited(self, obj: Any) -> dict[str, Any]:
+        rights = ("username", "is_active", "is_staff", "is_superuser")
+        roles = {role.cluster_id: role.role for role in obj.cluster_roles.all()}
+        return {name: getattr(obj, name) for name in rights} | {"roles": roles}
+
+    @admin.display(description="roles")
+    def roles(self, user: Any) -> str:
+        if user.is_superuser:
+            return "superuser"
+        return ", ".join(str(role) for role in user.cluster_roles.all()) or "none"
+
+
+class RoleBindingInline(theme.TabularInline):  # type: ignore[misc]
     model = RoleBinding
     extra = 0
     can_delete = False
     fields = readonly_fields = ("cluster_id", "role", "granted_kinds")
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(getattr(request.user, "is_superuser", False))
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -24,19 +114,21 @@ class RoleBindingInline(admin.TabularInline):  # type: ignore[type-arg]
         return False
 
 
-@admin.register(ApiKey)
-class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class ApiKeyAdmin(ControlAdmin):
+    audit_type = "api_key"
+    audit_key = "name"
     # The digest is named nowhere here, so no page shows it.
     fields = readonly_fields = ("name", "public_id", "created_at", "expires_at", "revoked_at")
     list_display = ("name", "public_id", "roles", "created_at", "expires_at", "revoked_at")
-    list_filter = ("revoked_at", "role_bindings__role", "role_bindings__cluster_id")
+    list_filter = ("role_bindings__role",)
     search_fields = ("name", "public_id")
     ordering = ("name",)
     inlines = (RoleBindingInline,)
     actions = ("revoke",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApiKey]:
-        return super().get_queryset(request).prefetch_related("role_bindings").defer("digest")
+        rows: QuerySet[ApiKey] = super().get_queryset(request)
+        return rows.prefetch_related("role_bindings").defer("digest")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -51,5 +143,15 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.action(description="Revoke the selected keys", permissions=["change"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
-        count = ApiKey.objects.filter(pk__in=queryset.values("pk")).revoke()
+        with transaction.atomic():
+            keys = [*queryset.filter(revoked_at=None)]
+            count = ApiKey.objects.filter(pk__in=[key.pk for key in keys]).revoke()
+            for key in keys:
+                self._trace(request, "change", key, after={"is_revoked": True})
         self.message_user(request, f"{count} revoked.", messages.SUCCESS)
+
+
+def register(site: Any) -> None:
+    """Put users and keys on the fleet's site."""
+    site.register(get_user_model(), UserAdmin)
+    site.register(ApiKey, ApiKeyAdmin)

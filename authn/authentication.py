@@ -10,8 +10,8 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from authn.keys import find_principal
-from authn.models import ALL_CLUSTERS, Role
 from authn.principal import Principal
+from authn.users import principal_of
 
 
 class InvalidCredentials(AuthenticationFailed):
@@ -38,15 +38,14 @@ class ApiKeyAuthentication(BaseAuthentication):
 
 
 class AdminSessionAuthentication(BaseAuthentication):
-    """A signed-in superuser of the admin site; only for reading the documentation of the API."""
+    """Somebody signed in to the screen; only for reading the documentation of the API."""
 
     def authenticate(self, request: Request) -> tuple[Principal, str] | None:
         user = getattr(request._request, "user", None)
-        if user is None or not (user.is_active and user.is_staff):
+        principal = principal_of(user)
+        if principal is None or not (principal.roles or getattr(user, "is_staff", False)):
             return None
-        roles = {ALL_CLUSTERS: Role.ADMIN} if user.is_superuser else {}
-        name = user.get_username()
-        return Principal(name=name, actor=f"user:{name}", roles=roles), "session"
+        return principal, "session"
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"

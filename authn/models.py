@@ -1,12 +1,15 @@
-"""API keys, and what they may do on which cluster. They live in the control database."""
+"""API keys and users, and what they may do on which cluster. All of it is in the control database."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
+from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
+
+from clusters.models import Trace, TraceQuerySet
 
 ALL_CLUSTERS = "*"
 
@@ -65,3 +68,41 @@ class RoleBinding(models.Model):
 
     def __str__(self) -> str:
         return f"{self.role} on {self.cluster_id}"
+
+
+class UserRole(models.Model):
+    """The role of a user on one cluster, or on all of them (`*`). A superuser is admin everywhere."""
+
+    id = models.BigAutoField(primary_key=True)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="cluster_roles"
+    )
+    cluster_id = models.CharField("cluster", max_length=25)
+    role = models.CharField(max_length=8, choices=Role)
+    granted_kinds = models.JSONField(default=list, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                name="user_role_once_per_cluster", fields=["user", "cluster_id"]
+            ),
+            models.CheckConstraint(name="user_role_known", condition=Q(role__in=Role.values)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.role} on {self.cluster_id}"
+
+
+class AccessAuditEntry(Trace):
+    """What was done to users, keys and roles, which belong to no cluster."""
+
+    objects: ClassVar[models.Manager[AccessAuditEntry]] = TraceQuerySet.as_manager()
+
+    class Meta:
+        db_table = "access_audit"
+        indexes = [
+            models.Index(name="access_audit_newest", fields=["-at", "-id"]),
+            models.Index(
+                name="access_audit_target", fields=["target_type", "target_id", "-at", "-id"]
+            ),
+        ]

@@ -5,9 +5,10 @@ Read anew at each question, as those of a caller are at each request.
 
 from __future__ import annotations
 
-from authn.models import ALL_CLUSTERS, ApiKey, Role
+from authn.models import ApiKey
 from authn.permissions import is_allowed
 from authn.principal import Principal
+from authn.users import principal_of
 from jobs.executors import KINDS
 from jobs.rights import NONE, Rights
 
@@ -42,9 +43,6 @@ def _of_key(name: str) -> Principal | None:
 def _of_user(name: str) -> Principal | None:
     from django.contrib.auth import get_user_model
 
-    users = get_user_model()._default_manager
-    if not users.filter(
-        **{get_user_model().USERNAME_FIELD: name}, is_active=True, is_superuser=True
-    ):
-        return None
-    return Principal(name=name, actor=f"user:{name}", roles={ALL_CLUSTERS: Role.ADMIN})
+    model = get_user_model()
+    user = model._default_manager.filter(**{model.USERNAME_FIELD: name}).first()
+    return principal_of(user)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import drain, enqueue, http_enqueue, listing, memory, pickup, report
+from benchmarks import drain, enqueue, http_enqueue, listing, memory, pickup, report, schedules
 from benchmarks.bench import Asked, Bench, prepared
 
 SECTIONS: dict[str, Callable[[Bench], None]] = {
@@ -20,6 +20,7 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "http": http_enqueue.measure,
     "list": listing.measure,
     "memory": memory.measure,
+    "schedules": schedules.measure,
 }
 
 FILE_WIDTH = 150

@@ -81,7 +81,74 @@ def _new(sequence: int | None = None) -> Any:
     return NewJob(type=TYPE, payload=numbered)
 
 
-VERBS = {"enqueue": enqueue, "bulk": bulk, "latency": latency, "kept": kept}
+def ticks(schedules: float, count: float) -> list[float]:
+    """Look so often for what is due among so many schedules of which none is; the seconds of each."""
+    from clusters.policy import ClusterPolicy
+    from jobs.engine import fires
+
+    using = _make_schedules(int(schedules), seconds_ahead=86400)
+    fires.fire_due(using, ClusterPolicy())  # connects
+    times = []
+    for _ in range(int(count)):
+        begun = time.perf_counter()
+        if fires.fire_due(using, ClusterPolicy()):
+            raise RuntimeError("something was due")
+        times.append(time.perf_counter() - begun)
+    return times
+
+
+def fire(schedules: float) -> tuple[int, float]:
+    """Fire so many schedules that are due at the same moment."""
+    from clusters.policy import ClusterPolicy
+    from jobs.engine import fires
+
+    using = _make_schedules(int(schedules), seconds_ahead=-1)
+    done, begun = 0, time.perf_counter()
+    while fired := fires.fire_due(using, ClusterPolicy()):
+        done += fired
+    return done, time.perf_counter() - begun
+
+
+def _make_schedules(count: int, *, seconds_ahead: float) -> str:
+    from datetime import timedelta
+
+    from django.db import connections
+    from django.utils import timezone
+
+    from benchmarks.payload import PAYLOAD, TYPE
+    from clusters.binding import current_cluster
+    from jobs.models import Schedule
+
+    using, now = current_cluster().alias, timezone.now()
+    due = [now + timedelta(seconds=seconds_ahead, microseconds=n % 1000) for n in range(count)]
+    Schedule.objects.bulk_create(
+        (
+            Schedule(
+                name=f"schedule {number}",
+                type=TYPE,
+                payload=PAYLOAD,
+                timing="cron",
+                expression=f"{number % 60} {number // 60 % 24} * * *",
+                timezone="Europe/Berlin",
+                next_due_at=at,
+                next_run_at=at,
+                accounted_until=now,
+                created_by=ACTOR,
+                updated_by=ACTOR,
+            )
+            for number, at in enumerate(due)
+        ),
+        batch_size=500,
+    )
+    with connections[using].cursor() as cursor:
+        cursor.execute("ANALYZE")
+    return using
+
+
+VERBS = {
+    **{"enqueue": enqueue, "bulk": bulk, "latency": latency, "kept": kept},
+    **{"ticks": ticks, "fire": fire},
+}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What each cluster's own database knows about the cluster: its nodes and its persisted settings."""
+"""What each cluster's own database knows about the cluster: its nodes, its settings, and who did what."""
 
 from __future__ import annotations
 
@@ -159,6 +159,53 @@ class ClusterSetting(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} = {self.value}"
+
+
+class TraceQuerySet(models.QuerySet[Any]):
+    def about(self, target_type: str, target_id: str) -> TraceQuerySet:
+        """What was done to one thing, the latest first."""
+        return self.filter(target_type=target_type, target_id=target_id).order_by("-at", "-id")
+
+
+class Trace(models.Model):
+    """One deed: who did what to which thing, and why.
+
+    Written in the transaction of the deed, so neither is there without the other; never changed.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    at = models.DateTimeField(db_default=Now())
+    actor = models.CharField(max_length=200)
+    # Where the request came from, as the server saw it.
+    address = models.CharField(max_length=45, default="")
+    # A verb of ``authn.permissions``.
+    verb = models.CharField(max_length=60)
+    target_type = models.CharField(max_length=40)
+    target_id = models.CharField(max_length=200)
+    reason = models.CharField(max_length=500, default="")
+    before = models.JSONField(null=True)
+    after = models.JSONField(null=True)
+    request_id = models.CharField(max_length=128, default="")
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return f"{self.actor}: {self.verb} {self.target_id}"
+
+
+class AuditEntry(Trace):
+    """What was done to this cluster."""
+
+    objects: ClassVar[models.Manager[AuditEntry]] = TraceQuerySet.as_manager()
+
+    class Meta:
+        db_table = "audit"
+        indexes = [
+            # what was done of late; what was done to one thing
+            models.Index(name="audit_newest", fields=["-at", "-id"]),
+            models.Index(name="audit_target", fields=["target_type", "target_id", "-at", "-id"]),
+        ]
 
 
 class _Known(NamedTuple):

@@ -16,6 +16,8 @@ from clusters.policy import explicit_problems
 
 CLUSTER_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,23}[a-z0-9])?\Z")
 # First path segments below the API base that are no cluster.
+MAX_ENVIRONMENT = 20
+_TABLE_KEYS = frozenset({"database_url", "database_url_file", "title", "environment", "settings"})
 RESERVED_IDS = frozenset({"clusters", "whoami", "swagger", "openapi.json", "metrics", "token"})
 
 
@@ -26,6 +28,8 @@ class Cluster:
     id: str
     database_url: str = field(repr=False)
     title: str = ""
+    # What the screen writes beside the name, such as `production`, which also makes it ask twice.
+    environment: str = ""
     explicit_settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -100,8 +104,11 @@ def _cluster_table(path: Path, cluster_id: str, table: Any, problems: list[str])
     if not isinstance(table, dict):
         problems.append(f"{where} must be a table")
         return None
-    for key in table.keys() - {"database_url", "database_url_file", "title", "settings"}:
+    for key in table.keys() - _TABLE_KEYS:
         problems.append(f"{where} unknown key {key!r}")
+    environment = str(table.get("environment", ""))
+    if len(environment) > MAX_ENVIRONMENT:
+        problems.append(f"{where} environment may have {MAX_ENVIRONMENT} characters")
     url, url_file = table.get("database_url"), table.get("database_url_file")
     if (url is None) == (url_file is None):
         problems.append(f"{where} needs exactly one of database_url and database_url_file")
@@ -117,4 +124,4 @@ def _cluster_table(path: Path, cluster_id: str, table: Any, problems: list[str])
         problems.append(f"{where} settings must be a table")
         explicit = {}
     problems.extend(f"{where} settings: {problem}" for problem in explicit_problems(explicit))
-    return Cluster(cluster_id, str(url), str(table.get("title", "")), explicit)
+    return Cluster(cluster_id, str(url), str(table.get("title", "")), environment, explicit)

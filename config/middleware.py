@@ -25,16 +25,29 @@ API_HEADERS = {
     **_SHARED,
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
-# Inline styles, because the admin's and Swagger's pages have some; scripts come from files only.
-PAGE_HEADERS = {
+_PAGE = {
     **_SHARED,
-    "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
-        "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
-    ),
+    # Without a referrer browsers call the origin of a form `null`, and no form could be sent.
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "X-Frame-Options": "DENY",
+}
+_NO_FRAMES = "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+# Inline styles, because Swagger's page has some; scripts come from files only.
+PAGE_HEADERS = {
+    **_PAGE,
+    "Content-Security-Policy": (
+        f"default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; {_NO_FRAMES}"
+    ),
+}
+# The theme's scripts work out expressions that stand in the page, and it writes styles there.
+ADMIN_HEADERS = {
+    **_PAGE,
+    "Content-Security-Policy": (
+        "default-src 'self'; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+        f"{_NO_FRAMES}"
+    ),
 }
 
 
@@ -72,10 +85,16 @@ class SecurityHeadersMiddleware:
         else:
             response = self.get_response(request)
         path = request.path_info
-        is_shown = is_page(path) or path.rstrip("/") == self.swagger
+        wanted = API_HEADERS
+        if is_page(path):
+            wanted = ADMIN_HEADERS
+        elif path.rstrip("/") == self.swagger:
+            wanted = PAGE_HEADERS
         headers = response.headers
-        for name, value in (PAGE_HEADERS if is_shown else API_HEADERS).items():
+        for name, value in wanted.items():
             headers.setdefault(name, value)
+        # Django's own middleware has set one and the same for all.
+        headers["Referrer-Policy"] = wanted["Referrer-Policy"]
         if "Server" in headers:
             del headers["Server"]
         return response

@@ -16,6 +16,7 @@ from clusters.routers import CONTROL, ClusterRouter, ControlRouter
 from config.env import Environment
 from config.mistakes import configuration_problems
 from jobs.executors.procedure_catalog import read_procedures
+from ui.look import looks
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
@@ -73,7 +74,7 @@ SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SECURE_HSTS_SECONDS = 31_536_000 if USE_TLS else 0
 SECURE_CONTENT_TYPE_NOSNIFF = True
-SECURE_REFERRER_POLICY = "no-referrer"
+SECURE_REFERRER_POLICY = "same-origin"  # of pages; see config/middleware.py
 X_FRAME_OPTIONS = "DENY"
 LOGIN_URL = "/admin/login/"
 AUTH_PASSWORD_VALIDATORS = [
@@ -110,7 +111,9 @@ NOTIFY = env.boolean("YARDMASTER_NOTIFY", True)
 
 # -- Django ----------------------------------------------------------------------------------------
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    # No site of its own and no search for admin modules: ui/sites.py makes the sites.
+    "unfold.apps.BasicAppConfig",
+    "django.contrib.admin.apps.SimpleAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -122,6 +125,7 @@ INSTALLED_APPS = [
     "clusters",
     "authn",
     "jobs",
+    "ui",
 ]
 MIDDLEWARE = [
     "config.middleware.RequestIdMiddleware",
@@ -152,6 +156,8 @@ TEMPLATES = [
         },
     }
 ]
+# One dictionary per site of the admin: UNFOLD, UNFOLD_<CLUSTER>, …
+globals().update(looks(CLUSTERS))
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en-us"
 USE_I18N = False

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
 from config.health import livez, readyz
 from jobs.api.urls import unknown
+from ui.sites import cluster_sites, fleet_site
 
 BASE = settings.BASE_PATH.strip("/")
 
@@ -18,7 +18,10 @@ urlpatterns: list[Any] = [
     path("", RedirectView.as_view(url=f"{settings.BASE_PATH.rstrip('/')}/swagger"), name="home"),
     re_path(r"^livez/?\Z", livez, name="livez"),
     re_path(r"^readyz/?\Z", readyz, name="readyz"),
-    path("admin/", admin.site.urls),
+    # The clusters first: below /admin/ the fleet's site answers whatever is left.
+    *(path(f"admin/{site.cluster.id}/", site.urls) for site in cluster_sites),
+    path("admin/", fleet_site.urls),
+    re_path(r"^admin\Z", RedirectView.as_view(url="/admin/"), name="fleet"),
     re_path(rf"^{BASE}\Z", unknown, name="unknown-base"),
     path(f"{BASE}/" if BASE else "", include("jobs.api.urls")),
 ]

@@ -228,10 +228,8 @@ class CalendarNotFound(JobError):
     code = "not_found"
 
 
-class InvalidCalendar(JobError):
+class InvalidCalendar(InvalidSchedule):
     """The calendar cannot be as asked for."""
-
-    code = "invalid"
 
 
 class DuplicateCalendar(JobError):

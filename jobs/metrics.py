@@ -8,7 +8,7 @@ for two days, hours for as long as the cluster says, days for ever after.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -400,10 +400,15 @@ class Depth:
     is_exact: bool
 
 
-def depths(using: str) -> dict[str, dict[State, Depth]]:
-    """How many jobs of each open state every queue has, counted no further than costs little."""
+def depths(
+    using: str, states: Collection[State] = (State.READY, *_OTHERS)
+) -> dict[str, dict[State, Depth]]:
+    """How many ready jobs, and jobs of these other states, every queue has, counted no further than
+    costs little."""
     found = {name: {State.READY: depth} for name, depth in _ready_depths(using).items()}
     for state, condition in _OTHERS.items():
+        if state not in states:
+            continue
         counts, is_exact = _looked_at(using, condition)
         for name in counts.keys() - found.keys():
             # A job may be older than the loss of its queue's row.

@@ -7,10 +7,13 @@
         context.log("building for", payload["month"])
         return {"pages": 12}
 
+    @job("report:daily").every("0 7 * * 1-5", tz="Europe/Berlin", payload={"month": "now"})
+    def daily_report(context, payload): ...
+
 A handler is a plain or an async function of two arguments. What it returns, a JSON value, is kept with
-the job. Worker nodes find handlers in the modules named by ``YARDMASTER_HANDLERS`` and in
-``handlers.py`` of every installed app. Delivery is at least once: write handlers so that a second run
-does no harm.
+the job. ``every`` declares a schedule beside it, see ``jobs.declarations``. Worker nodes find handlers
+in the modules named by ``YARDMASTER_HANDLERS`` and in ``handlers.py`` of every installed app. Delivery
+is at least once: write handlers so that a second run does no harm.
 """
 
 from __future__ import annotations
@@ -19,9 +22,12 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib import import_module
 from traceback import extract_tb
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
+
+from jobs.declarations import Declaration, Terms, declare
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,199}\Z")
 
@@ -86,19 +92,31 @@ class Registration:
 
 
 _registry: dict[str, Registration] = {}
+_declared: dict[str, list[Declaration]] = {}
 
 
-def job(name: str) -> Callable[[Handler], Handler]:
-    """Register the decorated function as the handler of jobs whose type is ``name``."""
+class Registering:
+    """Registers the function that it decorates, with the schedules that were declared on the way."""
 
-    def register(handler: Handler) -> Handler:
-        if not NAME.match(name):
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._declarations: list[Declaration] = []
+
+    def every(self, when: str | float | timedelta, **terms: Unpack[Terms]) -> Registering:
+        """Declare a schedule that runs the function: a cron expression, or an interval as seconds or
+        timedelta. Several may follow each other; all but one need a ``name``."""
+        declaration = declare(self._name, when, terms)
+        if any(one.key == declaration.key for one in self._declarations):
             raise ValueError(
-                f"{name!r} is no job type: 1 to 200 letters, digits and _ . : / -, "
-                "the first a letter or digit"
+                f"{declaration.name!r} is declared twice: give each schedule of {self._name!r} a name"
             )
-        known = _registry.get(name)
+        self._declarations.append(declaration)
+        return self
+
+    def __call__(self, handler: Handler) -> Handler:
+        name = self._name
         where = f"{handler.__module__}.{handler.__qualname__}"
+        known = _registry.get(name)
         if known is not None and known.handler is not handler:
             other = f"{known.handler.__module__}.{known.handler.__qualname__}"
             if other != where:
@@ -107,10 +125,31 @@ def job(name: str) -> Callable[[Handler], Handler]:
             inspect.signature(handler).bind(None, None)
         except TypeError:
             raise TypeError(f"{where} must accept two arguments: context and payload") from None
+        taken = {one.key: type_ for type_, group in _declared.items() for one in group}
+        for one in self._declarations:
+            if taken.get(one.key, name) != name:
+                raise ValueError(
+                    f"schedule {one.name!r} is declared twice, for {taken[one.key]!r} and {name!r}"
+                )
         _registry[name] = Registration(name, handler, inspect.iscoroutinefunction(handler))
+        _declared[name] = self._declarations
         return handler
 
-    return register
+
+def job(name: str) -> Registering:
+    """Register the decorated function as the handler of jobs whose type is ``name``."""
+    if not isinstance(name, str) or not NAME.match(name):
+        raise ValueError(
+            f"{name!r} is no job type: 1 to 200 letters, digits and _ . : / -, "
+            "the first a letter or digit"
+        )
+    return Registering(name)
+
+
+def declarations() -> list[Declaration]:
+    """The schedules declared beside handlers, by name."""
+    found = [one for group in _declared.values() for one in group]
+    return sorted(found, key=lambda one: one.key)
 
 
 def find(name: str) -> Registration | None:

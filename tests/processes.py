@@ -94,6 +94,8 @@ def started(
             pass
         finally:
             _kill_group(process)
+            if process.stdout is not None:
+                process.stdout.close()
 
 
 def _kill_group(process: subprocess.Popen[str]) -> None:

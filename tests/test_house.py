@@ -208,7 +208,7 @@ def test_every_documented_variable_is_read_somewhere():
     documented = set(re.findall(r"\bYARDMASTER_[A-Z_]+[A-Z]\b", text("README.md")))
     sources = [
         path.read_text()
-        for folder in ("config", "clusters", "authn", "jobs", "tests")
+        for folder in ("config", "clusters", "authn", "jobs", "ui", "tests")
         for path in (ROOT / folder).rglob("*.py")
     ]
     for name in documented:
@@ -247,7 +247,7 @@ def test_nothing_is_called_utils_helpers_or_services():
     names = {"utils.py", "helpers.py", "services.py"}
     found = [
         path
-        for folder in ("config", "clusters", "authn", "jobs", "tests")
+        for folder in ("config", "clusters", "authn", "jobs", "ui", "tests")
         for path in (ROOT / folder).rglob("*.py")
         if path.name in names
     ]

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from django.contrib.auth import get_user_model
 
 from authn.keys import create_key, find_principal
-from authn.models import ALL_CLUSTERS, ApiKey, Role
+from authn.models import ALL_CLUSTERS, ApiKey, Role, UserRole
 
 ADMIN_NAME = "admin"
 KEY_NAME = "development"
@@ -96,7 +96,10 @@ def _ensure_admin(known_password: str | None) -> tuple[str | None, bool]:
     if users.filter(username=ADMIN_NAME).exists():
         return known_password, False
     password = known_password or secrets.token_urlsafe(15)
-    users.create_superuser(ADMIN_NAME, password=password)
+    admin = users.create_superuser(ADMIN_NAME, password=password)
+    UserRole.objects.create(
+        user=admin, cluster_id=ALL_CLUSTERS, role=Role.ADMIN, granted_kinds=["shell"]
+    )
     return password, True
 
 

@@ -315,7 +315,7 @@ def listed(asked: dict[str, Any]) -> ScheduleQuerySet:
     rows = rows.of_status(asked["state"]) if "state" in asked else rows.kept()
     for word in ("kind", "type", "queue", "timing", "source", "created_by"):
         if word in asked:
-            rows = rows.filter(**{word: asked[word]})
+            rows = rows.listed_as(**{word: asked[word]})
     if "tag" in asked:
         rows = rows.tagged(asked["tag"])
     if "failing" in asked:

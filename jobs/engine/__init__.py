@@ -16,6 +16,8 @@ Of the front door: ``new_job.py`` (what may be asked), ``insert.py`` (rows), ``r
 again) and ``overflow.py`` (full queues). Of people: ``edit.py`` (a job that has not started),
 ``requeue.py`` (a copy of one) and ``waiting.py`` (why a job does not run now).
 
+Of schedules: ``declared.py`` brings those that stand in code.
+
 Beside them: ``backoff.py`` (retry timing), ``clock.py`` (the database's time), ``idempotency.py``
 (replies kept for a second ask), ``turn.py`` (completing and claiming as one statement), ``journal.py``
 (log lines and progress), ``bulk.py`` (one verb over all jobs that match a filter, with ``bulk_walk.py``

@@ -40,7 +40,8 @@ from jobs.engine.leftovers import (
 )
 from jobs.engine.marks import REPORTED, SUCCEEDED, Marks
 from jobs.engine.output import BoundedOutput, clean
-from jobs.executors import KINDS, PYTHON, RESULT_BYTES, Assignment, Outcome, StoppedInDoubt
+from jobs.executors import KINDS, PYTHON, RESULT_BYTES, Assignment, Outcome
+from jobs.executors.doubt import StoppedInDoubt
 
 # Results of a moment are sent together; no result waits longer than this for company.
 FLUSH_SECONDS = 0.02

@@ -19,7 +19,8 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import connections, router, transaction
+from django.db import InterfaceError, OperationalError, connections, router, transaction
+from django.db.models import Count, Q
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
@@ -47,6 +48,7 @@ from jobs.models import (
 )
 from jobs.models.rewrite import rewrite
 from jobs.models.runs import is_gate_open, open_gate, start_waiting
+from jobs.models.schedule import ScheduleQuerySet
 from jobs.rights import rights_of
 from jobs.states import UNSTARTED, State, Trigger, WaitsFor
 
@@ -98,20 +100,42 @@ def fire_due(using: str, policy: ClusterPolicy) -> int:
     done = 0
     for _ in range(ROUNDS):
         # The look outside the transaction keeps idle nodes from taking SQLite's write lock.
-        if not Schedule.objects.using(using).due().exists():
+        due = Schedule.objects.using(using).due()
+        if not due.exists():
             break
-        fired = _fire_batch(using)
+        try:
+            fired = _fire_batch(using, due, BATCH)
+        except (OperationalError, InterfaceError):
+            # A lock, a slow statement, no database: no fault of a schedule.
+            raise
+        except Exception:
+            logger.exception("a batch of due schedules failed; each of them is done alone")
+            fired = _fire_alone(using, due.values_list("pk", flat=True)[:BATCH])
         done += fired
         if fired < BATCH:
             break
     return done
 
 
-def _fire_batch(using: str) -> int:
+def _fire_alone(using: str, ids: Iterable[UUID]) -> int:
+    """One that cannot be fired must not keep the others waiting: it is parked."""
+    done = 0
+    for pk in ids:
+        due = Schedule.objects.using(using).due().filter(pk=pk)
+        try:
+            done += _fire_batch(using, due, 1)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception as error:
+            logger.exception("schedule %s cannot be fired; it is parked", pk)
+            done += due.order_by().park(f"{type(error).__name__}: {error}")
+    return done
+
+
+def _fire_batch(using: str, due: ScheduleQuerySet, size: int) -> int:
     with transaction.atomic(using=using):
         skip = connections[using].features.has_select_for_update_skip_locked
-        due = Schedule.objects.using(using).due()
-        schedules = list(due.select_for_update(no_key=True, skip_locked=skip)[:BATCH])
+        schedules = list(due.select_for_update(no_key=True, skip_locked=skip)[:size])
         if not schedules:
             return 0
         now = database_now(connections[using])
@@ -135,27 +159,30 @@ class OpenRuns:
     """Runs of a schedule that have not ended."""
 
     live: int = 0
-    # Not started: a deferred start counts as the one that may wait.
+    # Not started: a deferred start counts as the one that may wait. One between two attempts has started.
     unstarted: int = 0
     for_schedules: list[UUID] = field(default_factory=list)
 
 
 def _open_runs(using: str, schedules: Sequence[Schedule]) -> Mapping[UUID, OpenRuns]:
     found: dict[UUID, OpenRuns] = {one.pk: OpenRuns() for one in schedules}
-    rows = Job.objects.using(using).filter(schedule_id__in=list(found), finished_at=None)
+    open_jobs = Job.objects.using(using).filter(finished_at=None)
     # A run of a workflow is the workflow's business.
-    rows = rows.filter(workflow_run_id=None)
-    for pk, schedule_id, state, waits_for in rows.values_list(
-        "pk", "schedule_id", "state", "waits_for"
-    )[:50_000]:
-        if schedule_id is None:
-            continue
-        runs = found[schedule_id]
-        if waits_for == WaitsFor.SCHEDULES and state == State.BLOCKED:
-            runs.for_schedules.append(pk)
-            continue
-        runs.live += 1
-        runs.unstarted += state in UNSTARTED
+    open_jobs = open_jobs.filter(workflow_run_id=None)
+    for_schedules = Q(waits_for=WaitsFor.SCHEDULES, state=State.BLOCKED)
+    # Where many may run at a time there may be any number, and nobody asks how many.
+    few = [one.pk for one in schedules if one.overlap != Overlap.ALLOW]
+    rows = open_jobs.filter(schedule_id__in=few).exclude(for_schedules).order_by()
+    counted = rows.values("schedule_id").annotate(
+        live=Count("pk"), unstarted=Count("pk", filter=Q(state__in=UNSTARTED, attempts=0))
+    )
+    for row in counted:
+        runs = found[UUID(str(row["schedule_id"]))]
+        runs.live, runs.unstarted = row["live"], row["unstarted"]
+    held = open_jobs.filter(for_schedules, schedule_id__in=list(found)).order_by()
+    for schedule_id, pk in held.values_list("schedule_id", "pk"):
+        if schedule_id is not None:
+            found[schedule_id].for_schedules.append(pk)
     of_workflow: dict[UUID, list[UUID]] = {}
     for one in schedules:
         if one.workflow_id is not None:
@@ -209,15 +236,20 @@ def _plan(schedule: Schedule, now: datetime, calendars: arm.Calendars, runs: Ope
     if now - (first + offset) <= grace:
         plan.due, plan.handled_until = [first], first
     else:
-        _plan_misfires(plan, rule, first, now - offset, grace)
+        _plan_misfires(plan, rule, first, now - offset, now - offset - grace - _INSTANT)
     _mind_overlap(plan, runs)
+    if plan.is_late and plan.handled_until is not None and not plan.waits:
+        stretch = timing.excluded_between(rule, first, plan.handled_until)
+        if stretch is not None:
+            plan.left_out.append(_excluded(schedule, stretch))
     return plan
 
 
 def _plan_misfires(
-    plan: Plan, rule: timing.Rule, first: datetime, until: datetime, grace: timedelta
+    plan: Plan, rule: timing.Rule, first: datetime, until: datetime, late_until: datetime
 ) -> None:
-    """Nobody was there for a while: choose by the schedule's word for that."""
+    """Nobody was there for a while: choose by the schedule's word for that. ``until`` is now, and what
+    lies after ``late_until`` is not later than the grace."""
     schedule = plan.schedule
     plan.is_late = True
     ends_at = schedule.effective_from
@@ -225,12 +257,12 @@ def _plan_misfires(
         # What comes after that is for the definition that waits, at its own turn.
         until = ends_at - _INSTANT
     how = schedule.misfire
-    keep = schedule.misfire_limit if how == Misfire.ALL else 1
+    if how == Misfire.SKIP:
+        # What is not later than the grace is not missed, and has a turn of its own.
+        until = min(until, late_until)
+    keep = {Misfire.ALL: schedule.misfire_limit, Misfire.LATEST: 1}.get(Misfire(how), 0)
     missed = timing.missed(rule, first - _INSTANT, until, keep)
     chosen = list(missed.newest)
-    if how == Misfire.SKIP:
-        # What is not later than the grace is not missed.
-        chosen = [at for at in chosen if at > until - grace]
     plan.handled_until = missed.last or first
     dropped = missed.count - len(chosen)
     if dropped > 0 and missed.first is not None:

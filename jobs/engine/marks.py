@@ -21,13 +21,17 @@ NOTHING = -1
 
 def shared_file() -> int:
     """A descriptor of memory that both processes can map."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("yardmaster-marks")
-    else:
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
+    descriptor = shared_memory("yardmaster-marks")
     os.ftruncate(descriptor, SIZE)
     return descriptor
+
+
+def shared_memory(name: str) -> int:
+    """A descriptor of a file without a place on the disk, where the system has such."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create(name)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 class Marks:

@@ -41,6 +41,7 @@ __all__ = [
     "create",
     "delete",
     "delete_for_good",
+    "draft",
     "get",
     "next_runs",
     "pause",
@@ -353,6 +354,17 @@ def delete_for_good(pk: UUID, *, by: str, versions: Collection[int] | None = Non
         # Those that still stop are nobody's; retention removes them.
         jobs.update(schedule_id=None)
         schedule.delete(using=using)
+
+
+def draft(values: Mapping[str, Any]) -> Schedule:
+    """A definition, checked and in the words in which it would be stored; nothing is stored."""
+    using = router.db_for_read(Schedule)
+    now = database_now(connections[using])
+    schedule = Schedule(created_at=now)
+    # In a transaction that ends without a change: a workflow that is named is held for the look.
+    with transaction.atomic(using=using):
+        definition.apply(using, schedule, values, now, is_new=True)
+    return schedule
 
 
 def get(pk: UUID, *, with_deleted: bool = False) -> Schedule:

@@ -32,10 +32,11 @@ from clusters.processes import (
     name_process,
 )
 from jobs import registry
+from jobs.declarations import Declaration
 from jobs.engine.capture import STREAMS, Pipes
 from jobs.engine.clock import countdown
 from jobs.engine.execute import IoChild, ProcessChild
-from jobs.engine.marks import Marks, shared_file
+from jobs.engine.marks import Marks, shared_file, shared_memory
 from jobs.executors import IO, PROCESS
 from jobs.executors.host_label import VARIABLE, worn
 from jobs.executors.shell_processes import IS_SUPPORTED, scan, send
@@ -81,11 +82,13 @@ class Template:
         theirs.close()
         self.sock = ours
         self._exits: dict[int, int] = {}
-        hello = json.loads(self.sock.recv(1 << 20) or b'{"error": "the template process ended"}')
+        message, descriptors, _, _ = socket.recv_fds(self.sock, 1 << 20, 1)
+        hello = json.loads(message or b'{"error": "the template process ended"}')
         if "error" in hello:
             os.waitpid(self.pid, 0)
             raise registry.HandlersUnusable(hello["error"])
         self.types: list[str] = hello["types"]
+        self.declarations = _read_declarations(*descriptors)
 
     def fork(self, pool: str, policy: ClusterPolicy) -> Forked:
         """Start a child; its pipes and the memory it marks are this node's as well."""
@@ -151,13 +154,30 @@ def _run_template(control: socket.socket, parent: int) -> None:
         except BaseException:
             # Not in a module that somebody named, but in an app's handlers.py: show all of it.
             _say_why(control, f"handlers.py of an app cannot be imported\n{traceback.format_exc()}")
-        control.send(json.dumps({"types": registry.types()}).encode())
+        _say_hello(control)
         gc.collect()
         gc.freeze()
         _serve_forks(control)
         status = 0
     finally:
         os._exit(status)
+
+
+def _say_hello(control: socket.socket) -> None:
+    """The types that there are, and in memory of its own, for there is no limit to it, all that was
+    declared beside them."""
+    descriptor = shared_memory("yardmaster-declarations")
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(json.dumps([one.to_json() for one in registry.declarations()]).encode())
+        file.flush()
+        hello = json.dumps({"types": registry.types()}).encode()
+        socket.send_fds(control, [hello], [descriptor])
+
+
+def _read_declarations(descriptor: int) -> list[Declaration]:
+    with os.fdopen(descriptor, "rb") as file:
+        file.seek(0)
+        return [Declaration(**one) for one in json.loads(file.read())]
 
 
 def _say_why(control: socket.socket, text: str) -> NoReturn:

@@ -23,8 +23,10 @@ from django.db import connections
 from clusters.binding import cluster_bound
 from clusters.models import awaits_confirmation, current_policy
 from clusters.policy import ClusterPolicy
+from jobs.declarations import Declaration
 from jobs.engine import bulk, dependencies, fires, idempotency, rollup, schedules
 from jobs.engine.clock import countdown
+from jobs.engine.declared import LOOK_SECONDS, SAY_SECONDS, Declared, Retirement
 from jobs.engine.prune import Pruner
 from jobs.engine.rescue import rescue_lost
 from jobs.engine.ticks import expire_due, fail_overdue, promote_due, restore_queues, resume_due
@@ -64,9 +66,12 @@ class Duty:
         return min(self.every_seconds, policy.lease_seconds / self.times_a_lease)
 
 
-def duties() -> tuple[Duty, ...]:
-    """All there is to do, for one node."""
+def duties(declarations: Sequence[Declaration] = ()) -> tuple[Duty, ...]:
+    """All there is to do, for one node, whose handlers come with these declarations."""
     return (
+        # Each node knows only its own; first of all it makes what is missing.
+        Duty("declare_schedules", Declared(declarations), SAY_SECONDS, is_everywhere=True),
+        Duty("retire_schedules", Retirement(), LOOK_SECONDS, waits_for_person=True),
         Duty("promote_due", promote_due, 0.5, is_everywhere=True, makes_ready=True),
         Duty(
             "rescue_lost",

@@ -143,7 +143,7 @@ def _held_back(job: Job) -> Iterator[Reason]:
         data = {"schedule_id": job.schedule_id, "job_ids": runs}
         yield Reason("run_before", f"{told}{shown}.", data)
     elif job.waits_for == WaitsFor.SCHEDULES:
-        schedule = Schedule.objects.using(using).filter(pk=job.schedule_id).first()
+        schedule = Schedule.objects.using(using).filter(id=job.schedule_id).first()
         if schedule is not None:
             yield _prerequisites(schedule)
 

@@ -40,7 +40,7 @@ from jobs.engine.sweep import sweep_host
 from jobs.engine.template import Template
 from jobs.engine.trouble import Trouble
 from jobs.engine.turn import disown, take_turn
-from jobs.engine.upkeep import Upkeep
+from jobs.engine.upkeep import Upkeep, duties
 from jobs.engine.watchdog import Watchdog
 from jobs.executors import IO, KINDS
 from jobs.executors.host_label import wear
@@ -223,7 +223,10 @@ class Worker:
             self._watchdog,
         )
         self._heartbeat.start()
-        self._upkeep = Upkeep(self.cluster_id, self.node_id, self._watchdog, self._look_at_once)
+        tasks = duties(self._template.declarations)
+        self._upkeep = Upkeep(
+            self.cluster_id, self.node_id, self._watchdog, self._look_at_once, tasks
+        )
         self._upkeep.start()
         self._vitals.now_of(self.node_id, self._heartbeat, self._upkeep)
         self._spawn_missing()
@@ -273,6 +276,9 @@ class Worker:
         self._watchdog.stop()
         if self._health is not None:
             self._health.stop()
+        # Once more is too late: the interpreter, on its way out, would let the signal end us.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
         logger.info("node %s has ended", self.node_id)
 
     # -- Waiting ---------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ share one asyncio child, where ``run(assignment, output)`` is a coroutine that i
 
 from __future__ import annotations
 
-from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -26,10 +25,6 @@ PYTHON = "python"
 
 # The largest result the cluster keeps, for kinds that can cut theirs to fit.
 RESULT_BYTES: ContextVar[int] = ContextVar("result_bytes", default=64 << 10)
-
-
-class StoppedInDoubt(CancelledError):
-    """Raised by a cancelled coroutine that cannot say whether its work happened."""
 
 
 class Assignment(NamedTuple):

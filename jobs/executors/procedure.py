@@ -32,7 +32,8 @@ from psycopg.types.none import NoneDumper
 from psycopg.types.string import StrDumperUnknown
 
 from jobs.errors import InvalidJob
-from jobs.executors import RESULT_BYTES, Assignment, Outcome, Output, StoppedInDoubt
+from jobs.executors import RESULT_BYTES, Assignment, Outcome, Output
+from jobs.executors.doubt import StoppedInDoubt
 from jobs.executors.procedure_call import Call, read
 from jobs.executors.procedure_errors import HOPELESS, LOST, QUERY_CANCELED, why_no_connection
 from jobs.executors.procedure_rows import (

@@ -109,8 +109,12 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
     def tagged(self, tag: str) -> ScheduleQuerySet:
         """Schedules that carry this tag."""
         if connections[self.db].vendor == "postgresql":
-            return self.filter(tags__contains=[tag])
-        return self.filter(_HasTag("tags", Value(tag)))
+            return self.filter(listing__tags__contains=[tag])
+        return self.filter(_HasTag("listing__tags", Value(tag)))
+
+    def listed_as(self, **words: str) -> ScheduleQuerySet:
+        """Schedules of this kind, type, queue, timing, source or author."""
+        return self.filter(**{f"listing__{word}": value for word, value in words.items()})
 
     def failing(self, wanted: bool = True) -> ScheduleQuerySet:
         """Schedules whose last run failed, or the others."""
@@ -122,7 +126,9 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
 
     def search(self, text: str) -> ScheduleQuerySet:
         """Schedules with this text in their name or description, in any case."""
-        return self.filter(Q(name__icontains=text) | Q(description__icontains=text))
+        # As it was typed, too: SQLite makes small only what is ASCII.
+        lower = Q(listing__text__contains=text.lower())
+        return self.filter(lower | Q(listing__text__contains=text))
 
     def pause(
         self, *, by: str, reason: str = "", resume_at: Any = None, by_all: bool = False
@@ -312,6 +318,38 @@ class Schedule(models.Model):
                 fields=["declared_at"],
                 condition=Q(source=Source.CODE, deleted_at=None),
             ),
+            # lists of the states that few are in
+            models.Index(
+                name="schedule_deleted",
+                fields=["-created_at", "-id"],
+                condition=Q(deleted_at__isnull=False),
+            ),
+            models.Index(
+                name="schedule_paused",
+                fields=["-created_at", "-id"],
+                condition=Q(deleted_at=None, is_paused=True),
+            ),
+            models.Index(
+                name="schedule_disabled",
+                fields=["-created_at", "-id"],
+                condition=Q(deleted_at=None, is_paused=False, is_enabled=False),
+            ),
+            models.Index(
+                name="schedule_broken",
+                fields=["-created_at", "-id"],
+                condition=Q(deleted_at=None, error__isnull=False),
+            ),
+            models.Index(
+                name="schedule_completed",
+                fields=["-created_at", "-id"],
+                condition=Q(
+                    deleted_at=None,
+                    is_paused=False,
+                    is_enabled=True,
+                    error=None,
+                    next_due_at__isnull=True,
+                ),
+            ),
             # repeated failures
             models.Index(
                 name="schedule_failing",
@@ -339,6 +377,39 @@ class Schedule(models.Model):
     def is_completed(self) -> bool:
         """Whether a one-time schedule has had its run."""
         return self.timing == Timing.ONCE and self.last_due_at is not None
+
+
+class ScheduleListing(models.Model):
+    """What lists are filtered by and fires must not touch: the columns of a schedule that rarely change.
+
+    A fire renews the entries of its schedule in every index of that table, so indexes that only lists
+    read are here, and a look through all texts reads no wide rows. Triggers of the database keep the rows
+    in step with ``schedule``, whoever writes there.
+    """
+
+    schedule = models.OneToOneField(
+        Schedule, on_delete=models.CASCADE, primary_key=True, related_name="listing"
+    )
+    created_at = models.DateTimeField()
+    kind = models.CharField(max_length=16)
+    type = models.CharField(max_length=200)
+    queue = models.CharField(max_length=100)
+    timing = models.CharField(max_length=8)
+    source = models.CharField(max_length=6)
+    created_by = models.CharField(max_length=200)
+    tags = models.JSONField()
+    # Name and description, in small letters.
+    text = models.TextField()
+
+    class Meta:
+        db_table = "schedule_listing"
+        indexes = [
+            models.Index(name=f"schedule_listing_{name}", fields=[name, "-created_at"])
+            for name in ("kind", "type", "queue", "timing", "source", "created_by")
+        ]
+
+    def __str__(self) -> str:
+        return self.text.partition("\n")[0]
 
 
 class ScheduleDependency(models.Model):

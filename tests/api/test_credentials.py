@@ -13,7 +13,7 @@ from tests.api.conftest import Api, check_problem
 from tests.api.routes import METHODS, all_routes, filled, native_routes
 
 OPEN = {"/livez", "/readyz"}
-REDIRECT = {"/", "/jm-api/swagger"}
+REDIRECT = {"/", "/admin", "/jm-api/swagger"}
 
 
 def bad_credentials(good: str) -> list[dict[str, str]]:

@@ -63,6 +63,7 @@ EVERY_VERB = {
     "workflows.cancel": "operator",
     "stats.read": "viewer",
     "failures.read": "viewer",
+    "audit.read": "operator",
     "nodes.read": "viewer",
     "nodes.drain": "operator",
 }

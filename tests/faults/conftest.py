@@ -73,7 +73,9 @@ SLOW = {"retry_base_seconds": 0.05, "retry_cap_seconds": 1.0}
 
 @pytest.fixture
 def settings_of_the_cluster(request: pytest.FixtureRequest) -> dict[str, float]:
-    """Short leases for small runs and trials; the defaults for the long ones."""
+    """Short leases for small runs and trials; the defaults for the long ones that do not ask for them."""
+    if request.node.get_closest_marker("short_leases"):
+        return FAST
     is_long = request.node.get_closest_marker("long") is not None
     return SLOW if is_long and report.scale() >= 0.5 else FAST
 

@@ -147,6 +147,27 @@ class Yard:
         node.process.wait()
         return at
 
+    def busy(self, jobs: int = 1) -> list[Node]:
+        """Nodes that hold at least so many jobs, as the database says."""
+        pids = {
+            pid
+            for pid, count in self.database.rows(
+                "SELECT n.pid, count(*) FROM job j JOIN node n ON n.id = j.node_id"
+                " WHERE j.state = 'running' AND n.status = 'live' GROUP BY n.pid"
+            )
+            if count >= jobs
+        }
+        return [node for node in self.running() if node.pid in pids]
+
+    def kill_busy(self, feed: Callable[[], object]) -> float:
+        """SIGKILL a node that has work in hand; ``feed`` sees to it that there is some."""
+
+        def found() -> list[Node]:
+            feed()
+            return self.busy()
+
+        return self.kill(self.random.choice(self.wait(found, 60)))
+
     def freeze(self, node: Node) -> Frozen:
         """SIGSTOP to the node and all that it started."""
         family = node.processes()

@@ -48,6 +48,8 @@ LOST = "test_lost_commits.py::test_claims_and_completions_whose_commit_was_lost_
 LIFE = "test_life_of_a_job.py"
 KEY = "test_asked_twice.py::test_clients_that_share_a_key_make_one_job_and_hear_the_same_id"
 STOP = "test_stops.py::test_cancelled_work_is_dead_within_a_beat_and_the_grace"
+AGAIN = "test_fires.py::test_an_instant_that_comes_again_makes_no_second_job"
+TOGETHER = "test_fires.py::test_nodes_that_fire_together_deal_with_each_schedule_once"
 POSTGRES, SQLITE = ("postgresql",), ("sqlite",)
 
 MUTATIONS = (
@@ -338,6 +340,32 @@ MUTATIONS = (
         '_CANCELS = "job.cancel_requested_at IS NOT NULL AND',
         '_CANCELS = "job.cancel_requested_at IS NULL AND false AND',
         LIFE,
+    ),
+    # -- Schedules --
+    Mutation(
+        "unique row of a fire",
+        "jobs/migrations/0014_schedules.py",
+        'UniqueConstraint(fields=("schedule", "due_at"), name="fire_once")',
+        'UniqueConstraint(fields=("id", "due_at"), name="fire_once")',
+        AGAIN,
+        scale=1.0,
+    ),
+    Mutation(
+        "lock of what is due",
+        "jobs/engine/fires.py",
+        "list(due.select_for_update(no_key=True, skip_locked=skip)[:size])",
+        "list(due[:size])",
+        TOGETHER,
+        POSTGRES,
+        scale=1.0,
+    ),
+    Mutation(
+        "next instant from the last one",
+        "jobs/engine/fires.py",
+        "due = arm.next_due(schedule, plan.handled_until, calendars)",
+        "due = arm.next_due(schedule, now, calendars)",
+        TOGETHER,
+        scale=1.0,
     ),
     Mutation(
         "unique index of the keys",

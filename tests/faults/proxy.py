@@ -31,6 +31,7 @@ KINDS = {
     "submit": re.compile(r'INSERT INTO "?job"? |COPY "?job"? ', re.IGNORECASE),
     "claim": re.compile(r"UPDATE job SET\s+state = 'running'", re.IGNORECASE),
     "complete": re.compile(r"INSERT INTO attempt", re.IGNORECASE),
+    "fire": re.compile(r'INSERT INTO "?fire"? ', re.IGNORECASE),
     "beat": re.compile(r'UPDATE "?node"?', re.IGNORECASE),
 }
 _READS = re.compile(r"\s*(SELECT|SHOW|LISTEN|SET|BEGIN|FETCH)\b", re.IGNORECASE)

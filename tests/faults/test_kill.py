@@ -15,6 +15,7 @@ def test_killed_nodes_lose_no_job_and_run_none_twice_without_reason(yard, figure
     """Red without: the rescue loop."""
     kills = scaled(5)
     news = new_jobs(scaled(3000, least=300), payload=lambda n: {"seconds": 0.002 * (n % 20)})
+    more = lambda: new_jobs(100, payload=lambda n: {"seconds": 0.02})  # noqa: E731
     waves = list(batches(news, max(len(news) // (kills + 1), 1)))
     for _ in range(2):
         yard.start_and_wait(concurrency=4)
@@ -22,7 +23,7 @@ def test_killed_nodes_lose_no_job_and_run_none_twice_without_reason(yard, figure
         for part in batches(waves[number], 100):
             yard.submit(part)
         time.sleep(yard.random.uniform(0.2, 1.0))
-        yard.kill(yard.random.choice(yard.running()))
+        yard.kill_busy(lambda: yard.open_jobs() > 50 or yard.submit(more()))
         yard.start_and_wait(concurrency=4)
     for wave in waves[kills:]:
         yard.submit(wave)
@@ -33,7 +34,9 @@ def test_killed_nodes_lose_no_job_and_run_none_twice_without_reason(yard, figure
     figures |= verdict.figures
     figures |= {"kills": kills, "recovery_p99_seconds": percentile(recoveries, 0.99)}
     verdict.assert_sound()
-    assert verdict.figures["states"] == {"succeeded": len(news)}
+    assert verdict.figures["states"].keys() == {"succeeded"}
+    # Each of them had work in hand, or nothing was shown.
+    assert len(recoveries) == kills
     # Lease, a sweep of a sixth of it, and a busy host.
     assert not recoveries or max(recoveries) < 3.0 + 0.6 + 3.0
 

@@ -24,6 +24,7 @@ IS_POSTGRES = test_settings.BACKEND == "postgresql"
 POSTGRES_ONLY = pytest.mark.skipif(not IS_POSTGRES, reason="PostgreSQL only")
 
 
+@pytest.mark.short_leases
 def test_nodes_that_are_stopped_all_the_time_run_nothing_twice(yard, figures):
     """Red without: beats during the drain. Now and then a second signal, which cuts it short."""
     stops, grace = scaled(100, least=3), 10.0

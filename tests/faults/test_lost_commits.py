@@ -8,6 +8,7 @@ import pytest
 
 from jobs.engine.enqueue import NewJob
 from tests import settings as test_settings
+from tests.faults.fire_cases import assert_exact, fired, in_a_moment, judge, plan_intervals
 from tests.faults.harness import new_jobs
 from tests.faults.report import scaled
 
@@ -98,3 +99,29 @@ def test_claims_and_completions_whose_commit_was_lost_have_each_job_begun_once(
     assert verdict.figures["outcomes"] == {"succeeded": len(yard.accepted)}
     assert verdict.figures["starts"] == len(yard.accepted)
     assert yard.said("came too late") == 0
+
+
+def test_fires_whose_commit_was_lost_make_one_job_for_each_instant(yard, proxy, figures):
+    """Red without: the transaction around a fire, its job and the schedule's next instant."""
+    cuts = scaled(15, least=5)
+    with proxy.between():
+        for _ in range(2):
+            yard.start(concurrency=1, env={"YARDMASTER_WORKER_KINDS": "python"})
+        yard.wait(lambda: all(node.is_up() for node in yard.nodes), 60)
+        # Instants enough for a cut in each of them that takes its chance, and none that is late.
+        planned = plan_intervals(
+            10, 2 * cuts, every=1.0, start=in_a_moment(1), misfire_grace_seconds=3600.0
+        )
+        for when in ("before", "after"):
+            proxy.cut("fire", when, cuts)
+        yard.wait(lambda: proxy.cuts_left == 0, 60 + 4 * cuts, every=0.1)
+        proxy.calm()
+        yard.wait(lambda: fired(yard.database) >= planned.count, 60 + 2 * cuts, every=0.2)
+        yard.wait_until_all_ended(60)
+        yard.stop()
+    figures |= {"cuts": dict(proxy.cuts), **judge(yard, planned)}
+    verdict = yard.judge()
+    figures |= verdict.figures
+    assert_exact(figures)
+    verdict.assert_sound()
+    assert proxy.cuts == {"fire before": cuts, "fire after": cuts}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 
 from jobs.engine import fires, schedules
@@ -247,3 +248,49 @@ def test_upkeep_lets_go_what_was_forgotten():
     )
     assert fires.mend_runs(USING, POLICY) == 1
     assert Job.objects.get(pk=made.job_id).state == State.READY
+
+
+def test_a_batch_that_fails_is_done_one_by_one_and_only_the_bad_one_is_parked(monkeypatch):
+    bad, good = make_schedule(name="bad"), make_schedule()
+    just_due(bad)
+    just_due(good)
+    enqueue_many = fires.enqueue_many
+
+    def fails(news, *, by):
+        if any(new.origin.schedule_id == bad.pk for new in news):
+            raise ValueError("no job can be made of this")
+        return enqueue_many(news, by=by)
+
+    monkeypatch.setattr(fires, "enqueue_many", fails)
+    assert fire() == 2
+    bad.refresh_from_db()
+    assert (bad.next_run_at, bad.error) == (None, "ValueError: no job can be made of this")
+    assert (len(runs_of(bad)), len(runs_of(good)), len(fires_of(bad))) == (0, 1, 0)
+
+
+def test_a_database_that_is_busy_parks_nobody(monkeypatch):
+    schedule = make_schedule()
+    just_due(schedule)
+
+    def fails(news, *, by):
+        raise OperationalError("database is locked")
+
+    monkeypatch.setattr(fires, "enqueue_many", fails)
+    with pytest.raises(OperationalError):
+        fire()
+    monkeypatch.undo()
+    assert fire() == 1
+    assert len(runs_of(schedule)) == 1
+
+
+def test_a_run_between_two_attempts_is_not_the_one_that_may_wait():
+    schedule = make_schedule(overlap="queue_one")
+    just_due(schedule)
+    fire()
+    Job.objects.update(state=State.SCHEDULED, attempts=1)
+    just_due(schedule)
+    fire()
+    assert runs_of(schedule)[1].waits_for == WaitsFor.RUN
+    just_due(schedule)
+    fire()
+    assert len(runs_of(schedule)) == 2

@@ -334,6 +334,16 @@ def test_a_second_signal_cuts_the_drain_short(eventually):
     assert state_of(job) == State.READY
 
 
+def test_signals_that_keep_coming_do_not_change_how_a_node_ends(eventually):
+    """Also in the last moments of the interpreter, which forgets whose signals are handled."""
+    with worker() as process:
+        eventually(lambda: Node.objects.filter(status=NodeStatus.LIVE).exists(), seconds=20)
+        while process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.001)
+        assert process.returncode == 0
+
+
 def test_a_node_ordered_to_drain_says_so_and_takes_nothing_new(eventually):
     with worker():
         eventually(lambda: Node.objects.filter(status=NodeStatus.LIVE).exists(), seconds=20)
@@ -378,8 +388,10 @@ def test_short_jobs_behind_a_long_one_are_handed_back(eventually):
 
 def test_jobs_wait_for_their_time_and_for_their_queue(eventually):
     make_queue("closed", is_paused=True)
-    parked, later = add("demo:echo", 1, queue="closed"), add("demo:echo", 2, delay_seconds=1.0)
     with worker():
+        eventually(lambda: Node.objects.alive().exists(), seconds=20)
+        parked = add("demo:echo", 1, queue="closed")
+        later = add("demo:echo", 2, delay_seconds=1.0)
         assert state_of(later) == State.SCHEDULED
         job = ends(later, eventually)
         assert (job.started_at - job.run_at).total_seconds() < 1.5

@@ -194,7 +194,10 @@ def procedure_database() -> Iterator[ProcedureDatabase]:
     if not base:
         where = test_settings.EMBEDDED_POSTGRES_DIR
         if test_settings.BACKEND != "postgresql":
-            where = test_settings.TEST_DIR / f"procedures-{os.getpid()}"
+            # A directory of its own around it, because the server's libraries are copied beside it.
+            where = test_settings.TEST_DIR / f"procedures-{os.getpid()}" / "postgresql"
+            where.parent.mkdir()
+            test_settings.TEST_DIR.chmod(test_settings.TEST_DIR.stat().st_mode | 0o011)
             server = EmbeddedPostgres(where)
             server.start()
         base = f"postgresql://postgres@/postgres?host={quote(str(where / 'socket'))}"

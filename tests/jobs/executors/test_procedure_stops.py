@@ -9,7 +9,7 @@ import time
 import psycopg
 import pytest
 
-from jobs.executors import StoppedInDoubt
+from jobs.executors.doubt import StoppedInDoubt
 from tests.jobs.executors.attempts import Recorder, in_loop
 from tests.jobs.executors.procedures import call, started, until
 

@@ -1,0 +1,268 @@
+"""Queues and schedules on a cluster's site: what people set.
+
+Jobs, attempts and logs have pages of their own and are not registered here: a changelist counts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.db import router, transaction
+from django.http import HttpRequest
+
+from jobs.engine import schedules
+from jobs.errors import JobError
+from jobs.executors import KINDS
+from jobs.models import Queue, Schedule
+from jobs.models.queue import DEFAULT_QUEUE
+from jobs.models.queue_policies import POLICIES, check_policies, check_together
+from ui import theme
+from ui.admin import ClusterAdmin
+from ui.callers import may_start, require
+
+# Of a schedule, what its form has.
+SCHEDULE_FIELDS = (
+    *("name", "description", "is_enabled", "kind", "type", "queue", "payload", "tags"),
+    *("timing", "expression", "interval_seconds", "run_at", "timezone", "misfire", "overlap"),
+)
+SCHEDULE_HELP = {
+    "type": "The handler's name; for kinds other than python a label.",
+    "payload": "Any JSON value.",
+    "tags": "A JSON list of texts.",
+    "expression": "Of a cron timing: five fields, names, L, # or @daily.",
+    "interval_seconds": "Of an interval.",
+    "run_at": "Of a single run, in UTC.",
+    "timezone": "In which a cron expression is meant, such as Europe/Berlin.",
+    "misfire": "What becomes of instants that nobody was there for.",
+    "overlap": "What happens when a run is due and the one before has not ended.",
+}
+
+
+class QueueForm(forms.ModelForm):  # type: ignore[type-arg]
+    """The policies by the table that the API and the command have; the verb itself has the last word."""
+
+    class Meta:
+        model = Queue
+        fields = ("name", *POLICIES)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, policy in POLICIES.items():
+            if (field := self.fields.get(name)) is None:
+                continue
+            field.help_text = policy.about.replace("null:", "empty:").replace("`", "")
+            field.required = not policy.is_nullable and policy.kind not in (bool, str)
+
+    def clean(self) -> dict[str, Any]:
+        values: dict[str, Any] = super().clean() or {}
+        self._check(values)
+        return values
+
+    def _check(self, values: dict[str, Any]) -> None:
+        """What the verb would refuse, said at its field."""
+        asked = {name: values[name] for name in POLICIES if name in values}
+        try:
+            check_policies(asked)
+            if not self.errors:
+                check_together(asked, {**self.instance.policies(), **asked})
+        except JobError as error:
+            self.add_error(error.field if error.field in self.fields else None, str(error))
+
+    def _post_clean(self) -> None:
+        # The row is written by the verb: nothing is put on the instance here.
+        pass
+
+
+class QueueAdmin(ClusterAdmin):
+    form = QueueForm
+    verbs = {
+        "view": "queues.read",
+        "add": "queues.create",
+        "change": "queues.change",
+        "delete": "queues.delete",
+    }
+    audit_type = "queue"
+    audit_key = "name"
+    list_display = (
+        "name",
+        "description",
+        "is_paused",
+        "max_concurrency",
+        "rate_limit",
+        "max_entries",
+    )
+    search_fields = ("name",)
+    ordering = ("name",)
+    actions = None
+    fieldsets = (
+        (None, {"fields": ("name", "description")}),
+        (
+            "How fast",
+            {"fields": ("max_concurrency", "rate_limit", "rate_period_seconds")},
+        ),
+        (
+            "How much",
+            {"fields": ("max_entries", "overflow", "max_age_seconds")},
+        ),
+        (
+            "For jobs that do not say",
+            {
+                "fields": (
+                    "default_priority",
+                    "default_timeout_seconds",
+                    "default_max_attempts",
+                    "is_backoff_enabled",
+                    "retry_base_seconds",
+                    "retry_cap_seconds",
+                )
+            },
+        ),
+        ("Kept for", {"fields": ("retain_succeeded_seconds", "retain_failed_seconds")}),
+    )
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return () if obj is None else ("name",)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        is_kept = obj is not None and obj.name == DEFAULT_QUEUE
+        return not is_kept and super().has_delete_permission(request, obj)
+
+    def audited(self, obj: Any) -> dict[str, Any]:
+        return {"name": obj.name, **obj.policies()}
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        policies = {name: form.cleaned_data[name] for name in POLICIES if name in form.cleaned_data}
+        queues: Any = Queue.objects.all()
+        if change:
+            obj.audited_before = self.audited(queues.get(pk=obj.pk))
+            queues.filter(pk=obj.pk).change(**policies)
+        else:
+            made = queues.create_queue(form.cleaned_data["name"], **policies)
+            obj.pk, obj._state.adding, obj._state.db = made.pk, False, made._state.db
+        obj.refresh_from_db()
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        obj.delete_unused()
+
+
+class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
+    """What most schedules say; all the rest is in the API and stays as it is."""
+
+    class Meta:
+        model = Schedule
+        fields = SCHEDULE_FIELDS
+
+    # Set by the admin for the request.
+    actor = ""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in ("expression", "interval_seconds", "run_at", "payload", "type", "tags"):
+            if name in self.fields:
+                self.fields[name].required = False
+        for name, text in SCHEDULE_HELP.items():
+            if name in self.fields:
+                self.fields[name].help_text = text
+
+    def clean(self) -> dict[str, Any]:
+        values: dict[str, Any] = super().clean() or {}
+        if "tags" in values:
+            tags = values["tags"] = values["tags"] or []
+            if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+                self.add_error("tags", "Must be a list of texts.")
+        if not self.errors:
+            self._try(values)
+        return values
+
+    def _try(self, values: dict[str, Any]) -> None:
+        """Do what saving will do, and take it back: what the verb refuses is said at its field."""
+        try:
+            with transaction.atomic(using=router.db_for_write(Schedule)):
+                write_schedule(self.instance, values, by=self.actor)
+                transaction.set_rollback(True, using=router.db_for_write(Schedule))
+        except JobError as error:
+            self.add_error(error.field if error.field in self.fields else None, str(error))
+
+    def _post_clean(self) -> None:
+        # The row is written by the verb: nothing is put on the instance here.
+        pass
+
+
+def write_schedule(instance: Schedule, values: dict[str, Any], *, by: str) -> Schedule:
+    """Make or change a schedule by what a form says."""
+    named = {name: values[name] for name in SCHEDULE_FIELDS if name in values}
+    # Only what differs: a field that is left alone does not move the next run.
+    if instance._state.adding:
+        return schedules.create(named, by=by)
+    changed = {name: value for name, value in named.items() if getattr(instance, name) != value}
+    return schedules.change(instance.pk, changed, by=by)
+
+
+class ScheduleAdmin(ClusterAdmin):
+    form = ScheduleForm
+    verbs = {
+        "view": "schedules.read",
+        "add": "schedules.create",
+        "change": "schedules.change",
+        "delete": "schedules.delete",
+    }
+    audit_type = "schedule"
+    list_display = ("name", "type", "timing", "next_run_at", "is_paused", "is_enabled")
+    search_fields = ("name",)
+    ordering = ("-created_at", "-id")
+    actions = None
+    fieldsets = (
+        (None, {"fields": ("name", "description", "is_enabled")}),
+        ("What", {"fields": ("kind", "type", "queue", "payload", "tags")}),
+        ("When", {"fields": ("timing", "expression", "interval_seconds", "run_at", "timezone")}),
+        ("How", {"fields": ("misfire", "overlap")}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).filter(deleted_at=None)
+
+    def get_form(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        form = super().get_form(request, *args, **kwargs)
+        form.actor = require(request, self.verbs["view"]).actor
+        return form
+
+    def formfield_for_dbfield(self, field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        made = super().formfield_for_dbfield(field, request, **kwargs)
+        if field.name == "kind":
+            granted = [name for name in sorted(KINDS) if may_start(request, name)]
+            made = forms.ChoiceField(
+                choices=[(name, name) for name in granted],
+                initial="python",
+                widget=theme.UnfoldAdminSelectWidget,
+            )
+        return made
+
+    def audited(self, obj: Any) -> dict[str, Any]:
+        shown = {name: getattr(obj, name) for name in SCHEDULE_FIELDS}
+        return shown | {"run_at": obj.run_at and obj.run_at.isoformat()}
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # Whoever writes a schedule says what is started; its kind may need a grant.
+        is_granted = obj is None or may_start(request, obj.kind)
+        return is_granted and super().has_change_permission(request, obj)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if change:
+            obj.audited_before = self.audited(obj)
+        made = write_schedule(obj, form.cleaned_data, by=form.actor)
+        obj.pk, obj._state.adding, obj._state.db = made.pk, False, made._state.db
+        obj.refresh_from_db()
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        schedules.delete(obj.pk, by=require(request, self.verbs["delete"]).actor)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        # It is marked as deleted; its fires and jobs stay.
+        return [str(obj) for obj in objs], {"schedule": len(objs)}, set(), []
+
+
+def register(site: Any) -> None:
+    """Put what a cluster's people configure on its site."""
+    site.register(Queue, QueueAdmin)
+    site.register(Schedule, ScheduleAdmin)

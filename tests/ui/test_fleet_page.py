@@ -1,0 +1,137 @@
+"""The fleet: a card for each cluster, and in one sentence what is wrong with it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from clusters.health import watch
+from clusters.models import ClusterSetting, forget_policies
+from jobs.models import Tally
+from tests.factories import make_job, make_node, make_queue
+
+CARD = {"HX-Request": "true", "UI-Version": ""}
+
+
+@pytest.fixture(autouse=True)
+def _up(monkeypatch):
+    # Its answer comes from a thread, which does not see what the test has not committed.
+    monkeypatch.setattr(watch, "ask", lambda aliases, seconds: dict.fromkeys(aliases, True))
+
+
+def card(client, cluster: str = "alpha") -> str:
+    response = client.get(f"/admin/{cluster}/card/", headers=CARD)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def test_the_page_itself_asks_no_cluster(viewer, queries):
+    with queries() as asked:
+        page = viewer.get("/admin/").content.decode()
+    assert 'hx-get="/admin/alpha/card/"' in page
+    assert 'hx-get="/admin/beta/card/"' in page
+    assert len(asked) <= 5
+
+
+def test_it_has_the_cards_of_those_one_may_see(sign_in):
+    page = sign_in("viewer", "beta").get("/admin/").content.decode()
+    assert "/admin/beta/" in page
+    assert "alpha" not in page
+
+
+def test_all_is_well(viewer, alpha):
+    make_node()
+    Tally.objects.create(
+        minute=timezone.now().replace(second=0, microsecond=0),
+        queue="default",
+        type="x",
+        event="succeeded",
+        count=12,
+    )
+    page = card(viewer)
+    assert "All is well." in page
+    assert "ui-is-fine" in page
+    assert "12 jobs finished in the last hour, 0 of them failed." in page
+    assert 'role="img"' in page
+
+
+def test_nothing_to_do_is_said_as_well(viewer, alpha):
+    make_node()
+    assert "Nothing to do" in card(viewer)
+
+
+def test_a_job_that_waits_too_long(viewer, alpha):
+    make_node()
+    make_job(queue="mail", run_at=timezone.now() - timedelta(minutes=14, seconds=5))
+    page = card(viewer)
+    assert "mail: oldest ready job 14 min" in page
+    assert "limit 5 min" in page
+    assert "/admin/alpha/jobs/?state=ready&amp;queue=mail" in page
+    assert "ui-is-broken" in page
+
+
+def test_jobs_and_nobody_to_take_them(viewer, alpha):
+    make_job()
+    page = card(viewer)
+    assert "No node takes jobs, and 1 are ready." in page
+    assert "ui-is-broken" in page
+
+
+def test_a_queue_that_no_node_serves(viewer, alpha):
+    make_node(queues=["default"])
+    make_job(queue="mail")
+    assert "mail: jobs are ready and no node takes from this queue." in card(viewer)
+
+
+def test_a_pause_with_jobs_behind_it_is_told_of_and_is_no_alarm(viewer, alpha):
+    make_node()
+    make_queue("mail", is_paused=True)
+    make_job(queue="mail", run_at=timezone.now() - timedelta(hours=2))
+    page = card(viewer)
+    assert "mail: paused by test" in page
+    assert "ui-is-notice" in page
+
+
+def test_a_silent_node(viewer, alpha):
+    make_node()
+    make_node(host="gone", pid=9, lease_until=timezone.now() - timedelta(seconds=1))
+    assert "Not heard of any more: gone:9." in card(viewer)
+
+
+def test_many_failures(viewer, alpha):
+    make_node()
+    minute = timezone.now().replace(second=0, microsecond=0)
+    for event, count in (("succeeded", 50), ("failed", 30)):
+        Tally.objects.create(minute=minute, queue="mail", type="x", event=event, count=count)
+    page = card(viewer)
+    assert "30 of 80 jobs failed in the last hour." in page
+    assert "ui-is-warning" in page
+
+
+def test_a_restored_cluster(viewer, alpha):
+    ClusterSetting.objects.all().mark_restored(by="cli:test")
+    forget_policies()
+    assert "Restored from a backup" in card(viewer)
+
+
+def test_a_card_asks_at_most_fifteen_times(viewer, alpha, queries):
+    make_node()
+    for n in range(130):
+        make_job(queue=f"q{n % 3}" if n < 20 else "deep")
+    with queries() as asked:
+        card(viewer)
+    assert len(asked) <= 15, "\n".join(asked)
+
+
+def test_the_same_card_again_is_nothing(viewer, alpha):
+    make_node()
+    version = viewer.get("/admin/alpha/card/", headers=CARD)["UI-Version"]
+    again = viewer.get("/admin/alpha/card/", headers={**CARD, "UI-Version": version})
+    assert again.status_code == 204
+
+
+def test_a_dead_cluster_is_said_to_be_so_at_once(viewer, monkeypatch):
+    monkeypatch.setattr(watch, "ask", lambda aliases, seconds: dict.fromkeys(aliases))
+    assert viewer.get("/admin/alpha/card/", headers=CARD).status_code == 503

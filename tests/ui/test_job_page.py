@@ -1,0 +1,199 @@
+"""One job: the reason in words, its attempts, its log, and what may be done about it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from clusters.models import AuditEntry
+from jobs.models import Job, JobDependency, LogLine, Needs, OnParentFailure
+from jobs.states import State
+from tests.factories import make_attempt, make_job, make_node, make_queue
+
+
+def path(job: Job, rest: str = "") -> str:
+    return f"/admin/alpha/jobs/{job.pk}/{rest}"
+
+
+def test_it_says_why_it_waits(viewer, alpha):
+    make_queue("mail", is_paused=True, pause_reason="the server moves")
+    page = viewer.get(path(make_job(queue="mail"))).content.decode()
+    assert "The queue mail was paused by test" in page
+    assert "the server moves" in page
+
+
+@pytest.mark.parametrize("state", State.values)
+def test_every_state_has_a_page(viewer, alpha, state):
+    response = viewer.get(path(make_job(state)))
+    assert response.status_code == 200
+    assert f"ui-state-{state}".encode() in response.content
+
+
+def test_it_shows_attempts_payload_result_error_and_log(viewer, alpha):
+    job = make_job(
+        "failed",
+        payload={"to": "anna", "deep": {"er": [1, 2]}},
+        result={"sent": False},
+        error="Traceback …\nSMTPError: \x1b[31mno\x1b[0m <b>route</b>",
+        metadata={"customer": 7},
+    )
+    make_attempt(job)
+    LogLine.objects.create(
+        job=job, fence=1, stream="stdout", message="hello \x1b[1mbold\x1b[0m <i>"
+    )
+    page = viewer.get(path(job)).content.decode()
+    assert "&quot;deep&quot;: {" in page
+    assert "&quot;sent&quot;: false" in page
+    assert "SMTPError: no &lt;b&gt;route&lt;/b&gt;" in page
+    assert "hello bold &lt;i&gt;" in page
+    assert "customer: 7" in page
+    assert "RuntimeError: as the test wanted" in page
+    assert "\x1b" not in page
+
+
+def test_bytes_and_long_payloads_are_cut(viewer, alpha):
+    assert b"in Base64" in viewer.get(path(make_job(payload_bytes=b"\x00" * 5000))).content
+    page = viewer.get(path(make_job(payload="x" * 100_000))).content
+    assert b"more characters, in the API" in page
+    assert len(page) < 80_000
+
+
+def test_parents_and_children_are_linked(viewer, alpha):
+    parent, child = make_job(type="the:parent"), make_job("blocked", type="the:child")
+    JobDependency.objects.create(
+        parent_id=parent.pk,
+        child_id=child.pk,
+        needs=Needs.ALL,
+        on_failure=OnParentFailure.FAIL,
+    )
+    assert str(parent.pk) in viewer.get(path(child)).content.decode()
+    assert "the:child" in viewer.get(path(parent)).content.decode()
+
+
+@pytest.mark.parametrize("state", ["ready", "running", "failed", "blocked", "scheduled"])
+def test_it_asks_at_most_fifteen_times(operator, alpha, queries, state):
+    make_queue("mail", max_concurrency=5, rate_limit=3)
+    job = make_job(state, queue="mail")
+    if state == "blocked":
+        parent = make_job()
+        JobDependency.objects.create(
+            parent_id=parent.pk, child_id=job.pk, needs=Needs.ALL, on_failure=OnParentFailure.FAIL
+        )
+    make_node()
+    for _ in range(3):
+        make_attempt(job, node_id=make_node().pk)
+    with queries() as asked:
+        assert operator.get(path(job)).status_code == 200
+    assert len(asked) <= 15, "\n".join(asked)
+
+
+def test_an_unknown_job_is_missing(viewer, alpha):
+    assert viewer.get("/admin/alpha/jobs/00000000-0000-7000-8000-000000000000/").status_code == 404
+    assert viewer.get("/admin/alpha/jobs/nonsense/").status_code == 404
+
+
+# -- The log follows -------------------------------------------------------------------------------
+
+
+def test_the_log_goes_on_after_the_last_line_shown(viewer, alpha):
+    job = make_job("running")
+    lines = [
+        LogLine.objects.create(job=job, fence=1, stream="log", message=f"line {n}")
+        for n in range(250)
+    ]
+    page = viewer.get(path(job)).content.decode()
+    assert "line 249" in page
+    assert "line 49<" not in page
+    assert f"log/?after={lines[-1].pk}" in page
+    assert viewer.get(path(job, f"log/?after={lines[-1].pk}")).status_code == 204
+    new = LogLine.objects.create(job=job, fence=1, stream="log", message="one more")
+    answer = viewer.get(path(job, f"log/?after={lines[-1].pk}")).content.decode()
+    assert "one more" in answer
+    assert f"after={new.pk}" in answer
+    assert "line 249" not in answer
+
+
+def test_the_log_of_a_finished_job_is_not_asked_for_any_more(viewer, alpha):
+    job = make_job("succeeded")
+    LogLine.objects.create(job=job, fence=1, stream="log", message="the end")
+    assert 'hx-trigger="every' not in viewer.get(path(job)).content.decode()
+    answer = viewer.get(path(job, "log/?after=0")).content.decode()
+    assert "the end" in answer
+    assert "hx-get" not in answer
+
+
+@pytest.mark.parametrize("after", ["x", "9" * 30, "1.5"])
+def test_a_line_that_is_no_number_is_refused(viewer, alpha, after):
+    response = viewer.get(path(make_job(), f"log/?after={after}"))
+    assert response.status_code == 400
+    assert b"after" in response.content
+
+
+# -- Deeds -----------------------------------------------------------------------------------------
+
+
+def test_retry_makes_it_ready_and_says_so(operator, alpha):
+    job = make_job("failed")
+    response = operator.post(path(job, "retry/"), follow=True)
+    assert b"ready again" in response.content
+    job.refresh_from_db()
+    assert job.state == "ready"
+    [entry] = AuditEntry.objects.all()
+    assert (entry.verb, entry.before, entry.after) == (
+        "jobs.retry",
+        {"state": "failed"},
+        {"state": "ready"},
+    )
+    assert b"jobs.retry" in operator.get(path(job)).content
+
+
+def test_a_deed_that_the_state_does_not_allow_says_why_and_leaves_no_trace(operator, alpha):
+    job = make_job("succeeded")
+    response = operator.post(path(job, "retry/"), follow=True)
+    page = response.content.decode()
+    assert "Cannot retry a job that is succeeded" in page
+    assert re.search(r"request [0-9a-f-]{36}", page)
+    assert not AuditEntry.objects.exists()
+
+
+def test_cancel_and_delete_want_a_reason(admin, alpha):
+    ready, done = make_job(), make_job("succeeded")
+    for job, deed in ((ready, "cancel/"), (done, "delete/")):
+        assert admin.get(path(job, deed)).status_code == 200
+        for reason in ("", "   ", "x" * 501):
+            response = admin.post(path(job, deed), {"reason": reason})
+            assert response.status_code == 400
+            assert b"errorlist" in response.content
+        assert Job.objects.filter(pk=job.pk, state=job.state).exists()
+        assert admin.post(path(job, deed), {"reason": "no more"}).status_code == 302
+    assert not Job.objects.filter(pk=done.pk).exists()
+    assert Job.objects.get(pk=ready.pk).state == "cancelled"
+    assert {entry.reason for entry in AuditEntry.objects.all()} == {"no more"}
+
+
+def test_in_production_the_cluster_must_be_typed_to_delete(admin, alpha, monkeypatch):
+    from dataclasses import replace
+
+    from django.conf import settings
+
+    clusters = {**settings.CLUSTERS, "alpha": replace(alpha, environment="production")}
+    monkeypatch.setattr(settings, "CLUSTERS", clusters)
+    job = make_job("succeeded")
+    for typed in ("", "beta"):
+        form = {"reason": "no more", "cluster": typed}
+        assert admin.post(path(job, "delete/"), form).status_code == 400
+    assert Job.objects.filter(pk=job.pk).exists()
+    form = {"reason": "no more", "cluster": "alpha"}
+    assert admin.post(path(job, "delete/"), form).status_code == 302
+
+
+def test_a_running_job_is_asked_to_stop(operator, alpha):
+    job = make_job("running")
+    assert b"asked to stop" in operator.get(path(job, "cancel/")).content
+    operator.post(path(job, "cancel/"), {"reason": "wrong data"})
+    job.refresh_from_db()
+    assert job.cancel_requested_at is not None
+    page = operator.get(path(job)).content
+    assert b"It was asked to stop" in page
+    assert b"/cancel/" not in page

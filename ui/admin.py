@@ -1,0 +1,208 @@
+"""Our base of every ModelAdmin: rights from roles, a history of our own, lists that cost little.
+
+The admin's own log is keyed by model and id in the control database and would mix the clusters: no site
+uses it. What is done to a cluster's rows is in that cluster's audit, in the transaction of the deed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, ClassVar
+
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.db import connections
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+
+from authn.models import AccessAuditEntry
+from clusters.models import AuditEntry, Trace
+from jobs.errors import JobError
+from ui import theme
+from ui.answers import refused
+from ui.callers import caller, may
+
+# A list that is longer is estimated; to count it would cost more than it tells.
+EXACT_UP_TO = 1000
+SHOWN_DEEDS = 100
+
+
+class EstimatingPaginator(Paginator):  # type: ignore[type-arg]
+    """Counts as far as a look at so many rows goes; beyond it PostgreSQL's planner knows."""
+
+    @cached_property
+    def count(self) -> int:
+        rows: Any = self.object_list
+        seen = len(rows.order_by().values_list("pk")[: EXACT_UP_TO + 1])
+        if seen <= EXACT_UP_TO:
+            return seen
+        return max(seen, _estimated(rows))
+
+
+def _estimated(rows: Any) -> int:
+    connection = connections[rows.db]
+    if connection.vendor != "postgresql":
+        return EXACT_UP_TO + 1
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(%s)",
+            [rows.model._meta.db_table],
+        )
+        found = cursor.fetchone()
+    return int(found[0]) if found else 0
+
+
+class BaseAdmin(theme.ModelAdmin):  # type: ignore[misc]
+    """Lists that are bounded, deeds that leave a trace, refusals that say why."""
+
+    list_per_page = 50
+    show_full_result_count = False
+    paginator = EstimatingPaginator
+    list_filter_submit = True
+    compressed_fields = True
+
+    # What the trace calls such a row, by which column it knows it, and the verbs of the admin's deeds.
+    audit_type: ClassVar[str] = ""
+    audit_key: ClassVar[str] = "pk"
+    verbs: ClassVar[Mapping[str, str]] = {}
+    trace_model: ClassVar[type[Trace]] = AuditEntry
+
+    def may_read_history(self, request: HttpRequest) -> bool:
+        raise NotImplementedError
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return super().changeform_view(request, *args, **kwargs)  # type: ignore[no-any-return]
+        except JobError as error:
+            return refused(request, error, request.get_full_path())
+
+    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return super().delete_view(request, *args, **kwargs)  # type: ignore[no-any-return]
+        except JobError as error:
+            return refused(request, error, request.get_full_path())
+
+    # -- The trace: the admin calls these in the transaction of the deed --------------------------
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> None:
+        self._trace(request, "add", obj, after=self.audited(obj))
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> None:
+        before = getattr(obj, "audited_before", None)
+        after = self.audited(obj)
+        if before is not None:
+            changed = [name for name in after if before.get(name) != after[name]]
+            before = {name: before.get(name) for name in changed}
+            after = {name: after[name] for name in changed}
+        self._trace(request, "change", obj, before=before, after=after)
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> None:
+        for obj in queryset:
+            self._trace(request, "delete", obj, before=self.audited(obj))
+
+    def audited(self, obj: Any) -> dict[str, Any]:
+        """What the audit keeps of a row."""
+        return {"name": str(obj)}
+
+    def _trace(
+        self,
+        request: HttpRequest,
+        deed: str,
+        obj: Any,
+        *,
+        before: dict[str, Any] | None = None,
+        after: dict[str, Any] | None = None,
+    ) -> None:
+        principal = caller(request)
+        assert principal is not None
+        self.trace_model._default_manager.create(
+            actor=principal.actor,
+            address=request.META.get("REMOTE_ADDR", "")[:45],
+            verb=self.verbs[deed],
+            target_type=self.audit_type,
+            target_id=str(getattr(obj, self.audit_key))[:200],
+            before=before,
+            after=after,
+            request_id=getattr(request, "request_id", ""),
+        )
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: Any = None
+    ) -> HttpResponse:
+        """What was done to this row, from the cluster's audit."""
+        obj = self.get_object(request, object_id)
+        if obj is None:
+            missing: HttpResponse = self._get_obj_does_not_exist_redirect(
+                request, self.opts, object_id
+            )
+            return missing
+        if not self.may_read_history(request):
+            raise PermissionDenied
+        rows: Any = self.trace_model._default_manager.all()
+        entries = rows.about(self.audit_type, str(getattr(obj, self.audit_key)))
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"History of {obj}",
+            "subtitle": None,
+            "entries": [*entries[:SHOWN_DEEDS]],
+            "object": obj,
+            "opts": self.opts,
+        }
+        return TemplateResponse(request, "ui/history.html", context)
+
+
+class ClusterAdmin(BaseAdmin):
+    """Of rows that a cluster's database holds. What may be done says the table of verbs."""
+
+    # ``verbs`` holds verbs of ``authn.permissions``; a deed that is not in it is denied.
+
+    def may_read_history(self, request: HttpRequest) -> bool:
+        return may(request, "audit.read")
+
+    def _may(self, request: HttpRequest, deed: str) -> bool:
+        verb = self.verbs.get(deed)
+        return verb is not None and may(request, verb)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self._may(request, "view")
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self._may(request, "view")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return self._may(request, "add")
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self._may(request, "change")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self._may(request, "delete")
+
+
+class ControlAdmin(BaseAdmin):
+    """Of rows of the control database: users, keys and roles are the superuser's."""
+
+    trace_model = AccessAuditEntry
+    verbs = {"add": "access.create", "change": "access.change", "delete": "access.delete"}
+
+    def may_read_history(self, request: HttpRequest) -> bool:
+        return self._is_superuser(request)
+
+    def _is_superuser(self, request: HttpRequest) -> bool:
+        return caller(request) is not None and bool(getattr(request.user, "is_superuser", False))
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self._is_superuser(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self._is_superuser(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return self._is_superuser(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self._is_superuser(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self._is_superuser(request)
