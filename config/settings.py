@@ -190,7 +190,17 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_SETTINGS": {"persistAuthorization": False, "displayRequestDuration": True},
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": BASE_PATH,
-    "ENUM_NAME_OVERRIDES": {},
+    # Words that mean different things of different resources.
+    "ENUM_NAME_OVERRIDES": {
+        "JobStateEnum": "jobs.states.State.values",
+        "JobReasonEnum": "jobs.states.Reason.values",
+        "JobKindEnum": "jobs.api.schedule_forms.JOB_KINDS",
+        "ScheduleKindEnum": "jobs.api.schedule_forms.ALL_KINDS",
+        "ScheduleStateEnum": "jobs.models.schedule.Status.values",
+        "FireStateEnum": "jobs.models.schedule.FireState.values",
+        "FireReasonEnum": "jobs.models.schedule.FireReason.values",
+        "RunStateEnum": "jobs.models.workflow.RunState.values",
+    },
     "APPEND_COMPONENTS": {
         "securitySchemes": {
             "ApiKey": {"type": "apiKey", "in": "header", "name": API_KEY_HEADER},

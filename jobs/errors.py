@@ -220,3 +220,25 @@ class DependencyCycle(InvalidSchedule):
     """Schedules would wait for each other in a circle."""
 
     code = "dependency_cycle"
+
+
+class CalendarNotFound(JobError):
+    """There is no such calendar."""
+
+    code = "not_found"
+
+
+class InvalidCalendar(InvalidSchedule):
+    """The calendar cannot be as asked for."""
+
+
+class DuplicateCalendar(JobError):
+    """A calendar with this name exists."""
+
+    code = "duplicate_name"
+
+
+class CalendarInUse(JobError):
+    """Schedules name this calendar."""
+
+    code = "calendar_in_use"

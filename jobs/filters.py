@@ -54,6 +54,12 @@ def filtered(jobs: JobQuerySet, asked: Mapping[str, Any]) -> JobQuerySet:
         jobs = jobs.filter(fingerprint=asked["failure"])
     if "copy_of" in asked:
         jobs = jobs.filter(copy_of=asked["copy_of"])
+    if "schedule" in asked:
+        jobs = jobs.filter(schedule_id=asked["schedule"])
+    if "trigger" in asked:
+        jobs = jobs.filter(trigger=asked["trigger"])
+    if "workflow_run" in asked:
+        jobs = jobs.filter(workflow_run_id=asked["workflow_run"])
     if "unique_key" in asked:
         jobs = jobs.filter(unique_key=asked["unique_key"])
     if "node" in asked:

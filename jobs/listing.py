@@ -179,10 +179,16 @@ def _rare_ways(asked: Mapping[str, Any]) -> Iterator[Way]:
                 Range("job_unique_ended", Test(f"{sql} AND d.finished_at IS NOT NULL", values)),
             ),
         )
+    if "workflow_run" in asked:
+        sql = "d.workflow_run_id IS NOT NULL AND d.workflow_run_id = %s"
+        yield way("workflow_run", "job_workflow_run", sql, True)
     if "copy_of" in asked:
         yield way("copy_of", "job_copies", "d.copy_of IS NOT NULL AND d.copy_of = %s", True)
     if "node" in asked:
         yield way("node", "job_holder", "d.state = 'running' AND d.node_id = %s", True)
+    if "schedule" in asked:
+        sql = "d.schedule_id IS NOT NULL AND d.schedule_id = %s"
+        yield way("schedule", "job_schedule", sql)
     if asked.get("is_held"):
         yield Way("is_held", "job", (Range("job_held", Test("d.is_held")),))
     if "failure" in asked:
@@ -286,6 +292,9 @@ _PLAIN = {
     "reason": "j.reason = %s",
     "failure": "j.fingerprint = %s",
     "copy_of": "j.copy_of = %s",
+    "schedule": "j.schedule_id = %s",
+    "trigger": "j.trigger = %s",
+    "workflow_run": "j.workflow_run_id = %s",
     "unique_key": "j.unique_key = %s",
     "node": "j.state = 'running' AND j.node_id = %s",
 }

@@ -7,6 +7,7 @@ shape of the native API, and an error is a problem object.
 
 from __future__ import annotations
 
+import csv
 import getpass
 import io
 import json
@@ -22,6 +23,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
+import yaml
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import DatabaseError, InterfaceError, OperationalError, connections
@@ -111,6 +113,7 @@ def _wants_json(argv: Sequence[str]) -> bool:
     )
 
 
+FORMATS = ("table", "json", "yaml", "csv")
 Verb = Callable[[Namespace], None]
 
 
@@ -129,14 +132,18 @@ class OperatorCommand(BaseCommand):
         """Add a verb and return its parser for the arguments of its own."""
         parser: ArgumentParser = self._verbs.add_parser(name, help=help, description=help)
         parser.set_defaults(run=run, verb=name)
+        self.add_common(parser)
+        return parser
+
+    def add_common(self, parser: ArgumentParser) -> None:
+        """The options that all verbs take."""
         parser.add_argument(
-            "-o", "--output", choices=("table", "json"), default="table", help="default: table"
+            "-o", "--output", choices=FORMATS, default="table", help="default: table"
         )
         if self.acts_on_cluster:
             parser.add_argument(
                 "--cluster", metavar="ID", help="default: YARDMASTER_CLUSTER, or the only one"
             )
-        return parser
 
     # -- Running ----------------------------------------------------------------------------------
 
@@ -155,7 +162,8 @@ class OperatorCommand(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         asked = Namespace(**options)
-        self.is_json = asked.output == "json"
+        self.format = asked.output
+        self.is_json = self.format == "json"
         self._plain = bool(options.get("no_color")) or "NO_COLOR" in os.environ
         try:
             _check_encoding(options)
@@ -207,9 +215,11 @@ class OperatorCommand(BaseCommand):
     # -- Talking ----------------------------------------------------------------------------------
 
     def show(self, document: Any, table: Callable[[], None]) -> None:
-        """Print the result: the document as JSON, or the table."""
+        """Print the result: the document as JSON or YAML, or the table, which may be CSV."""
         if self.is_json:
             self.print_json(document)
+        elif self.format == "yaml":
+            self.stdout.write(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
         else:
             table()
 
@@ -218,6 +228,9 @@ class OperatorCommand(BaseCommand):
 
     def print_table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Aligned columns under headings; nothing is cut off where the output is no terminal."""
+        if self.format == "csv":
+            self._print_csv([columns, *rows])
+            return
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False)
         for column in columns:
             table.add_column(column.upper(), overflow="fold")
@@ -226,13 +239,22 @@ class OperatorCommand(BaseCommand):
         self._print(table)
 
     def print_record(self, record: Mapping[str, Any]) -> None:
-        """One thing, a line for each of its fields."""
+        """One thing, a line for each of its fields; in CSV a column."""
+        if self.format == "csv":
+            self._print_csv([[*record], [*record.values()]])
+            return
         table = Table(box=None, pad_edge=False, show_header=False, show_edge=False)
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
         for name, value in record.items():
             table.add_row(Text(name), cell(value, is_single_line=False))
         self._print(table)
+
+    def _print_csv(self, lines: Iterable[Sequence[Any]]) -> None:
+        text = io.StringIO()
+        written = csv.writer(text, lineterminator="\n")
+        written.writerows([csv_cell(value) for value in line] for line in lines)
+        self.stdout.write(text.getvalue(), ending="")
 
     def say(self, text: str) -> None:
         """A remark beside the data."""
@@ -361,6 +383,15 @@ def cell(value: Any, *, is_single_line: bool = True) -> Text:
     if is_single_line:
         text = " ".join(text.split())
     return Text(text, style=_COLOURS.get(text, ""))
+
+
+def csv_cell(value: Any) -> str:
+    """A value in CSV; what a spreadsheet would take for a formula is marked as text."""
+    if value is None or isinstance(value, bool | int | float):
+        return "" if value is None else json.dumps(value)
+    shown = value if isinstance(value, str) else cell(value, is_single_line=False).plain
+    shown = printable(shown)
+    return f"'{shown}" if shown.startswith(("=", "+", "-", "@", "\t", "\r")) else shown
 
 
 def printable(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Examples of the OpenAPI document: one job of each kind."""
+"""Examples of the OpenAPI document: one job of each kind, and schedules of each timing."""
 
 from __future__ import annotations
 
@@ -73,6 +73,65 @@ ENQUEUE_EXAMPLES = [
                 "parameters": {"month": "2026-01-01"},
             },
             "timeout_seconds": 600,
+        },
+        request_only=True,
+    ),
+]
+
+SCHEDULE_EXAMPLES = [
+    OpenApiExample(
+        "Every weekday at seven",
+        value={
+            "name": "Morning inventory",
+            "type": "demo:echo",
+            "payload": {"warehouse": 7},
+            "timing": "cron",
+            "expression": "0 7 * * 1-5",
+            "timezone": "America/New_York",
+            "exclusions": {"dates": ["2030-12-25"]},
+            "tags": ["inventory", "weekday"],
+        },
+        request_only=True,
+    ),
+    OpenApiExample(
+        "Every five minutes, one at a time",
+        value={
+            "name": "Poll the partner",
+            "kind": "http",
+            "payload": {"method": "GET", "url": "https://example.com/orders"},
+            "timing": "interval",
+            "interval_seconds": 300,
+            "overlap": "queue_one",
+            "misfire": "skip",
+        },
+        request_only=True,
+    ),
+    OpenApiExample(
+        "Once, at a wall time",
+        value={
+            "name": "Move to the new prices",
+            "type": "demo:echo",
+            "timing": "once",
+            "run_at": "2040-01-01T00:00",
+            "timezone": "Europe/Berlin",
+        },
+        request_only=True,
+    ),
+]
+
+WORKFLOW_EXAMPLES = [
+    OpenApiExample(
+        "One after the other",
+        value={
+            "name": "Close the day",
+            "nodes": [
+                {"schedule_id": "01a20191-868c-7979-8cdf-31c02d86b8b8"},
+                {
+                    "schedule_id": "01a20191-868c-7979-8cdf-31c02d86b8b9",
+                    "depends_on": ["01a20191-868c-7979-8cdf-31c02d86b8b8"],
+                    "on_failure": "continue",
+                },
+            ],
         },
         request_only=True,
     ),

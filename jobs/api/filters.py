@@ -10,7 +10,7 @@ from clusters.api.fields import Choice, Flag, Id, Text, Texts, Time
 from clusters.api.paging import PageQuery
 from jobs.executors import KINDS
 from jobs.filters import COUNT_LIMIT, MAX_METADATA, parse_metadata
-from jobs.states import Reason, State
+from jobs.states import Reason, State, Trigger
 
 
 class KeyAndValue(Text):
@@ -45,6 +45,9 @@ class JobFilter(serializers.Serializer[Any]):
     is_held = Flag(required=False, help_text="Failed, and kept for a person to decide.")
     failure = Text(max_length=16, required=False, help_text="Fingerprint of a group of failures.")
     copy_of = Id(required=False, help_text="Jobs that were requeued from this one.")
+    schedule = Id(required=False, help_text="Runs of this schedule.")
+    trigger = Choice(choices=Trigger.values, required=False, help_text="What made them run.")
+    workflow_run = Id(required=False, help_text="Jobs of this run of a workflow.")
     unique_key = Text(max_length=200, required=False)
     node = Id(required=False, help_text="Running jobs that this node holds.")
     created_after = Time(required=False, help_text="This moment or later.")

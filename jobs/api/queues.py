@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -19,6 +18,7 @@ from config.problems import PreconditionFailed
 from jobs.api import bulk_wire
 from jobs.api import serializers as wire
 from jobs.api.once import answer_once, idempotency_key
+from jobs.api.versions import asked_versions, etag
 from jobs.engine import purge
 from jobs.errors import QueueNotFound
 from jobs.models import Queue
@@ -26,7 +26,6 @@ from jobs.models.queue import QueueQuerySet
 from jobs.queue_load import load_of
 
 BY_NAME = Order(("name",), (str,), is_descending=False)
-_ETAG = re.compile(r'"([0-9]{1,9})"\Z')
 
 
 class QueueViewSet(NativeViewSet):
@@ -197,16 +196,13 @@ def _reply(
 
 
 def _etag(queue: Queue) -> dict[str, str]:
-    return {"ETag": f'"{queue.version}"'}
+    return etag(queue.version)
 
 
 def _of_version(queues: QueueQuerySet, request: Request) -> QueueQuerySet:
     """The queue, if it is still as its reader saw it."""
-    if_match = request.headers.get("If-Match")
-    if if_match is None or if_match.strip() == "*":
-        return queues
-    tags = [_ETAG.match(part.strip()) for part in if_match.split(",")[:10]]
-    return queues.filter(version__in=[int(tag[1]) for tag in tags if tag])
+    versions = asked_versions(request)
+    return queues if versions is None else queues.filter(version__in=versions)
 
 
 def _say_why_not(queue: QueueQuerySet) -> NoReturn:

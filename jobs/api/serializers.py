@@ -51,7 +51,7 @@ from jobs.models.log import Stream
 from jobs.models.queue import LONGEST_PAUSE, MAX_REASON_LENGTH
 from jobs.models.queue_policies import POLICIES, Overflow
 from jobs.queue_load import COUNT_LIMIT, Load
-from jobs.states import UNSTARTED, OnLost, Outcome, Reason, State
+from jobs.states import UNSTARTED, OnLost, Outcome, Reason, State, Trigger, WaitsFor
 
 MAX_BULK_JOBS = 10_000
 
@@ -138,6 +138,13 @@ class NewJobInput(serializers.Serializer[Any]):
         required=False,
         allow_null=True,
         help_text="Upper bound of any wait for a retry.",
+    )
+    retry_curve = Text(
+        max_length=200,
+        required=False,
+        allow_null=True,
+        help_text="Waits without chance: `fixed`, `linear` or `exponential` by the base, or a list of "
+        "seconds such as `1,5,30`, of which the last one repeats.",
     )
     tags = Texts(child=Text(max_length=MAX_TAG_LENGTH), max_length=MAX_TAGS, required=False)
     metadata = Object(
@@ -344,6 +351,13 @@ class JobItem(serializers.Serializer[Any]):
     node_id = serializers.UUIDField(allow_null=True)
     pending_dependencies = serializers.IntegerField(help_text="Of how many jobs it still waits.")
     copy_of = serializers.UUIDField(allow_null=True, help_text="The job it was requeued from.")
+    schedule_id = serializers.UUIDField(allow_null=True, help_text="The schedule that made it.")
+    due_at = serializers.DateTimeField(
+        allow_null=True, help_text="The instant that its schedule made it for."
+    )
+    trigger = serializers.ChoiceField(
+        choices=Trigger.values, allow_null=True, help_text="What made its schedule run."
+    )
     progress_percent = serializers.FloatField(allow_null=True)
     progress_note = serializers.CharField(allow_null=True)
     error = serializers.CharField(
@@ -372,6 +386,13 @@ class JobDetail(JobItem):
     payload = serializers.JSONField(allow_null=True)
     payload_base64 = serializers.CharField(allow_null=True)
     result = serializers.JSONField(allow_null=True)
+    retry_curve = serializers.CharField(allow_null=True)
+    workflow_run_id = serializers.UUIDField(allow_null=True)
+    waits_for = serializers.ChoiceField(
+        choices=WaitsFor.values,
+        allow_null=True,
+        help_text="What its schedule holds it back for; see `why`.",
+    )
 
 
 class EnqueuedJob(JobDetail):
@@ -521,6 +542,9 @@ def job_to_json(job: Job) -> dict[str, Any]:
         "node_id": None if job.node_id is None else str(job.node_id),
         "pending_dependencies": job.pending_dependencies,
         "copy_of": None if job.copy_of is None else str(job.copy_of),
+        "schedule_id": None if job.schedule_id is None else str(job.schedule_id),
+        "due_at": format_time(job.due_at),
+        "trigger": job.trigger,
         "progress_percent": job.progress_percent,
         "progress_note": job.progress_note,
         "error": job.error,
@@ -542,6 +566,9 @@ def job_detail_to_json(job: Job) -> dict[str, Any]:
         "payload": job.payload,
         "payload_base64": None if data is None else base64.b64encode(data).decode(),
         "result": job.result,
+        "retry_curve": job.retry_curve,
+        "workflow_run_id": None if job.workflow_run_id is None else str(job.workflow_run_id),
+        "waits_for": job.waits_for,
     }
 
 

@@ -11,12 +11,16 @@ from clusters.surfaces import UnknownAddress
 from config.parsers import MAX_BULK_NODES
 from config.routing import route
 from jobs.api.bulk_operations import BulkOperationViewSet
+from jobs.api.calendars import CalendarViewSet
 from jobs.api.documentation import DocumentViewSet, SwaggerView
 from jobs.api.failures import FailureViewSet
 from jobs.api.queues import QueueViewSet
+from jobs.api.schedule_rules import ScheduleRulesViewSet
+from jobs.api.schedules import ScheduleViewSet
 from jobs.api.stats import StatsViewSet
 from jobs.api.views import JobViewSet
 from jobs.api.waits import JobWaitsViewSet
+from jobs.api.workflows import WorkflowRunViewSet, WorkflowViewSet
 
 unknown = UnknownAddress.as_view()
 bulk_limits = {"max_body_bytes": settings.MAX_BULK_BODY_BYTES, "max_nodes": MAX_BULK_NODES}
@@ -25,6 +29,127 @@ job, queue, node = JobViewSet.as_view, QueueViewSet.as_view, NodeViewSet.as_view
 job_waits = JobWaitsViewSet.as_view
 stats, failure = StatsViewSet.as_view, FailureViewSet.as_view
 operation = BulkOperationViewSet.as_view
+schedule, schedule_rules = ScheduleViewSet.as_view, ScheduleRulesViewSet.as_view
+calendar = CalendarViewSet.as_view
+workflow, workflow_run = WorkflowViewSet.as_view, WorkflowRunViewSet.as_view
+
+schedule_routes = [
+    route("<str:cluster_id>/schedules", schedule({"get": "list", "post": "create"}), "schedules"),
+    route("<str:cluster_id>/schedules/count", schedule({"get": "count"}), "schedules-count"),
+    route(
+        "<str:cluster_id>/schedules/preview",
+        schedule_rules({"post": "preview"}),
+        "schedules-preview",
+    ),
+    route(
+        "<str:cluster_id>/schedules/pause-all",
+        schedule({"post": "pause_all"}),
+        "schedules-pause-all",
+    ),
+    route(
+        "<str:cluster_id>/schedules/resume-all",
+        schedule({"post": "resume_all"}),
+        "schedules-resume-all",
+    ),
+    route(
+        "<str:cluster_id>/schedules/<str:schedule_id>",
+        schedule({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+        "schedule",
+    ),
+    *(
+        route(
+            f"<str:cluster_id>/schedules/<str:schedule_id>/{verb}",
+            schedule({"post": verb}),
+            f"schedule-{verb}",
+        )
+        for verb in ("reschedule", "restore", "pause", "resume", "trigger")
+    ),
+    route(
+        "<str:cluster_id>/schedules/<str:schedule_id>/next-runs",
+        schedule_rules({"get": "next_runs"}),
+        "schedule-next-runs",
+    ),
+    route(
+        "<str:cluster_id>/schedules/<str:schedule_id>/exclusions",
+        schedule_rules(
+            {
+                "get": "exclusions",
+                "put": "set_exclusions",
+                "post": "add_exclusions",
+                "delete": "clear_exclusions",
+            }
+        ),
+        "schedule-exclusions",
+    ),
+    route(
+        "<str:cluster_id>/schedules/<str:schedule_id>/dependencies",
+        schedule_rules(
+            {"get": "dependencies", "put": "set_dependencies", "delete": "clear_dependencies"}
+        ),
+        "schedule-dependencies",
+    ),
+    route(
+        "<str:cluster_id>/schedules/<str:schedule_id>/fires",
+        schedule_rules({"get": "fires"}),
+        "schedule-fires",
+    ),
+    route(
+        "<str:cluster_id>/schedules/<str:schedule_id>/fires/count",
+        schedule_rules({"get": "fires_count"}),
+        "schedule-fires-count",
+    ),
+    route("<str:cluster_id>/calendars", calendar({"get": "list", "post": "create"}), "calendars"),
+    route("<str:cluster_id>/calendars/count", calendar({"get": "count"}), "calendars-count"),
+    route(
+        "<str:cluster_id>/calendars/<str:name>",
+        calendar({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+        "calendar",
+    ),
+]
+workflow_routes = [
+    route("<str:cluster_id>/workflows", workflow({"get": "list", "post": "create"}), "workflows"),
+    route("<str:cluster_id>/workflows/count", workflow({"get": "count"}), "workflows-count"),
+    route(
+        "<str:cluster_id>/workflows/<str:workflow_id>",
+        workflow({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+        "workflow",
+    ),
+    route(
+        "<str:cluster_id>/workflows/<str:workflow_id>/trigger",
+        workflow({"post": "trigger"}),
+        "workflow-trigger",
+    ),
+    route(
+        "<str:cluster_id>/workflows/<str:workflow_id>/runs",
+        workflow_run({"get": "list"}),
+        "workflow-runs",
+    ),
+    route(
+        "<str:cluster_id>/workflows/<str:workflow_id>/runs/count",
+        workflow_run({"get": "count"}),
+        "workflow-runs-count",
+    ),
+    route(
+        "<str:cluster_id>/workflows/<str:workflow_id>/runs/<str:run_id>",
+        workflow_run({"get": "retrieve"}),
+        "workflow-run",
+    ),
+    route(
+        "<str:cluster_id>/workflows/<str:workflow_id>/runs/<str:run_id>/cancel",
+        workflow_run({"post": "cancel"}),
+        "workflow-run-cancel",
+    ),
+    route(
+        "<str:cluster_id>/workflows/<str:workflow_id>/runs/<str:run_id>/rerun",
+        workflow_run({"post": "rerun"}),
+        "workflow-run-rerun",
+    ),
+    route(
+        "<str:cluster_id>/workflows/<str:workflow_id>/runs/<str:run_id>/nodes/<str:schedule_id>/skip",
+        workflow_run({"post": "skip"}),
+        "workflow-run-skip",
+    ),
+]
 
 urlpatterns = [
     route("openapi.json", DocumentViewSet.as_view({"get": "retrieve"}), "native-document"),
@@ -83,6 +208,8 @@ urlpatterns = [
     route("<str:cluster_id>/queues/<str:name>/pause", queue({"post": "pause"}), "queue-pause"),
     route("<str:cluster_id>/queues/<str:name>/resume", queue({"post": "resume"}), "queue-resume"),
     route("<str:cluster_id>/queues/<str:name>/purge", queue({"post": "purge"}), "queue-purge"),
+    *schedule_routes,
+    *workflow_routes,
     route("<str:cluster_id>/nodes", node({"get": "list"}), "nodes"),
     route("<str:cluster_id>/nodes/count", node({"get": "count"}), "nodes-count"),
     route("<str:cluster_id>/nodes/<str:node_id>", node({"get": "retrieve"}), "node"),

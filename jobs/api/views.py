@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -27,6 +26,7 @@ from jobs.api.examples import ENQUEUE_EXAMPLES
 from jobs.api.filters import JobFilter, JobListQuery
 from jobs.api.items import LISTED_ERROR_LENGTH, item_sql, key_of
 from jobs.api.once import answer_once
+from jobs.api.words import in_words_of_the_body
 from jobs.engine.edit import edit, version_of
 from jobs.engine.enqueue import enqueue, enqueue_many
 from jobs.engine.new_job import NewJob
@@ -231,7 +231,7 @@ class JobViewSet(NativeViewSet):
         if {"payload", "payload_base64"} & values.keys():
             # Another payload is another program.
             check_kinds(self.principal, self.kwargs["cluster_id"], [job.kind])
-        with _in_words_of_the_body():
+        with in_words_of_the_body():
             versions = _versions(request.headers.get("If-Match"))
             edit(job, wire.job_changes(values), versions=versions)
         return _detail(job)
@@ -299,7 +299,7 @@ class JobViewSet(NativeViewSet):
 
     def _once(self, effect: Callable[[], tuple[int, Any]]) -> tuple[HttpResponse, Any]:
         """Run the effect, or give the reply it had under the same Idempotency-Key."""
-        with _in_words_of_the_body():
+        with in_words_of_the_body():
             return answer_once(self.request, self.principal.actor, effect)
 
 
@@ -354,14 +354,3 @@ def _new_jobs(data: Any) -> list[NewJob]:
 
 def _next(request: Request, asked: dict[str, Any], last: int) -> str:
     return f"{request.path}?{urlencode({'after': last, 'limit': asked['limit']})}"
-
-
-@contextmanager
-def _in_words_of_the_body() -> Iterator[None]:
-    """Call a field as the request calls it."""
-    try:
-        yield
-    except JobError as error:
-        if error.field == "payload_bytes":
-            error.field = "payload_base64"
-        raise

@@ -6,6 +6,7 @@ for its time (``pending``) is part of it: the old one holds until then.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -17,6 +18,8 @@ from jobs.exclusions import Exclusions
 from jobs.models import Calendar, Schedule, Timing
 from jobs.timing import Rule
 from jobs.zones import DAY, to_micros, to_moment, zone
+
+logger = logging.getLogger(__name__)
 
 # What tells when, and nothing else. A change of one of these arms the schedule anew.
 TIMING_FIELDS = ("timing", "expression", "interval_seconds", "run_at")
@@ -134,6 +137,16 @@ def arm(schedule: Schedule, now: datetime, calendars: Calendars) -> None:
     schedule.tzdata = zone_rules()
     due = next_due(schedule, now, calendars) if is_running(schedule) else None
     set_next(schedule, due.at if due else None)
+
+
+def arm_or_park(schedule: Schedule, now: datetime, calendars: Calendars) -> None:
+    """The same where many are armed: one that cannot be worked out keeps no other from its turn."""
+    try:
+        arm(schedule, now, calendars)
+    except Exception as error:
+        logger.exception("schedule %s cannot be worked out; it is parked", schedule.pk)
+        schedule.error = f"{type(error).__name__}: {error}"[:1000]
+        set_next(schedule, None)
 
 
 def set_next(schedule: Schedule, due_at: datetime | None) -> None:

@@ -60,6 +60,7 @@ WORDS = frozenset(
     {
         "state", "queue", "type", "kind", "tag", "metadata", "reason", "is_held", "failure", "copy_of",
         "unique_key", "node", "created_after", "created_before", "finished_after", "finished_before",
+        "schedule", "trigger", "workflow_run",
     }
 )  # fmt: skip
 MAX_REASON = 500

@@ -33,7 +33,7 @@ from jobs.engine.edit import UNCHANGED, Unchanged
 from jobs.engine.enqueue import enqueue_many
 from jobs.engine.new_job import NewJob, Origin
 from jobs.engine.schedule_work import made_by
-from jobs.errors import JobError, ScheduleNotFound, ScheduleState
+from jobs.errors import InvalidSchedule, JobError, ScheduleNotFound, ScheduleState
 from jobs.executors import KINDS
 from jobs.models import (
     Fire,
@@ -183,13 +183,18 @@ def _open_runs(using: str, schedules: Sequence[Schedule]) -> Mapping[UUID, OpenR
     for schedule_id, pk in held.values_list("schedule_id", "pk"):
         if schedule_id is not None:
             found[schedule_id].for_schedules.append(pk)
-    of_workflow = {one.workflow_id: one.pk for one in schedules if one.workflow_id is not None}
+    of_workflow: dict[UUID, list[UUID]] = {}
+    for one in schedules:
+        if one.workflow_id is not None:
+            of_workflow.setdefault(one.workflow_id, []).append(one.pk)
     if of_workflow:
         open_ = WorkflowRun.objects.using(using).filter(
             workflow_id__in=list(of_workflow), finished_at=None
         )
         for workflow_id in open_.values_list("workflow_id", flat=True):
-            found[of_workflow[workflow_id]].live += 1
+            # Several schedules may start the same one.
+            for pk in of_workflow[workflow_id]:
+                found[pk].live += 1
     return found
 
 
@@ -503,6 +508,8 @@ def trigger(pk: UUID, *, by: str, payload: Any = UNCHANGED) -> Made:
             raise ScheduleState("the schedule is disabled", code="disabled")
         now = database_now(connections[using])
         if schedule.workflow_id is not None:
+            if not isinstance(payload, Unchanged):
+                raise InvalidSchedule("a run of a workflow takes no payload", field="payload")
             run = workflows.start_run(schedule.workflow_id, by=by, schedule_id=pk)
             Schedule.objects.using(using).filter(pk=pk).update(last_run_at=now)
             return Made(None, run.pk)

@@ -7,9 +7,8 @@ alone does not move the next run.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -17,71 +16,50 @@ from uuid import UUID
 from django.db import IntegrityError, connections, router, transaction
 from django.db.models.functions import Now
 
-from clusters.models import current_policy
 from clusters.policy import ClusterPolicy
 from jobs import timing
-from jobs.engine import arm
+from jobs.engine import arm, definition, prerequisites
 from jobs.engine.clock import database_now
-from jobs.engine.new_job import check
-from jobs.engine.schedule_work import as_sample_job
+from jobs.engine.definition import EDITABLE
+from jobs.engine.upcoming import next_runs, preview
 from jobs.errors import (
-    DependencyCycle,
     DuplicateSchedule,
     InvalidSchedule,
-    JobError,
     OutdatedSchedule,
-    ScheduleInUse,
     ScheduleNotFound,
     ScheduleState,
 )
-from jobs.exclusions import Exclusions
-from jobs.models import (
-    Gap,
-    Job,
-    Misfire,
-    Needs,
-    Overlap,
-    Schedule,
-    ScheduleDependency,
-    Source,
-    Timing,
-    Workflow,
-    WorkflowNode,
-)
-from jobs.models.job import check_queue
+from jobs.models import Job, Misfire, Schedule, Source, Timing
 from jobs.models.queue_policies import text_problem
 from jobs.models.rewrite import rewrite
-from jobs.models.schedule import (
-    MAX_DESCRIPTION_LENGTH,
-    MAX_MISFIRES,
-    MAX_NAME_LENGTH,
-    MAX_REASON_LENGTH,
-)
+from jobs.models.schedule import MAX_REASON_LENGTH
 
-# What a definition may say; anything else is no business of people.
-WORK = (
-    *("kind", "type", "payload", "payload_bytes", "has_variables", "queue", "priority"),
-    *("timeout_seconds", "max_attempts", "retry_base_seconds", "retry_cap_seconds", "retry_curve"),
-    *("on_lost", "tags", "metadata", "workflow_id"),
-)
-TIMING = (
-    *(*arm.TIMING_FIELDS, "timezone", "anchor_at", "starts_at", "ends_at", "gap", "spread_seconds"),
-    "exclusions",
-)
-POLICY = ("misfire", "misfire_grace_seconds", "misfire_limit", "overlap", "needs")
-EDITABLE = frozenset({"name", "description", "is_enabled", *WORK, *TIMING, *POLICY})
-# The column that each timing needs; those of the others are emptied.
-COMPANION = {
-    Timing.CRON: "expression",
-    Timing.INTERVAL: "interval_seconds",
-    Timing.ONCE: "run_at",
-}
-MAX_GRACE_SECONDS = 31 * 86400
-MAX_SPREAD_SECONDS = 7 * 86400
-MAX_PREREQUISITES = 100
+__all__ = [
+    "EDITABLE",
+    "add_exclusions",
+    "change",
+    "create",
+    "delete",
+    "delete_for_good",
+    "draft",
+    "get",
+    "next_runs",
+    "pause",
+    "pause_all",
+    "preview",
+    "renew_zones",
+    "reschedule",
+    "restore",
+    "resume",
+    "resume_all",
+    "resume_due",
+    "set_dependencies",
+    "set_exclusions",
+]
+
 LONGEST_PAUSE = timedelta(days=3653)
-# What a workflow's schedule may do when the run before has not ended.
-WORKFLOW_OVERLAPS = (Overlap.SKIP, Overlap.ALLOW)
+# Schedules of one transaction, where all are meant.
+PORTION = 200
 
 
 def create(
@@ -106,14 +84,14 @@ def create(
             updated_by=by[:200],
             source=source,
         )
-        _apply(schedule, values, now, is_new=True)
+        definition.hold_calendars(using, values.get("exclusions"))
+        definition.apply(using, schedule, values, now, is_new=True)
         if depends_on:
-            _refuse_to_wait(schedule)
             schedule.dependencies_since = now
-        arm.arm(schedule, now, _calendars(using, schedule))
+        arm.arm(schedule, now, definition.calendars_of(using, schedule))
         _save(using, schedule, is_new=True)
         if depends_on:
-            _replace_dependencies(using, schedule, depends_on)
+            prerequisites.replace(using, schedule, depends_on)
     return schedule
 
 
@@ -127,22 +105,24 @@ def change(
     source: str | None = None,
 ) -> Schedule:
     """Change what is named and leave the rest; ``versions``: only if it still has one of these."""
-    with _held(pk, versions) as (schedule, now, using):
-        before = _timing_of(schedule)
-        _apply(schedule, values, now)
+    exclusions = values.get("exclusions")
+    with _held(pk, versions, exclusions=exclusions) as (schedule, now, using):
+        before = definition.timing_of(schedule)
+        was_running = arm.is_running(schedule)
+        definition.apply(using, schedule, values, now)
         if source is not None:
             schedule.source = source
         if depends_on is not None:
-            if depends_on:
-                _refuse_to_wait(schedule)
             schedule.dependencies_since = now
-            _replace_dependencies(using, schedule, depends_on)
-        after = _timing_of(schedule)
-        if after != before:
-            if any(before[name] != after[name] for name in arm.TIMING_FIELDS):
-                # Whoever writes a timing means this one, from now on.
-                schedule.pending = schedule.effective_from = None
-            arm.arm(schedule, now, _calendars(using, schedule))
+            prerequisites.replace(using, schedule, depends_on)
+        elif values.get("workflow_id") is not None:
+            prerequisites.refuse_to_wait(using, schedule)
+        after = definition.timing_of(schedule)
+        if any(before[name] != after[name] for name in arm.TIMING_FIELDS):
+            # Whoever writes a timing means this one, from now on.
+            schedule.pending = schedule.effective_from = None
+        if after != before or was_running != arm.is_running(schedule):
+            arm.arm(schedule, now, definition.calendars_of(using, schedule))
         _touch(schedule, by, now)
         _save(using, schedule)
     return schedule
@@ -164,17 +144,17 @@ def reschedule(
         timing_values = {name: values.get(name) for name in arm.TIMING_FIELDS}
         if effective_from is not None and effective_from.tzinfo is None:
             raise InvalidSchedule("needs an offset from UTC", field="effective_from")
-        calendars = _calendars(using, schedule)
+        calendars = definition.calendars_of(using, schedule)
         if effective_from is None or effective_from <= now:
             schedule.pending = schedule.effective_from = None
-            _set_timing(schedule, timing_values, now)
+            definition.set_timing(schedule, timing_values)
             schedule.anchor_at = now
-            _check_rule(schedule, now, calendars)
+            definition.check_rule(schedule, now, calendars)
         else:
             if effective_from - now > LONGEST_PAUSE:
                 raise InvalidSchedule("is more than ten years ahead", field="effective_from")
             wanted = Schedule(timezone=schedule.timezone, gap=schedule.gap, created_at=now)
-            _set_timing(wanted, timing_values, now)
+            definition.set_timing(wanted, timing_values)
             run_at = wanted.run_at
             if run_at is not None and run_at < effective_from:
                 raise InvalidSchedule("lies before effective_from", field="run_at")
@@ -189,7 +169,10 @@ def reschedule(
             assert rule is not None
             timing.check(rule, effective_from - timedelta(microseconds=1))
         schedule.error = None
-        arm.arm(schedule, now, calendars)
+        is_due = schedule.next_due_at is not None and schedule.next_due_at <= now
+        if schedule.pending is None or not is_due:
+            # What is due already is of the definition that still holds.
+            arm.arm(schedule, now, calendars)
         _touch(schedule, by, now)
         _save(using, schedule)
     return schedule
@@ -216,7 +199,7 @@ def resume(pk: UUID, *, by: str) -> Schedule:
     with _held(pk) as (schedule, now, using):
         if not schedule.is_paused:
             raise ScheduleState("the schedule is not paused", code="not_paused")
-        _resume(using, schedule, now, by)
+        _resume(using, schedule, now)
     return schedule
 
 
@@ -235,11 +218,11 @@ def resume_all(*, by: str) -> int:
         with transaction.atomic(using=using):
             now = database_now(connections[using])
             rows = Schedule.objects.using(using).filter(is_paused_by_all=True, deleted_at=None)
-            page = list(rows.order_by("pk").select_for_update(no_key=True)[:200])
+            page = list(rows.order_by("pk").select_for_update(no_key=True)[:PORTION])
             for schedule in page:
-                _resume(using, schedule, now, by)
+                _resume(using, schedule, now)
         resumed += len(page)
-        if len(page) < 200:
+        if len(page) < PORTION:
             return resumed
 
 
@@ -252,9 +235,9 @@ def resume_due(using: str, policy: ClusterPolicy) -> int:
     with transaction.atomic(using=using):
         now = database_now(connections[using])
         skip = connections[using].features.has_select_for_update_skip_locked
-        page = list(due.order_by("pk").select_for_update(no_key=True, skip_locked=skip)[:200])
+        page = list(due.order_by("pk").select_for_update(no_key=True, skip_locked=skip)[:PORTION])
         for schedule in page:
-            _resume(using, schedule, now, schedule.paused_by or "")
+            _resume(using, schedule, now)
     return len(page)
 
 
@@ -270,39 +253,61 @@ def renew_zones(using: str, policy: ClusterPolicy) -> int:
     with transaction.atomic(using=using):
         now = database_now(connections[using])
         skip = connections[using].features.has_select_for_update_skip_locked
-        page = list(outdated.order_by("pk").select_for_update(no_key=True, skip_locked=skip)[:200])
+        page = list(
+            outdated.order_by("pk").select_for_update(no_key=True, skip_locked=skip)[:PORTION]
+        )
         calendars = arm.calendars_of(using, page)
         for schedule in page:
-            arm.arm(schedule, now, calendars)
+            arm.arm_or_park(schedule, now, calendars)
             schedule.version += 1
-        columns = ("next_due_at", "next_run_at", "accounted_until", "tzdata", "version")
+        columns = ("next_due_at", "next_run_at", "accounted_until", "tzdata", "error", "version")
         rewrite(using, page, columns)
     return len(page)
 
 
-def set_exclusions(pk: UUID, document: Mapping[str, Any], *, by: str) -> Schedule:
+def set_exclusions(
+    pk: UUID,
+    document: Mapping[str, Any],
+    *,
+    by: str,
+    versions: Collection[int] | None = None,
+) -> Schedule:
     """Let these exclusions take the place of those before."""
-    return change(pk, {"exclusions": document}, by=by)
+    return change(pk, {"exclusions": document}, by=by, versions=versions)
 
 
-def add_exclusions(pk: UUID, document: Mapping[str, Any], *, by: str) -> Schedule:
+def add_exclusions(
+    pk: UUID,
+    document: Mapping[str, Any],
+    *,
+    by: str,
+    versions: Collection[int] | None = None,
+) -> Schedule:
     """Lay these over those that are there."""
-    with _held(pk) as (schedule, now, using):
+    with _held(pk, versions, exclusions=document) as (schedule, now, using):
         merged = dict(schedule.exclusions)
-        for rule, entries in _parsed(using, document).to_json().items():
+        for rule, entries in definition.read_exclusions(using, document).to_json().items():
             merged[rule] = [*merged.get(rule, ()), *entries]
-        schedule.exclusions = _parsed(using, merged).to_json()
-        calendars = _calendars(using, schedule)
-        _check_rule(schedule, now, calendars)
+        schedule.exclusions = definition.read_exclusions(using, merged).to_json()
+        calendars = definition.calendars_of(using, schedule)
+        is_done = schedule.is_completed
+        definition.check_rule(schedule, now, calendars, is_done=is_done)
         arm.arm(schedule, now, calendars)
         _touch(schedule, by, now)
         _save(using, schedule)
     return schedule
 
 
-def set_dependencies(pk: UUID, ids: Sequence[UUID], *, needs: str, by: str) -> Schedule:
+def set_dependencies(
+    pk: UUID,
+    ids: Sequence[UUID],
+    *,
+    needs: str,
+    by: str,
+    versions: Collection[int] | None = None,
+) -> Schedule:
     """Let the schedule run only after these have succeeded; no ids: after nobody."""
-    return change(pk, {"needs": needs}, by=by, depends_on=ids)
+    return change(pk, {"needs": needs}, by=by, depends_on=ids, versions=versions)
 
 
 def delete(pk: UUID, *, by: str, versions: Collection[int] | None = None) -> None:
@@ -319,21 +324,21 @@ def restore(pk: UUID, *, by: str) -> Schedule:
     """Bring back a schedule that was deleted; it goes on from now."""
     with _held(pk, is_deleted=True) as (schedule, now, using):
         schedule.deleted_at = None
-        arm.arm(schedule, now, _calendars(using, schedule))
+        arm.arm(schedule, now, definition.calendars_of(using, schedule))
         _touch(schedule, by, now)
         _save(using, schedule)
     return schedule
 
 
-def delete_for_good(pk: UUID, *, by: str) -> None:
+def delete_for_good(pk: UUID, *, by: str, versions: Collection[int] | None = None) -> None:
     """Delete a schedule, deleted before or not, with its fires and all of its runs.
 
     Runs that go on are asked to stop. Refused while another schedule or a workflow needs it.
     """
     using = router.db_for_write(Schedule)
     jobs = Job.objects.using(using).filter(schedule_id=pk)
-    with _held(pk, is_deleted=None) as (schedule, now, using):
-        _refuse_if_needed(using, schedule)
+    with _held(pk, versions, is_deleted=None) as (schedule, now, using):
+        prerequisites.refuse_if_needed(using, schedule)
         schedule.deleted_at = schedule.deleted_at or now
         schedule.pending = schedule.effective_from = None
         arm.arm(schedule, now, {})
@@ -349,7 +354,7 @@ def delete_for_good(pk: UUID, *, by: str) -> None:
         if not Job.objects.using(using).filter(pk__in=ids).delete_final():
             break
     with _held(pk, is_deleted=True) as (schedule, _, using):
-        _refuse_if_needed(using, schedule)
+        prerequisites.refuse_if_needed(using, schedule)
         # Those that still stop are nobody's; retention removes them.
         jobs.update(schedule_id=None)
         schedule.delete(using=using)
@@ -360,42 +365,10 @@ def draft(values: Mapping[str, Any]) -> Schedule:
     using = router.db_for_read(Schedule)
     now = database_now(connections[using])
     schedule = Schedule(created_at=now)
-    _apply(schedule, values, now, is_new=True)
+    # In a transaction that ends without a change: a workflow that is named is held for the look.
+    with transaction.atomic(using=using):
+        definition.apply(using, schedule, values, now, is_new=True)
     return schedule
-
-
-def preview(values: Mapping[str, Any], count: int, after: datetime | None = None) -> list[Any]:
-    """The next runs of a definition that is not stored, excluded instants with the reason."""
-    using = router.db_for_read(Schedule)
-    now = database_now(connections[using])
-    schedule = Schedule(created_at=now)
-    _set_timing(schedule, values, now)
-    _set_plain(schedule, values, ("timezone", "anchor_at", "starts_at", "ends_at", "gap"))
-    schedule.exclusions = _parsed(using, values.get("exclusions")).to_json()
-    calendars = _calendars(using, schedule)
-    _check_rule(schedule, now, calendars)
-    rule = arm.rule_of(schedule, calendars)
-    return timing.upcoming(rule, after or now, count, include_excluded=True)
-
-
-def next_runs(schedule: Schedule, count: int, after: datetime | None = None) -> list[Any]:
-    """The next runs of a schedule as if nothing stopped it, a definition that waits included."""
-    using = str(schedule._state.db)
-    now = after or database_now(connections[using])
-    calendars = _calendars(using, schedule)
-    rule = arm.rule_of(schedule, calendars)
-    pending = arm.pending_rule(schedule, rule)
-    since = schedule.effective_from
-    found: list[Any] = []
-    if not schedule.is_completed:
-        old = rule
-        if since is not None:
-            old = replace(rule, ends_at=since if rule.ends_at is None else min(since, rule.ends_at))
-        found = timing.upcoming(old, now, count, include_excluded=True)
-    if pending is not None and since is not None and len(found) < count:
-        start = max(now, since - timedelta(microseconds=1))
-        found += timing.upcoming(pending, start, count - len(found), include_excluded=True)
-    return found
 
 
 def get(pk: UUID, *, with_deleted: bool = False) -> Schedule:
@@ -412,11 +385,19 @@ def get(pk: UUID, *, with_deleted: bool = False) -> Schedule:
 
 @contextmanager
 def _held(
-    pk: UUID, versions: Collection[int] | None = None, *, is_deleted: bool | None = False
+    pk: UUID,
+    versions: Collection[int] | None = None,
+    *,
+    is_deleted: bool | None = False,
+    exclusions: Any = None,
 ) -> Iterator[tuple[Schedule, datetime, str]]:
-    """The row, locked, with the database's time; what is changed of it must be saved."""
+    """The row, locked, with the database's time; what is changed of it must be saved.
+
+    ``exclusions`` are those that it is to get.
+    """
     using = router.db_for_write(Schedule)
     with transaction.atomic(using=using):
+        definition.hold_calendars(using, exclusions)
         schedule = _one(using, pk).select_for_update(no_key=True).first()
         if schedule is None or is_deleted is (schedule.deleted_at is None):
             raise ScheduleNotFound
@@ -453,14 +434,16 @@ def _save(using: str, schedule: Schedule, *, is_new: bool = False) -> None:
         ) from None
 
 
-def _resume(using: str, schedule: Schedule, now: datetime, by: str) -> None:
+def _resume(using: str, schedule: Schedule, now: datetime) -> None:
+    # Not an edit: who wrote the definition, and with what rights, stays as it is.
     schedule.is_paused = schedule.is_paused_by_all = False
     schedule.paused_at = schedule.paused_by = schedule.pause_reason = schedule.resume_at = None
     if schedule.timing == Timing.INTERVAL:
         schedule.anchor_at = now
-    arm.arm(schedule, now, _calendars(using, schedule))
+    arm.arm_or_park(schedule, now, definition.calendars_of(using, schedule))
     _catch_up_once(schedule, now)
-    _touch(schedule, by, now)
+    schedule.updated_at = now
+    schedule.version += 1
     _save(using, schedule)
 
 
@@ -470,198 +453,3 @@ def _catch_up_once(schedule: Schedule, now: datetime) -> None:
     is_wanted = arm.is_running(schedule) and schedule.misfire != Misfire.SKIP
     if is_late and is_wanted and schedule.run_at is not None and schedule.run_at <= now:
         arm.set_next(schedule, schedule.run_at)
-
-
-# -- The definition --------------------------------------------------------------------------------
-
-
-def _apply(
-    schedule: Schedule, values: Mapping[str, Any], now: datetime, *, is_new: bool = False
-) -> None:
-    """Put values into the row, checked together with what stays."""
-    using = router.db_for_write(Schedule)
-    for name in values:
-        if name not in EDITABLE:
-            raise InvalidSchedule("is no part of a definition", field=name)
-    if is_new or "name" in values:
-        schedule.name = _name(values.get("name"))
-    _set_plain(schedule, values, ("description", *WORK, *POLICY))
-    _set_plain(schedule, values, ("timezone", "anchor_at", "starts_at", "ends_at", "gap"))
-    _set_plain(schedule, values, ("spread_seconds", "is_enabled"))
-    if is_new or not values.keys().isdisjoint(WORK):
-        _check_work(using, schedule)
-    _check_words(schedule)
-    was = _timing_of(schedule)
-    if is_new or not values.keys().isdisjoint(arm.TIMING_FIELDS):
-        kept = {} if is_new else {name: getattr(schedule, name) for name in arm.TIMING_FIELDS}
-        if values.get("timing") not in (None, kept.get("timing")):
-            kept = {}
-        _set_timing(schedule, {**kept, **values}, now)
-    if "exclusions" in values:
-        schedule.exclusions = _parsed(using, values["exclusions"]).to_json()
-    is_timed = is_new or _timing_of(schedule) != was or not values.keys().isdisjoint(TIMING)
-    if is_timed:
-        # Mended, as far as it depends on this.
-        schedule.error = None
-        if schedule.timing == Timing.INTERVAL and (
-            schedule.anchor_at is None or (not is_new and "interval_seconds" in values)
-        ):
-            schedule.anchor_at = values.get("anchor_at") or now
-        _check_rule(schedule, now, _calendars(using, schedule), is_done=schedule.is_completed)
-
-
-def _name(given: Any) -> str:
-    name = given.strip() if isinstance(given, str) else ""
-    if not 1 <= len(name) <= MAX_NAME_LENGTH or not name.isprintable():
-        raise InvalidSchedule(
-            f"a name has 1 to {MAX_NAME_LENGTH} printable characters", field="name"
-        )
-    return name
-
-
-def _set_plain(schedule: Schedule, values: Mapping[str, Any], names: Iterable[str]) -> None:
-    for name in names:
-        if name in values:
-            setattr(schedule, name, values[name])
-
-
-def _set_timing(schedule: Schedule, values: Mapping[str, Any], now: datetime) -> None:
-    """Set the kind of timing and its companion, and empty the companions of the others."""
-    kind = values.get("timing")
-    if kind not in Timing.values:
-        raise InvalidSchedule(f"must be one of {', '.join(Timing.values)}", field="timing")
-    companion = COMPANION[Timing(kind)]
-    if values.get(companion) is None:
-        raise InvalidSchedule(f"is needed where timing is {kind}", field=companion)
-    is_new_moment = kind == Timing.ONCE and schedule.run_at != values[companion]
-    for name in COMPANION.values():
-        setattr(schedule, name, values[name] if name == companion else None)
-    schedule.timing = kind
-    if kind == Timing.CRON:
-        schedule.expression = str(schedule.expression).strip()
-    if kind != Timing.ONCE or is_new_moment:
-        # A completed one-time schedule has something ahead again.
-        schedule.last_due_at = None if kind == Timing.ONCE else schedule.last_due_at
-
-
-def _timing_of(schedule: Schedule) -> dict[str, Any]:
-    names = (*TIMING, "is_enabled", "error")
-    return {name: getattr(schedule, name) for name in names}
-
-
-def _check_rule(
-    schedule: Schedule, now: datetime, calendars: arm.Calendars, *, is_done: bool = False
-) -> None:
-    must_lie_ahead = not is_done
-    timing.check(arm.rule_of(schedule, calendars), now, must_lie_ahead=must_lie_ahead)
-
-
-def _check_work(using: str, schedule: Schedule) -> None:
-    """What is asked of a new job is asked of the definition: it makes many."""
-    if schedule.workflow_id is not None:
-        workflows = Workflow.objects.using(using).kept()
-        if not workflows.filter(pk=schedule.workflow_id).exists():
-            raise InvalidSchedule("there is no such workflow", field="workflow_id")
-        schedule.kind, schedule.type, schedule.payload = "workflow", "workflow", None
-        return
-    new = as_sample_job(schedule)
-    try:
-        (job,) = check([new], current_policy(), None)
-    except JobError as error:
-        error.index = None
-        raise
-    schedule.type = job.terms.type
-    schedule.tags, schedule.metadata = [*job.tags], dict(job.metadata)
-    check_queue(using, schedule.queue)
-
-
-def _check_words(schedule: Schedule) -> None:
-    if problem := text_problem(schedule.description, MAX_DESCRIPTION_LENGTH):
-        raise InvalidSchedule(problem, field="description")
-    for name, words in (
-        ("gap", Gap.values),
-        ("misfire", Misfire.values),
-        ("overlap", Overlap.values),
-        ("needs", Needs.values),
-    ):
-        if getattr(schedule, name) not in words:
-            raise InvalidSchedule(f"must be one of {', '.join(words)}", field=name)
-    if schedule.workflow_id is not None and schedule.overlap not in WORKFLOW_OVERLAPS:
-        raise InvalidSchedule("of a workflow must be skip or allow", field="overlap")
-    for name, least, most in (
-        ("misfire_grace_seconds", 1, MAX_GRACE_SECONDS),
-        ("misfire_limit", 1, MAX_MISFIRES),
-        ("spread_seconds", 0, MAX_SPREAD_SECONDS),
-    ):
-        value = getattr(schedule, name)
-        if not isinstance(value, int | float) or not least <= value <= most:
-            raise InvalidSchedule(f"must be between {least} and {most}", field=name)
-
-
-def _parsed(using: str, document: Any) -> Exclusions:
-    names = document.get("calendars") if isinstance(document, Mapping) else None
-    wanted = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
-    return Exclusions.parse(document, arm.calendars_named(using, wanted[:100]))
-
-
-def _calendars(using: str, schedule: Schedule) -> arm.Calendars:
-    return arm.calendars_of(using, [schedule])
-
-
-# -- Dependencies ----------------------------------------------------------------------------------
-
-
-def _refuse_to_wait(schedule: Schedule) -> None:
-    if schedule.workflow_id is not None:
-        raise InvalidSchedule("the schedule of a workflow waits for no other", field="depends_on")
-
-
-def _replace_dependencies(using: str, schedule: Schedule, ids: Sequence[UUID]) -> None:
-    if len(set(ids)) != len(ids):
-        raise InvalidSchedule("names a schedule twice", field="depends_on")
-    if schedule.pk in ids:
-        raise InvalidSchedule("a schedule cannot depend on itself", field="depends_on")
-    if len(ids) > MAX_PREREQUISITES:
-        raise InvalidSchedule(f"at most {MAX_PREREQUISITES} schedules", field="depends_on")
-    known = Schedule.objects.using(using).kept().filter(pk__in=ids)
-    missing = set(ids) - set(known.values_list("pk", flat=True))
-    if missing:
-        raise InvalidSchedule(f"there is no schedule {min(missing)}", field="depends_on")
-    edges = ScheduleDependency.objects.using(using)
-    edges.filter(schedule_id=schedule.pk).delete()
-    edges.bulk_create(ScheduleDependency(schedule=schedule, prerequisite_id=pk) for pk in ids)
-    if ids and _comes_back(using, schedule.pk):
-        raise DependencyCycle(field="depends_on")
-
-
-def _comes_back(using: str, pk: UUID) -> bool:
-    """Whether one comes back to a schedule by going from one prerequisite to the next.
-
-    Two changes at the same time could each close half a circle: the whole graph is walked under a lock.
-    """
-    connection = connections[using]
-    key = pk if connection.vendor == "postgresql" else pk.hex
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            cursor.execute("LOCK TABLE schedule_dependency IN SHARE ROW EXCLUSIVE MODE")
-        cursor.execute(
-            """WITH RECURSIVE above(id) AS (
-                 SELECT prerequisite_id FROM schedule_dependency WHERE schedule_id = %s
-                 UNION
-                 SELECT e.prerequisite_id FROM above JOIN schedule_dependency e
-                     ON e.schedule_id = above.id)
-               SELECT 1 FROM above WHERE id = %s LIMIT 1""",
-            [key, key],
-        )
-        return cursor.fetchone() is not None
-
-
-def _refuse_if_needed(using: str, schedule: Schedule) -> None:
-    edges = ScheduleDependency.objects.using(using).filter(prerequisite_id=schedule.pk)
-    nodes = WorkflowNode.objects.using(using).filter(schedule_id=schedule.pk)
-    nodes = nodes.filter(workflow__deleted_at=None)
-    if edges.filter(schedule__deleted_at=None).exists() or nodes.exists():
-        raise ScheduleInUse("other schedules or workflows need this schedule")
-    # Those that are deleted need nothing any more.
-    edges.delete()
-    WorkflowNode.objects.using(using).filter(schedule_id=schedule.pk).delete()

@@ -17,8 +17,8 @@ from django.db.models import Q
 from clusters.models import ClusterSetting, Node, NodeStatus
 from jobs.engine.clock import database_now
 from jobs.engine.limits import Limit, room_again_at
-from jobs.models import Job, JobDependency, Needs, Queue
-from jobs.states import FINAL, State
+from jobs.models import Job, JobDependency, Needs, Queue, Schedule, Status
+from jobs.states import FINAL, State, WaitsFor
 
 # Beyond these, counting stops and says so.
 MAX_COUNTED = 1000
@@ -97,6 +97,7 @@ def _cluster(using: str) -> Iterator[Reason]:
 def _own(job: Job, now: datetime) -> Iterator[Reason]:
     if job.state == State.BLOCKED:
         yield from _dependencies(job)
+        yield from _held_back(job)
     if job.run_at > now and job.state != State.READY:
         again = f"Attempt {job.attempts + 1}" if job.attempts else "It"
         told = f"{again} is not due until {_moment(job.run_at)}."
@@ -128,6 +129,50 @@ def _dependencies(job: Job) -> Iterator[Reason]:
     if more > 0:
         told = f"It waits for {more} more job(s)."
         yield Reason("dependencies", told, {"count": job.pending_dependencies})
+
+
+def _held_back(job: Job) -> Iterator[Reason]:
+    """What its schedule lets it wait for, beside other jobs."""
+    using = job._state.db
+    if job.waits_for == WaitsFor.RUN:
+        before = Job.objects.using(using).filter(schedule_id=job.schedule_id, finished_at=None)
+        before = before.filter(workflow_run_id=None, waits_for=None).order_by("created_at", "pk")
+        runs = [str(pk) for pk in before.values_list("pk", flat=True)[:MAX_PARENTS_NAMED]]
+        told = "It waits for the run before it to end"
+        shown = f": job {', '.join(runs)}" if runs else ""
+        data = {"schedule_id": job.schedule_id, "job_ids": runs}
+        yield Reason("run_before", f"{told}{shown}.", data)
+    elif job.waits_for == WaitsFor.SCHEDULES and job.schedule_id is not None:
+        schedule = Schedule.objects.using(using).filter(id=job.schedule_id).first()
+        if schedule is not None:
+            yield _prerequisites(schedule)
+
+
+def _prerequisites(schedule: Schedule) -> Reason:
+    rows = Schedule.objects.using(schedule._state.db).filter(dependants__schedule_id=schedule.pk)
+    since = schedule.dependencies_since
+    missing = [
+        one
+        for one in rows.order_by("name", "pk")
+        if one.last_succeeded_at is None or (since is not None and one.last_succeeded_at <= since)
+    ]
+    shown = ", ".join(f"{one.name!r}{_stopped(one)}" for one in missing[:MAX_PARENTS_NAMED])
+    how = "any of" if schedule.needs == Needs.ANY else "each of"
+    after = f" after {_moment(since)}" if since is not None else ""
+    told = f"Its schedule waits for {how} these schedules to succeed{after}: {shown}."
+    data = {
+        "schedule_id": schedule.pk,
+        "needs": str(schedule.needs),
+        "since": since,
+        "schedules": [one.name for one in missing],
+        "schedule_ids": [one.pk for one in missing],
+    }
+    return Reason("schedules", told, data)
+
+
+def _stopped(schedule: Schedule) -> str:
+    """Why one would be waited for in vain."""
+    return "" if schedule.status == Status.ENABLED else f" ({schedule.status})"
 
 
 # -- The queue -------------------------------------------------------------------------------------

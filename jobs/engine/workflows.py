@@ -19,6 +19,8 @@ from django.db import IntegrityError, connections, router, transaction
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
+from clusters.registry import id_of
+from jobs.engine import prerequisites
 from jobs.engine.clock import database_now
 from jobs.engine.enqueue import enqueue_many
 from jobs.engine.new_job import NewJob, Origin
@@ -33,6 +35,7 @@ from jobs.errors import (
     WorkflowNotFound,
     WorkflowRunNotFound,
 )
+from jobs.executors import KINDS
 from jobs.models import (
     Job,
     OnNodeFailure,
@@ -48,6 +51,7 @@ from jobs.models.queue_policies import text_problem
 from jobs.models.release import release_ended
 from jobs.models.runs import node_states, settle_workflow_run
 from jobs.models.schedule import MAX_DESCRIPTION_LENGTH, MAX_NAME_LENGTH
+from jobs.rights import rights_of
 from jobs.states import UNSTARTED, State, Trigger
 
 MAX_NODES = 200
@@ -135,6 +139,14 @@ def get(pk: UUID) -> Workflow:
     return workflow
 
 
+def kept_or_deleted(pk: UUID) -> Workflow:
+    """The workflow with this id, whose runs are there also when it was deleted."""
+    workflow = Workflow.objects.filter(pk=pk).first()
+    if workflow is None:
+        raise WorkflowNotFound
+    return workflow
+
+
 def nodes_of(workflow: Workflow) -> list[WorkflowNode]:
     """The nodes in the order of the definition, each with its schedule."""
     nodes = WorkflowNode.objects.using(workflow._state.db).filter(workflow_id=workflow.pk)
@@ -188,16 +200,16 @@ def check_nodes(nodes: Sequence[NewNode]) -> None:
     ids = [node.schedule_id for node in nodes]
     for index, node in enumerate(nodes):
         if node.schedule_id in ids[:index]:
-            raise InvalidWorkflow("is in the workflow twice", field=f"nodes.{index}.schedule_id")
+            raise InvalidWorkflow("is in the workflow twice", field=f"nodes[{index}].schedule_id")
         if node.on_failure not in OnNodeFailure.values:
             allowed = ", ".join(OnNodeFailure.values)
-            raise InvalidWorkflow(f"must be one of {allowed}", field=f"nodes.{index}.on_failure")
+            raise InvalidWorkflow(f"must be one of {allowed}", field=f"nodes[{index}].on_failure")
         if len(set(node.depends_on)) != len(node.depends_on):
-            raise InvalidWorkflow("names a node twice", field=f"nodes.{index}.depends_on")
+            raise InvalidWorkflow("names a node twice", field=f"nodes[{index}].depends_on")
         for parent in node.depends_on:
             if parent not in ids:
                 raise InvalidWorkflow(
-                    f"{parent} is no node of this workflow", field=f"nodes.{index}.depends_on"
+                    f"{parent} is no node of this workflow", field=f"nodes[{index}].depends_on"
                 )
     try:
         TopologicalSorter({n.schedule_id: n.depends_on for n in nodes}).prepare()
@@ -209,10 +221,11 @@ def check_nodes(nodes: Sequence[NewNode]) -> None:
 
 def _replace_nodes(using: str, workflow: Workflow, nodes: Sequence[NewNode]) -> None:
     check_nodes(nodes)
+    prerequisites.lock_all(using)
     known = Schedule.objects.using(using).kept().filter(pk__in=[n.schedule_id for n in nodes])
     workflows = dict(known.values_list("pk", "workflow_id"))
     for index, node in enumerate(nodes):
-        field = f"nodes.{index}.schedule_id"
+        field = f"nodes[{index}].schedule_id"
         if node.schedule_id not in workflows:
             raise InvalidWorkflow(f"there is no schedule {node.schedule_id}", field=field)
         if workflows[node.schedule_id] is not None:
@@ -250,6 +263,8 @@ def start_run(
         for node in nodes:
             if node.schedule.deleted_at is not None:
                 raise InvalidWorkflow(f"schedule {node.schedule.name!r} has been deleted")
+        if trigger == Trigger.SCHEDULE:
+            _check_rights(using, nodes)
         run = WorkflowRun(
             workflow=workflow,
             trigger=trigger,
@@ -273,6 +288,16 @@ def start_run(
     return run
 
 
+def _check_rights(using: str, nodes: Sequence[WorkflowNode]) -> None:
+    """Kinds that need a grant need it when they run as well, of whoever wrote the schedule."""
+    for node in nodes:
+        kind, by = KINDS.get(node.schedule.kind), node.schedule.updated_by
+        if kind is None or not kind.needs_grant:
+            continue
+        if kind.name not in rights_of(by, "jobs.enqueue", id_of(using)).kinds:
+            raise InvalidWorkflow(f"{by} may not start jobs of kind {kind.name}", field="nodes")
+
+
 def rerun(run_id: UUID, *, by: str) -> WorkflowRun:
     """Take up a run that ended again: what succeeded is carried over, the rest is done anew."""
     using = router.db_for_write(Workflow)
@@ -284,7 +309,7 @@ def rerun(run_id: UUID, *, by: str) -> WorkflowRun:
         done = {
             node["schedule_id"]
             for node in old.nodes
-            if states.get(UUID(node["job_id"])) == State.SUCCEEDED
+            if node.get("is_carried_over") or states.get(UUID(node["job_id"])) == State.SUCCEEDED
         }
         if len(done) == len(old.nodes):
             raise InvalidTransition("every node of this run has succeeded", field="state")

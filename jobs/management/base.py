@@ -10,8 +10,9 @@ from clusters.management.base import (
     CommandFailed,
     OperatorCommand,
 )
-from jobs.errors import InvalidJob, InvalidQueue, JobError
+from jobs.errors import InvalidJob, InvalidQueue, InvalidSchedule, InvalidWorkflow, JobError
 
+INVALID = (InvalidJob, InvalidQueue, InvalidSchedule, InvalidWorkflow)
 EXIT_CODES = {
     "not_found": NOT_FOUND,
     "invalid_transition": CONFLICT,
@@ -22,6 +23,13 @@ EXIT_CODES = {
     "queue_in_use": CONFLICT,
     "conflict": CONFLICT,
     "queue_full": CONFLICT,
+    "duplicate_name": CONFLICT,
+    "schedule_in_use": CONFLICT,
+    "workflow_in_use": CONFLICT,
+    "calendar_in_use": CONFLICT,
+    "already_paused": CONFLICT,
+    "not_paused": CONFLICT,
+    "disabled": CONFLICT,
 }
 
 
@@ -36,7 +44,7 @@ class JobsCommand(OperatorCommand):
 
 def job_failure(error: JobError) -> CommandFailed:
     """How an error about jobs ends a command."""
-    fallback = USAGE if isinstance(error, InvalidJob | InvalidQueue) else FAILED
+    fallback = USAGE if isinstance(error, INVALID) else FAILED
     return CommandFailed(
         str(error),
         exit_code=EXIT_CODES.get(error.code, fallback),

@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
     # PostgreSQL builds an index online only outside of a transaction.
     atomic = False
 
-    dependencies = [("jobs", "0015_schedule_indexes")]
+    dependencies = [("jobs", "0016_schedule_listing")]
 
     operations = [
         AddIndexOnline(

@@ -18,7 +18,9 @@ from jobs.models.schedule import (
     Overlap,
     Schedule,
     ScheduleDependency,
+    ScheduleListing,
     Source,
+    Status,
     Timing,
 )
 from jobs.models.upkeep import UpkeepDuty
@@ -56,7 +58,9 @@ __all__ = [
     "RunState",
     "Schedule",
     "ScheduleDependency",
+    "ScheduleListing",
     "Source",
+    "Status",
     "Tally",
     "Timing",
     "UpkeepDuty",

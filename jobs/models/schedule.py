@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from django.db import models
-from django.db.models import F, Q, Value
+from django.db import connections, models
+from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Lower, Now
 from uuid_utils.compat import uuid7
 
@@ -60,21 +60,23 @@ class Source(models.TextChoices):
     FILE = "file"  # applied from a file of definitions
 
 
-class HasItem(models.Func):
-    """Whether a list of texts in JSON holds this one."""
+class Status(models.TextChoices):
+    """What a schedule is, all in all; of several things the first in this order."""
 
+    DELETED = "deleted"
+    PAUSED = "paused"
+    DISABLED = "disabled"
+    BROKEN = "broken"  # it cannot be worked out
+    COMPLETED = "completed"  # nothing of it is to come any more
+    ENABLED = "enabled"
+
+
+class _HasTag(Func):
+    """Whether a list in JSON holds a text; SQLite has no operator for that."""
+
+    template = "EXISTS (SELECT 1 FROM json_each(%(expressions)s)"
+    arg_joiner = ") WHERE value = "
     output_field = models.BooleanField()
-
-    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        return self.as_sql(
-            compiler, connection, template="%(expressions)s", arg_joiner=" ? ", **context
-        )
-
-    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        template = "EXISTS (SELECT 1 FROM json_each(%(expressions)s))"
-        return self.as_sql(
-            compiler, connection, template=template, arg_joiner=") WHERE value = (", **context
-        )
 
 
 class ScheduleQuerySet(models.QuerySet["Schedule"]):
@@ -90,9 +92,43 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
         """Schedules that nobody has stopped."""
         return self.kept().filter(is_enabled=True, is_paused=False)
 
+    def of_status(self, status: str) -> ScheduleQuerySet:
+        """Schedules whose ``status`` is this."""
+        if status == Status.DELETED:
+            return self.filter(deleted_at__isnull=False)
+        if status == Status.PAUSED:
+            return self.kept().filter(is_paused=True)
+        rows = self.kept().filter(is_paused=False)
+        if status == Status.DISABLED:
+            return rows.filter(is_enabled=False)
+        rows = rows.filter(is_enabled=True)
+        if status == Status.BROKEN:
+            return rows.filter(error__isnull=False)
+        return rows.filter(error=None, next_due_at__isnull=status == Status.COMPLETED)
+
     def tagged(self, tag: str) -> ScheduleQuerySet:
-        """Schedules that bear a tag."""
-        return self.filter(HasItem(F("tags"), Value(tag)))
+        """Schedules that carry this tag."""
+        if connections[self.db].vendor == "postgresql":
+            return self.filter(listing__tags__contains=[tag])
+        return self.filter(_HasTag("listing__tags", Value(tag)))
+
+    def listed_as(self, **words: str) -> ScheduleQuerySet:
+        """Schedules of this kind, type, queue, timing, source or author."""
+        return self.filter(**{f"listing__{word}": value for word, value in words.items()})
+
+    def failing(self, wanted: bool = True) -> ScheduleQuerySet:
+        """Schedules whose last run failed, or the others."""
+        return (
+            self.filter(consecutive_failures__gt=0)
+            if wanted
+            else self.filter(consecutive_failures=0)
+        )
+
+    def search(self, text: str) -> ScheduleQuerySet:
+        """Schedules with this text in their name or description, in any case."""
+        # As it was typed, too: SQLite makes small only what is ASCII.
+        lower = Q(listing__text__contains=text.lower())
+        return self.filter(lower | Q(listing__text__contains=text))
 
     def pause(
         self, *, by: str, reason: str = "", resume_at: Any = None, by_all: bool = False
@@ -286,6 +322,38 @@ class Schedule(models.Model):
                 fields=["declared_at"],
                 condition=Q(source=Source.CODE, deleted_at=None),
             ),
+            # lists of the states that few are in
+            models.Index(
+                name="schedule_deleted",
+                fields=["-created_at", "-id"],
+                condition=Q(deleted_at__isnull=False),
+            ),
+            models.Index(
+                name="schedule_paused",
+                fields=["-created_at", "-id"],
+                condition=Q(deleted_at=None, is_paused=True),
+            ),
+            models.Index(
+                name="schedule_disabled",
+                fields=["-created_at", "-id"],
+                condition=Q(deleted_at=None, is_paused=False, is_enabled=False),
+            ),
+            models.Index(
+                name="schedule_broken",
+                fields=["-created_at", "-id"],
+                condition=Q(deleted_at=None, error__isnull=False),
+            ),
+            models.Index(
+                name="schedule_completed",
+                fields=["-created_at", "-id"],
+                condition=Q(
+                    deleted_at=None,
+                    is_paused=False,
+                    is_enabled=True,
+                    error=None,
+                    next_due_at__isnull=True,
+                ),
+            ),
             # repeated failures
             models.Index(
                 name="schedule_failing",
@@ -298,9 +366,54 @@ class Schedule(models.Model):
         return self.name
 
     @property
+    def status(self) -> Status:
+        if self.deleted_at is not None:
+            return Status.DELETED
+        if self.is_paused:
+            return Status.PAUSED
+        if not self.is_enabled:
+            return Status.DISABLED
+        if self.error is not None:
+            return Status.BROKEN
+        return Status.COMPLETED if self.next_due_at is None else Status.ENABLED
+
+    @property
     def is_completed(self) -> bool:
         """Whether a one-time schedule has had its run."""
         return self.timing == Timing.ONCE and self.last_due_at is not None
+
+
+class ScheduleListing(models.Model):
+    """What lists are filtered by and fires must not touch: the columns of a schedule that rarely change.
+
+    A fire renews the entries of its schedule in every index of that table, so indexes that only lists
+    read are here, and a look through all texts reads no wide rows. Triggers of the database keep the rows
+    in step with ``schedule``, whoever writes there.
+    """
+
+    schedule = models.OneToOneField(
+        Schedule, on_delete=models.CASCADE, primary_key=True, related_name="listing"
+    )
+    created_at = models.DateTimeField()
+    kind = models.CharField(max_length=16)
+    type = models.CharField(max_length=200)
+    queue = models.CharField(max_length=100)
+    timing = models.CharField(max_length=8)
+    source = models.CharField(max_length=6)
+    created_by = models.CharField(max_length=200)
+    tags = models.JSONField()
+    # Name and description, in small letters.
+    text = models.TextField()
+
+    class Meta:
+        db_table = "schedule_listing"
+        indexes = [
+            models.Index(name=f"schedule_listing_{name}", fields=[name, "-created_at"])
+            for name in ("kind", "type", "queue", "timing", "source", "created_by")
+        ]
+
+    def __str__(self) -> str:
+        return self.text.partition("\n")[0]
 
 
 class ScheduleDependency(models.Model):

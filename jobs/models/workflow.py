@@ -33,6 +33,10 @@ class WorkflowQuerySet(models.QuerySet["Workflow"]):
         """Workflows that have not been deleted."""
         return self.filter(deleted_at=None)
 
+    def search(self, text: str) -> WorkflowQuerySet:
+        """Workflows with this text in their name or description, in any case."""
+        return self.filter(Q(name__icontains=text) | Q(description__icontains=text))
+
 
 class Workflow(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

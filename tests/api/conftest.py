@@ -46,6 +46,9 @@ class Api:
     def patch(self, path: str, body: Any = None, **headers: Any) -> HttpResponse:
         return self("PATCH", path, body, **headers)
 
+    def put(self, path: str, body: Any = None, **headers: Any) -> HttpResponse:
+        return self("PUT", path, body, **headers)
+
     def delete(self, path: str, **headers: Any) -> HttpResponse:
         return self("DELETE", path, **headers)
 

@@ -26,7 +26,8 @@ def filled(route: str, cluster: str = "alpha", identifier: str = MISSING_ID) -> 
     route = re.sub(r"/\^(.*)\\Z", r"/\1", route).replace("/?", "")
     route = route.replace("<str:cluster_id>", cluster).replace("<str:name>", "no-such-queue")
     route = route.replace("<str:fingerprint>", "0123456789abcdef")
-    return re.sub(r"<str:(job|node|operation)_id>|<guid:\w+>", identifier, route)
+    identifiers = r"<str:(job|node|operation|schedule|workflow|run)_id>|<guid:\w+>"
+    return re.sub(identifiers, identifier, route)
 
 
 def native_routes() -> list[str]:

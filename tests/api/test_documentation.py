@@ -29,6 +29,18 @@ OPERATIONS = {
     "queues_resume", "queues_delete", "queues_purge",
     "bulk_operations_list", "bulk_operations_count", "bulk_operations_request",
     "bulk_operations_get", "bulk_operations_cancel",
+    "schedules_list", "schedules_count", "schedules_create", "schedules_get", "schedules_change",
+    "schedules_reschedule", "schedules_delete", "schedules_restore", "schedules_pause",
+    "schedules_resume", "schedules_trigger", "schedules_pause_all", "schedules_resume_all",
+    "schedules_preview", "schedules_next_runs", "schedules_exclusions_get",
+    "schedules_exclusions_set", "schedules_exclusions_add", "schedules_exclusions_delete",
+    "schedules_dependencies_get", "schedules_dependencies_set", "schedules_dependencies_delete",
+    "schedules_fires", "schedules_fires_count",
+    "calendars_list", "calendars_count", "calendars_create", "calendars_get", "calendars_change",
+    "calendars_delete",
+    "workflows_list", "workflows_count", "workflows_create", "workflows_get", "workflows_change",
+    "workflows_delete", "workflows_trigger", "workflow_runs_list", "workflow_runs_count",
+    "workflow_runs_get", "workflow_runs_cancel", "workflow_runs_rerun", "workflow_runs_skip_node",
     "nodes_list", "nodes_count", "nodes_get", "nodes_drain",
     "stats", "timeline", "failures_list", "failures_count", "failures_get",
 }  # fmt: skip
@@ -116,7 +128,7 @@ def test_input_fields_and_the_engine_agree() -> None:
     from jobs.engine.new_job import NewJob
 
     asked = {"payload_bytes" if n == "payload_base64" else n for n in wire.NewJobInput().fields}
-    assert asked == {field.name for field in fields(NewJob)} - {"copy_of"}
+    assert asked == {field.name for field in fields(NewJob)} - {"copy_of", "origin"}
 
 
 def test_it_is_a_valid_document() -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from clusters.binding import cluster_bound
-from jobs.models import Job
+from jobs.engine import workflows
+from jobs.engine.workflows import NewNode
+from jobs.models import Job, Schedule
 from tests.api.conftest import Api, check_problem
 from tests.api.routes import METHODS, MISSING_ID, filled, native_routes
 from tests.factories import make_job, make_node
+from tests.jobs.schedule_cases import make_schedule
 
 
 def without_request_id(response: Any) -> tuple[Any, ...]:
@@ -27,7 +31,20 @@ def of_beta(db: None) -> dict[str, str]:
     """Things that exist in `beta`, by the part of the address that names them."""
     with cluster_bound("beta"):
         job = make_job("failed", queue="no-such-queue")
-        return {"job": str(job.pk), "node": str(make_node().pk)}
+        schedule = make_schedule()
+        workflow = workflows.create("of beta", [NewNode(schedule.pk)], by="test")
+        return {
+            "job": str(job.pk),
+            "node": str(make_node().pk),
+            "schedule": str(schedule.pk),
+            "workflow": str(workflow.pk),
+        }
+
+
+def named_by(route: str) -> str:
+    """What the first id of an address names."""
+    found = re.search(r"<str:(\w+)_id>", route.replace("<str:cluster_id>", ""))
+    return found[1] if found and found[1] != "operation" else "job"
 
 
 @pytest.mark.parametrize("role", ["viewer", "operator", "admin"])
@@ -38,7 +55,7 @@ def test_another_cluster_looks_like_one_that_does_not_exist(
     for route in native_routes():
         if "<str:cluster_id>" not in route:
             continue
-        there = of_beta["node" if "node_id" in route else "job"]
+        there = of_beta[named_by(route)]
         for method in METHODS:
             asked = filled(route, "beta", there)
             foreign = without_request_id(api(method, asked))
@@ -47,15 +64,16 @@ def test_another_cluster_looks_like_one_that_does_not_exist(
             assert foreign[0] == 404, asked
     with cluster_bound("beta"):
         assert Job.objects.get().state == "failed"
+        assert Schedule.objects.get().version == 1
 
 
 def test_a_job_of_another_cluster_looks_like_one_that_does_not_exist(
     of_beta: dict[str, str], admin: Api
 ) -> None:
     for route in native_routes():
-        if "job_id" not in route and "node_id" not in route:
+        if not re.search("(job|node|schedule|workflow)_id", route):
             continue
-        there = of_beta["node" if "node_id" in route else "job"]
+        there = of_beta[named_by(route)]
         for method in METHODS:
             foreign = without_request_id(admin(method, filled(route, "alpha", there)))
             missing = without_request_id(admin(method, filled(route, "alpha", MISSING_ID)))

@@ -11,6 +11,7 @@ from clusters.policy import ClusterPolicy
 from jobs.engine import fires, schedules
 from jobs.models import Fire, Job, Schedule
 from jobs.states import State
+from tests.factories import make_node
 
 USING = "cluster-alpha"
 POLICY = ClusterPolicy()
@@ -22,7 +23,7 @@ def make_schedule(**values: Any) -> Schedule:
     depends_on = values.pop("depends_on", ())
     given = {"name": f"schedule {next(_names)}", "type": "demo:noop", **values}
     if "timing" not in given:
-        given |= {"timing": "cron", "expression": "0 * * * *"}
+        given = {"timing": "cron", "expression": "0 * * * *", **given}
     return schedules.create(given, by="test", depends_on=depends_on)
 
 
@@ -50,6 +51,13 @@ def runs_of(schedule: Schedule) -> list[Job]:
 def fires_of(schedule: Schedule) -> list[tuple[str, str | None, int]]:
     rows = Fire.objects.filter(schedule=schedule).order_by("due_at")
     return [(row.state, row.reason, row.count) for row in rows]
+
+
+def begin_run(job: Job) -> None:
+    """Let a node have taken it."""
+    Job.objects.filter(pk=job.pk).update(
+        state=State.RUNNING, fence=1, node_id=make_node().pk, started_at=timezone.now()
+    )
 
 
 def end_run(job: Job, state: str = State.SUCCEEDED) -> None:

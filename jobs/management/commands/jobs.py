@@ -46,12 +46,14 @@ from jobs.management.base import job_failure
 from jobs.management.bulk import BulkVerbs
 from jobs.models import Attempt, Job, LogLine, Needs, OnParentFailure
 from jobs.models.job import JobQuerySet, Touched
-from jobs.states import FINAL, RETRYABLE_FROM, UNSTARTED, OnLost, State
+from jobs.states import FINAL, RETRYABLE_FROM, UNSTARTED, OnLost, State, Trigger
 
 MAX_LISTED = 10_000
 # Many jobs are changed in portions, each short enough to hold up nobody.
 PORTION = 500
 SAMPLE = 5
+# The words of the search that are options of their own.
+WORDS = ("state", "queue", "type", "kind", "tag", "schedule", "workflow_run", "trigger")
 
 
 class Action(NamedTuple):
@@ -269,6 +271,9 @@ class Command(BulkVerbs):
             help="longest first wait; 0s: retry at once",
         )
         parser.add_argument("--retry-cap", type=duration, metavar="1h", help="longest wait of all")
+        parser.add_argument(
+            "--retry-curve", metavar="CURVE", help="fixed, linear, exponential, or waits: 1,5,30"
+        )
         parser.add_argument("--tag", action="append", default=[], help="may be given again")
         parser.add_argument(
             *("-m", "--metadata"),
@@ -316,6 +321,7 @@ class Command(BulkVerbs):
             progress_timeout_seconds=asked.progress_timeout,
             retry_base_seconds=asked.retry_base,
             retry_cap_seconds=asked.retry_cap,
+            retry_curve=asked.retry_curve,
             tags=asked.tag,
             metadata=dict(asked.metadata),
             unique_key=asked.unique_key,
@@ -478,10 +484,22 @@ class Command(BulkVerbs):
 
 
 def job_id(text: str) -> UUID:
+    return read_id(text, "job")
+
+
+def schedule_id(text: str) -> UUID:
+    return read_id(text, "schedule")
+
+
+def run_id(text: str) -> UUID:
+    return read_id(text, "run")
+
+
+def read_id(text: str, of: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise ArgumentTypeError(f"{text[:60]!r} is no job id") from None
+        raise ArgumentTypeError(f"{text[:60]!r} is no {of} id") from None
 
 
 def metadata(text: str) -> tuple[str, Any]:
@@ -507,6 +525,9 @@ def add_filters(parser: ArgumentParser) -> None:
     parser.add_argument("--type")
     parser.add_argument("--kind", choices=sorted(KINDS))
     parser.add_argument("--tag")
+    parser.add_argument("--schedule", type=schedule_id, metavar="ID", help="runs of this schedule")
+    parser.add_argument("--workflow-run", type=run_id, metavar="ID", help="jobs of this run")
+    parser.add_argument("--trigger", choices=Trigger.values, help="what made them run")
     parser.add_argument("--since", type=duration, metavar="2h", help="created within")
 
 
@@ -518,8 +539,7 @@ def add_payload(parser: ArgumentParser) -> None:
 
 
 def is_filtered(asked: Namespace) -> bool:
-    words = (asked.state, asked.queue, asked.type, asked.kind, asked.tag, asked.since)
-    return any(word is not None for word in words)
+    return any(getattr(asked, word) is not None for word in (*WORDS, "since"))
 
 
 def matching(asked: Namespace, ids: list[UUID] | None = None) -> JobQuerySet:
@@ -532,7 +552,7 @@ def matching(asked: Namespace, ids: list[UUID] | None = None) -> JobQuerySet:
 
 def words(asked: Namespace) -> dict[str, Any]:
     """The words of the filter that were given."""
-    given = {name: getattr(asked, name) for name in ("state", "queue", "type", "kind", "tag")}
+    given = {name: getattr(asked, name) for name in WORDS}
     if asked.since is not None:
         now = database_now(connections[Job.objects.all().db])
         given["created_after"] = now - timedelta(seconds=asked.since)

@@ -227,7 +227,8 @@ class JobView(SchedulerView):
         if exclusions is not None:
             values["exclusions"] = exclusions_from_wire(exclusions)
         reader.done()
-        return reply([occurrence_to_wire(one) for one in schedules.preview(values, count)])
+        _, found = schedules.preview(values, count)
+        return reply([occurrence_to_wire(one) for one in found])
 
     def tags(self, request: Request, **_: Any) -> HttpResponse:
         found = schedule_figures.tags(shown().db, KINDS)
