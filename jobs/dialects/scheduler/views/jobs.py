@@ -227,7 +227,7 @@ class JobView(SchedulerView):
         if exclusions is not None:
             values["exclusions"] = exclusions_from_wire(exclusions)
         reader.done()
-        _, found = schedules.preview(values, count)
+        found = schedules.preview(values, count)[1]
         return reply([occurrence_to_wire(one) for one in found])
 
     def tags(self, request: Request, **_: Any) -> HttpResponse:
