@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from jobs.definitions.document import COLUMNS, WHEN
-from jobs.engine import schedules
+from jobs.engine.definition import COMPANION
 from jobs.models import Schedule
 
 CREATE, CHANGE, DELETE = "create", "change", "delete"
@@ -69,7 +69,7 @@ def columns(draft: Schedule, differing: Mapping[str, Any]) -> dict[str, Any]:
     if not differing.keys().isdisjoint(WHEN):
         for name in WHEN:
             values.pop(name, None)
-        companion = schedules.COMPANION[draft.timing]  # type: ignore[index]
+        companion = COMPANION[draft.timing]  # type: ignore[index]
         values |= {"timing": draft.timing, companion: getattr(draft, companion)}
     if "payload" in values or "payload_bytes" in values:
         values |= {"payload": draft.payload, "payload_bytes": draft.payload_bytes}

@@ -23,6 +23,7 @@ from clusters.policy import ClusterPolicy
 from jobs.declarations import Declaration
 from jobs.engine import arm, schedules
 from jobs.engine.clock import countdown
+from jobs.engine.definition import COMPANION
 from jobs.errors import DuplicateSchedule, JobError, ScheduleNotFound
 from jobs.models import Schedule, Source
 
@@ -149,7 +150,7 @@ def _differing(found: Schedule, values: Mapping[str, Any]) -> dict[str, Any]:
     }
     if not differing.keys().isdisjoint(arm.TIMING_FIELDS):
         # A timing is changed as a whole.
-        companion = schedules.COMPANION[wanted.timing]  # type: ignore[index]
+        companion = COMPANION[wanted.timing]  # type: ignore[index]
         for name in arm.TIMING_FIELDS:
             differing.pop(name, None)
         differing |= {"timing": wanted.timing, companion: getattr(wanted, companion)}

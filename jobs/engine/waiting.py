@@ -142,8 +142,8 @@ def _held_back(job: Job) -> Iterator[Reason]:
         shown = f": job {', '.join(runs)}" if runs else ""
         data = {"schedule_id": job.schedule_id, "job_ids": runs}
         yield Reason("run_before", f"{told}{shown}.", data)
-    elif job.waits_for == WaitsFor.SCHEDULES:
-        schedule = Schedule.objects.using(using).filter(id=job.schedule_id).first()
+    elif job.waits_for == WaitsFor.SCHEDULES and job.schedule_id is not None:
+        schedule = Schedule.objects.using(using).filter(pk=job.schedule_id).first()
         if schedule is not None:
             yield _prerequisites(schedule)
 
