@@ -17,7 +17,7 @@ from jobs.api.schedule_forms import ScheduleChangeInput
 from jobs.api.schedule_wire import ScheduleDetail, ScheduleItem
 from jobs.engine import schedules
 from jobs.engine.definition import EDITABLE
-from jobs.models import Fire, Job, Schedule, ScheduleDependency, Source, Status
+from jobs.models import Fire, Job, Schedule, ScheduleDependency, ScheduleListing, Source, Status
 from tests.api.conftest import Api, check_problem
 from tests.jobs.schedule_cases import hours_ago, make_schedule, put_back
 
@@ -448,6 +448,20 @@ def test_filters_and_orders(
     assert [item["name"] for item in items] == names
     if "order" not in query:
         assert api.get(f"{PATH}/count?{query}").json()["count"] == len(names)
+
+
+def test_lists_follow_a_change_of_what_they_are_filtered_by(alpha: object, api: Api) -> None:
+    path = api.post(PATH, {**HOURLY, "tags": ["old"], "description": "Bäume"})["Location"]
+    before = ("search=hourly", "search=Bäume", "tag=old", "type=demo:noop", "timing=cron")
+    after = ("search=DAILY", "tag=new", "type=demo:echo", "timing=interval")
+    assert [api.get(f"{PATH}/count?{query}").json()["count"] for query in before] == [1] * 5
+    assert [api.get(f"{PATH}/count?{query}").json()["count"] for query in after] == [0] * 4
+    said = {"name": "daily", "tags": ["new"], "type": "demo:echo", "description": ""}
+    api.patch(path, {**said, "timing": "interval", "interval_seconds": 86400})
+    assert [api.get(f"{PATH}/count?{query}").json()["count"] for query in before] == [0] * 5
+    assert [api.get(f"{PATH}/count?{query}").json()["count"] for query in after] == [1] * 4
+    Schedule.objects.all().delete()
+    assert not ScheduleListing.objects.exists()
 
 
 @pytest.mark.parametrize("order", ["created_at", "name", "next_run_at"])
