@@ -197,8 +197,8 @@ SPECTACULAR_SETTINGS = {
         "JobKindEnum": "jobs.api.schedule_forms.JOB_KINDS",
         "ScheduleKindEnum": "jobs.api.schedule_forms.ALL_KINDS",
         "ScheduleStateEnum": "jobs.models.schedule.Status.values",
-        "FireStateEnum": "jobs.models.schedule.FireState.values",
-        "FireReasonEnum": "jobs.models.schedule.FireReason.values",
+        "FireStateEnum": "jobs.models.fire.FireState.values",
+        "FireReasonEnum": "jobs.models.fire.FireReason.values",
         "RunStateEnum": "jobs.models.workflow.RunState.values",
     },
     "APPEND_COMPONENTS": {

@@ -1,7 +1,9 @@
 from jobs.models.attempt import Attempt
 from jobs.models.bulk_operation import BulkAction, BulkOperation, BulkStatus
+from jobs.models.calendar import Calendar
 from jobs.models.dependency import JobDependency, Needs, OnParentFailure
 from jobs.models.failure import Failure, FailureHour, FailureSighting
+from jobs.models.fire import Fire, FireReason, FireState
 from jobs.models.idempotency import IdempotencyKey
 from jobs.models.job import Job, JobListing, JobMetadata, JobTag
 from jobs.models.log import LogLine
@@ -9,10 +11,6 @@ from jobs.models.queue import Queue
 from jobs.models.queue_policies import Overflow
 from jobs.models.rollup import Event, Rollup, Tally
 from jobs.models.schedule import (
-    Calendar,
-    Fire,
-    FireReason,
-    FireState,
     Gap,
     Misfire,
     Overlap,

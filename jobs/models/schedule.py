@@ -7,6 +7,7 @@ of the flags that stop it writes them anew, see ``jobs.engine.schedules``; nobod
 
 from __future__ import annotations
 
+import json
 from typing import Any, ClassVar
 
 from django.db import connections, models
@@ -72,10 +73,9 @@ class Status(models.TextChoices):
 
 
 class _HasTag(Func):
-    """Whether a list in JSON holds a text; SQLite has no operator for that."""
+    """Whether a list in JSON holds a text, looked for as it is written there; SQLite has no operator."""
 
-    template = "EXISTS (SELECT 1 FROM json_each(%(expressions)s)"
-    arg_joiner = ") WHERE value = "
+    template = "instr(%(expressions)s) > 0"
     output_field = models.BooleanField()
 
 
@@ -110,7 +110,7 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
         """Schedules that carry this tag."""
         if connections[self.db].vendor == "postgresql":
             return self.filter(listing__tags__contains=[tag])
-        return self.filter(_HasTag("listing__tags", Value(tag)))
+        return self.filter(_HasTag("listing__tags", Value(json.dumps(tag))))
 
     def listed_as(self, **words: str) -> ScheduleQuerySet:
         """Schedules of this kind, type, queue, timing, source or author."""
@@ -439,80 +439,3 @@ class ScheduleDependency(models.Model):
 
     def __str__(self) -> str:
         return f"{self.schedule_id} needs {self.prerequisite_id}"
-
-
-class Calendar(models.Model):
-    """Named dates on which schedules that name it do not run."""
-
-    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    name = models.CharField(max_length=100, unique=True)
-    description = models.CharField(max_length=500, default="", blank=True)
-    # Dates as YYYY-MM-DD, in order.
-    dates = models.JSONField(default=list)
-    updated_by = models.CharField(max_length=200)
-    updated_at = models.DateTimeField(db_default=Now())
-    version = models.PositiveIntegerField(default=1)
-
-    objects: ClassVar[models.Manager[Calendar]] = models.Manager()
-
-    class Meta:
-        db_table = "calendar"
-
-    def __str__(self) -> str:
-        return self.name
-
-
-class FireState(models.TextChoices):
-    FIRED = "fired"
-    SKIPPED = "skipped"
-    MISSED = "missed"
-
-
-class FireReason(models.TextChoices):
-    """Why an instant made no job."""
-
-    EXCLUSION = "exclusion"
-    OVERLAP = "overlap"
-    MISFIRE = "misfire"
-    NO_RIGHTS = "no_rights"
-    REFUSED = "refused"  # the job could not be enqueued
-
-
-class Fire(models.Model):
-    """One due instant of one schedule, or a stretch of them that made no job. Its row is what keeps a
-    second job from being made for it."""
-
-    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    schedule = models.ForeignKey(
-        Schedule, on_delete=models.CASCADE, db_index=False, related_name="fires"
-    )
-    # The first of a stretch.
-    due_at = models.DateTimeField()
-    state = models.CharField(max_length=7, choices=FireState)
-    reason = models.CharField(max_length=10, choices=FireReason, null=True)
-    detail = models.CharField(max_length=500, null=True)
-    job_id = models.UUIDField(null=True)
-    workflow_run_id = models.UUIDField(null=True)
-    # Of a stretch: how many instants, at least, and the last of them.
-    count = models.PositiveBigIntegerField(default=1)
-    is_at_least = models.BooleanField(default=False)
-    last_due_at = models.DateTimeField(null=True)
-    # When a node looked at it.
-    fired_at = models.DateTimeField(db_default=Now())
-
-    objects: ClassVar[models.Manager[Fire]] = models.Manager()
-
-    class Meta:
-        db_table = "fire"
-        constraints = [
-            models.UniqueConstraint(name="fire_once", fields=["schedule", "due_at"]),
-            models.CheckConstraint(
-                name="fire_reason_goes_with_no_job",
-                condition=Q(state=FireState.FIRED, reason=None)
-                | (~Q(state=FireState.FIRED) & Q(reason__isnull=False)),
-            ),
-        ]
-        indexes = [models.Index(name="fire_fired_at", fields=["fired_at"])]
-
-    def __str__(self) -> str:
-        return f"{self.schedule_id} {self.due_at:%Y-%m-%d %H:%M:%S} {self.state}"
