@@ -309,7 +309,7 @@ def _listed(query: Query) -> Any:
     if (created_by := query.text("createdBy")) is not None:
         rows = rows.filter(created_by=created_by)
     if (search := query.text("search", most=MAX_SEARCH)) is not None:
-        rows = rows.filter(Q(name__icontains=search) | Q(description__icontains=search))
+        rows = rows.search(search)
     named = query.choice("sortBy", tuple(SORTS))
     direction = query.choice("sortDirection", ("asc", "desc"))
     # Newest first where nothing is said; a named order goes up.
