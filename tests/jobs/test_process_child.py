@@ -39,7 +39,7 @@ def test_a_job_that_comes_while_the_last_results_are_sent_finds_a_child_that_is_
     with ours, theirs:
         child = ProcessChild(theirs, marks, 1000, Pipes([]), 2)
         child.reporter.flush = lambda **_: child._handle({"run": [row]})  # type: ignore[method-assign]
-        child._run = Mock(side_effect=Begun)  # type: ignore[method-assign]
+        child._run_handler = Mock(side_effect=Begun)  # type: ignore[method-assign]
         assert child._is_idle
         with pytest.raises(Begun):
             child.run()
