@@ -636,7 +636,11 @@ def hold_excluded(using: str, policy: ClusterPolicy) -> int:
     now = database_now(connections[using])
     held = 0
     for schedule in closed.filter(pk__in=ids):
-        opens_at = arm.window_end(schedule, now)
+        try:
+            opens_at = arm.window_end(schedule, now)
+        except JobError:
+            # Such as a zone that the rules of today do not know: its next turn parks it.
+            continue
         if opens_at is not None:
             jobs = ready.filter(schedule_id=schedule.pk, attempts=0)
             held += jobs.postpone(opens_at)

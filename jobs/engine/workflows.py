@@ -260,6 +260,9 @@ def start_run(
     with transaction.atomic(using=using):
         workflow = get(pk)
         nodes = nodes_of(workflow)
+        if not nodes:
+            # It was deleted between the two looks; a run without a job would never end.
+            raise WorkflowNotFound
         for node in nodes:
             if node.schedule.deleted_at is not None:
                 raise InvalidWorkflow(f"schedule {node.schedule.name!r} has been deleted")
