@@ -118,8 +118,8 @@ FIELDS: tuple[tuple[str, str], ...] = (
     ("exclusions.countries", "countries"),
     ("nodes", "jobs"),
 )
-# Inside of a workflow's nodes, whose places come with a dot.
-_NODE = re.compile(r"nodes\.(\d+)")
+# Inside of the nodes of a workflow.
+_NODE = re.compile(r"nodes\[(\d+)\]")
 _NODE_FIELDS = {"schedule_id": "jobId", "depends_on": "dependsOn", "on_failure": "onFailure"}
 
 
