@@ -153,6 +153,20 @@ def nodes_of(workflow: Workflow) -> list[WorkflowNode]:
     return list(nodes.select_related("schedule").order_by("position"))
 
 
+def kinds_of(workflow_id: UUID | None) -> list[str]:
+    """What the nodes of a workflow start; nothing where there is none."""
+    if workflow_id is None:
+        return []
+    nodes = WorkflowNode.objects.filter(workflow_id=workflow_id)
+    return sorted(set(nodes.values_list("schedule__kind", flat=True)))
+
+
+def kinds_of_schedules(ids: Collection[UUID]) -> list[str]:
+    """What these schedules start."""
+    rows = Schedule.objects.filter(pk__in=ids)
+    return sorted(set(rows.values_list("kind", flat=True)))
+
+
 def _set(workflow: Workflow, name: str, description: str) -> None:
     name = name.strip() if isinstance(name, str) else ""
     if not 1 <= len(name) <= MAX_NAME_LENGTH or not name.isprintable():

@@ -34,6 +34,7 @@ from jobs.errors import (
     InvalidTransition,
     JobError,
     JobNotFound,
+    KindNotGranted,
     OutdatedSchedule,
     ScheduleInUse,
     ScheduleNotFound,
@@ -64,6 +65,7 @@ STATUSES: Mapping[type[JobError], tuple[int, str]] = {
     InvalidTimezone: (400, "invalid_timezone"),
     DependencyCycle: (400, "dependency_cycle"),
     UniqueKeyTaken: (400, "execution_not_retryable"),
+    KindNotGranted: (403, "permission_denied"),
     KeyReused: (400, "idempotency_key_reused"),
 }
 SCHEDULE_STATES = {
