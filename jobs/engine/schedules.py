@@ -115,8 +115,8 @@ def change(
         if depends_on is not None:
             schedule.dependencies_since = now
             prerequisites.replace(using, schedule, depends_on)
-        elif values.get("workflow_id") is not None:
-            prerequisites.refuse_to_wait(using, schedule)
+        if values.get("workflow_id") is not None:
+            prerequisites.refuse_workflow(using, schedule)
         after = definition.timing_of(schedule)
         if any(before[name] != after[name] for name in arm.TIMING_FIELDS):
             # Whoever writes a timing means this one, from now on.

@@ -12,7 +12,8 @@ from django.db import connections
 from django.utils import timezone
 
 from clusters.binding import cluster_bound
-from jobs.engine import calendars, fires, schedules
+from jobs.engine import calendars, fires, schedules, workflows
+from jobs.engine.workflows import NewNode
 from jobs.errors import (
     CalendarInUse,
     DependencyCycle,
@@ -315,6 +316,19 @@ def test_only_what_succeeds_after_the_dependencies_were_set_counts(alpha: object
     fire()
     [job] = runs_of(after)
     assert (job.state, job.waits_for) == (State.BLOCKED, "schedules")
+
+
+def test_nobody_waits_for_the_schedule_of_a_workflow(alpha: object) -> None:
+    workflow = workflows.create("w", [NewNode(make_schedule().pk)], by="test")
+    starts = make_schedule(workflow_id=workflow.pk)
+    with pytest.raises(InvalidSchedule, match="that of a workflow") as refused:
+        make_schedule(depends_on=[starts.pk])
+    assert refused.value.field == "depends_on"
+    needed = make_schedule()
+    make_schedule(depends_on=[needed.pk])
+    with pytest.raises(InvalidSchedule, match="that of a workflow") as refused:
+        schedules.change(needed.pk, {"workflow_id": workflow.pk}, by="test")
+    assert refused.value.field == "workflow_id"
 
 
 @pytest.mark.parametrize("needs", ["all", "any"])
