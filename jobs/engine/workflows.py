@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 from uuid import UUID
@@ -19,6 +19,7 @@ from django.db import IntegrityError, connections, router, transaction
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
+from clusters.policy import ClusterPolicy
 from clusters.registry import id_of
 from jobs.engine import prerequisites
 from jobs.engine.clock import database_now
@@ -55,6 +56,7 @@ from jobs.rights import rights_of
 from jobs.states import UNSTARTED, State, Trigger
 
 MAX_NODES = 200
+FORGOTTEN_AT_ONCE = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,3 +435,12 @@ def skip_node(run_id: UUID, schedule_id: UUID) -> WorkflowRun:
         release_ended(using, {row.pk: State.SUCCEEDED})
         jobs.skip()
     return get_run(run_id)
+
+
+def forget_runs(using: str, policy: ClusterPolicy) -> int:
+    """Delete a batch of runs that ended long ago, as long as fires are kept; 0: there are no more."""
+    runs = WorkflowRun.objects.using(using).filter(finished_at__isnull=False)
+    old = runs.filter(finished_at__lt=Now() - timedelta(seconds=policy.retain_rollup_seconds))
+    ids = list(old.order_by("finished_at").values_list("pk", flat=True)[:FORGOTTEN_AT_ONCE])
+    deleted, _ = WorkflowRun.objects.using(using).filter(pk__in=ids).delete() if ids else (0, {})
+    return deleted
