@@ -12,6 +12,7 @@ from django.db import router, transaction
 from django.http import HttpRequest
 
 from jobs.engine import schedules
+from jobs.engine.workflows import kinds_of
 from jobs.errors import JobError
 from jobs.executors import KINDS
 from jobs.models import Queue, Schedule
@@ -244,7 +245,7 @@ class ScheduleAdmin(ClusterAdmin):
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         # Whoever writes a schedule says what is started; its kind may need a grant.
-        is_granted = obj is None or may_start(request, obj.kind)
+        is_granted = obj is None or may_start(request, obj.kind, *kinds_of(obj.workflow_id))
         return is_granted and super().has_change_permission(request, obj)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:

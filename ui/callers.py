@@ -39,13 +39,13 @@ def require(request: HttpRequest, verb: str) -> Principal:
     return principal
 
 
-def may_start(request: HttpRequest, kind: str) -> bool:
-    """Whether the caller may start work of this kind on the bound cluster, where that needs a grant."""
+def may_start(request: HttpRequest, *kinds: str) -> bool:
+    """Whether the caller may start work of these kinds on the bound cluster, where they need a grant."""
     principal = caller(request)
     if principal is None:
         return False
     try:
-        check_kinds(principal, current_cluster().id, [kind])
+        check_kinds(principal, current_cluster().id, kinds)
     except KindNotGranted:
         return False
     return True

@@ -21,13 +21,14 @@ from clusters.api.schema import BODY, IDEMPOTENCY_KEY, IF_MATCH, SCHEDULE_ID, an
 from jobs.api import schedule_forms as forms
 from jobs.api import schedule_wire as wire
 from jobs.api.examples import SCHEDULE_EXAMPLES
-from jobs.api.grants import check_grant, kinds_of
+from jobs.api.grants import check_grant
 from jobs.api.once import answer_once
 from jobs.api.serializers import Count
 from jobs.api.versions import asked_versions, etag
 from jobs.api.words import in_words_of_the_body
 from jobs.engine import fires, prerequisites, schedules
 from jobs.engine.edit import UNCHANGED
+from jobs.engine.workflows import kinds_of
 from jobs.errors import ScheduleNotFound
 from jobs.models import Schedule
 from jobs.models.schedule import ScheduleQuerySet

@@ -25,12 +25,12 @@ from clusters.api.schema import (
 )
 from jobs.api import workflow_wire as wire
 from jobs.api.examples import WORKFLOW_EXAMPLES
-from jobs.api.grants import check_grant, kinds_of, kinds_of_schedules
+from jobs.api.grants import check_grant
 from jobs.api.once import answer_once
 from jobs.api.serializers import Count
 from jobs.api.versions import asked_versions, etag
 from jobs.engine import workflows
-from jobs.engine.workflows import NewNode
+from jobs.engine.workflows import NewNode, kinds_of, kinds_of_schedules
 from jobs.errors import WorkflowNotFound, WorkflowRunNotFound
 from jobs.models import Schedule, Workflow, WorkflowRun
 from jobs.models.runs import node_states

@@ -12,6 +12,8 @@ from jobs.models import Schedule, ScheduleDependency, WorkflowNode
 
 MAX_PREREQUISITES = 100
 _NO_WAIT = "the schedule of a workflow waits for no other"
+# Runs of workflows are the workflow's: their schedule never learns of a success.
+_NO_SUCCESS = "no schedule waits for that of a workflow"
 
 
 def replace(using: str, schedule: Schedule, ids: Sequence[UUID]) -> None:
@@ -26,9 +28,12 @@ def replace(using: str, schedule: Schedule, ids: Sequence[UUID]) -> None:
         raise InvalidSchedule(f"at most {MAX_PREREQUISITES} schedules", field="depends_on")
     lock_all(using)
     known = Schedule.objects.using(using).kept().filter(pk__in=ids)
-    missing = set(ids) - set(known.values_list("pk", flat=True))
+    workflows = dict(known.values_list("pk", "workflow_id"))
+    missing = set(ids) - workflows.keys()
     if missing:
         raise InvalidSchedule(f"there is no schedule {min(missing)}", field="depends_on")
+    if any(workflows.values()):
+        raise InvalidSchedule(_NO_SUCCESS, field="depends_on")
     edges = ScheduleDependency.objects.using(using)
     edges.filter(schedule_id=schedule.pk).delete()
     edges.bulk_create(ScheduleDependency(schedule=schedule, prerequisite_id=pk) for pk in ids)
@@ -36,10 +41,14 @@ def replace(using: str, schedule: Schedule, ids: Sequence[UUID]) -> None:
         raise DependencyCycle(field="depends_on")
 
 
-def refuse_to_wait(using: str, schedule: Schedule) -> None:
-    """Refuse to make a schedule that has prerequisites that of a workflow."""
-    if ScheduleDependency.objects.using(using).filter(schedule_id=schedule.pk).exists():
+def refuse_workflow(using: str, schedule: Schedule) -> None:
+    """Refuse to make a schedule that waits, or is waited for, that of a workflow."""
+    lock_all(using)
+    edges = ScheduleDependency.objects.using(using)
+    if edges.filter(schedule_id=schedule.pk).exists():
         raise InvalidSchedule(_NO_WAIT, field="workflow_id")
+    if edges.filter(prerequisite_id=schedule.pk, schedule__deleted_at=None).exists():
+        raise InvalidSchedule(_NO_SUCCESS, field="workflow_id")
 
 
 def of(schedule: Schedule) -> list[Schedule]:

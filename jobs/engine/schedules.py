@@ -115,8 +115,8 @@ def change(
         if depends_on is not None:
             schedule.dependencies_since = now
             prerequisites.replace(using, schedule, depends_on)
-        elif values.get("workflow_id") is not None:
-            prerequisites.refuse_to_wait(using, schedule)
+        if values.get("workflow_id") is not None:
+            prerequisites.refuse_workflow(using, schedule)
         after = definition.timing_of(schedule)
         if any(before[name] != after[name] for name in arm.TIMING_FIELDS):
             # Whoever writes a timing means this one, from now on.
@@ -206,8 +206,18 @@ def resume(pk: UUID, *, by: str) -> Schedule:
 def pause_all(*, by: str, reason: str = "") -> int:
     """Pause every schedule that runs, and remember that it was for all."""
     using = router.db_for_write(Schedule)
-    active = Schedule.objects.using(using).active()
-    return active.pause(by=by, reason=reason, by_all=True)
+    active = Schedule.objects.using(using).active().order_by("pk")
+    paused, after = 0, UUID(int=0)
+    while True:
+        with transaction.atomic(using=using):
+            # In the order in which those lock them who end runs: neither waits for the other.
+            rows = active.filter(pk__gt=after).select_for_update(no_key=True)
+            ids = list(rows.values_list("pk", flat=True)[:PORTION])
+            page = Schedule.objects.using(using).filter(pk__in=ids)
+            paused += page.pause(by=by, reason=reason, by_all=True)
+        if len(ids) < PORTION:
+            return paused
+        after = ids[-1]
 
 
 def resume_all(*, by: str) -> int:
@@ -353,10 +363,16 @@ def delete_for_good(pk: UUID, *, by: str, versions: Collection[int] | None = Non
     while ids := list(jobs.filter(finished_at__isnull=False).values_list("pk", flat=True)[:500]):
         if not Job.objects.using(using).filter(pk__in=ids).delete_final():
             break
+    # Those that still stop are nobody's; retention removes them.
+    while True:
+        with transaction.atomic(using=using):
+            rows = jobs.order_by("pk").select_for_update(no_key=True)
+            ids = list(rows.values_list("pk", flat=True)[:500])
+            Job.objects.using(using).filter(pk__in=ids).update(schedule_id=None)
+        if not ids:
+            break
     with _held(pk, is_deleted=True) as (schedule, _, using):
         prerequisites.refuse_if_needed(using, schedule)
-        # Those that still stop are nobody's; retention removes them.
-        jobs.update(schedule_id=None)
         schedule.delete(using=using)
 
 

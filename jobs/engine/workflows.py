@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 from uuid import UUID
@@ -19,6 +19,7 @@ from django.db import IntegrityError, connections, router, transaction
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
+from clusters.policy import ClusterPolicy
 from clusters.registry import id_of
 from jobs.engine import prerequisites
 from jobs.engine.clock import database_now
@@ -55,6 +56,7 @@ from jobs.rights import rights_of
 from jobs.states import UNSTARTED, State, Trigger
 
 MAX_NODES = 200
+FORGOTTEN_AT_ONCE = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,20 @@ def nodes_of(workflow: Workflow) -> list[WorkflowNode]:
     """The nodes in the order of the definition, each with its schedule."""
     nodes = WorkflowNode.objects.using(workflow._state.db).filter(workflow_id=workflow.pk)
     return list(nodes.select_related("schedule").order_by("position"))
+
+
+def kinds_of(workflow_id: UUID | None) -> list[str]:
+    """What the nodes of a workflow start; nothing where there is none."""
+    if workflow_id is None:
+        return []
+    nodes = WorkflowNode.objects.filter(workflow_id=workflow_id)
+    return sorted(set(nodes.values_list("schedule__kind", flat=True)))
+
+
+def kinds_of_schedules(ids: Collection[UUID]) -> list[str]:
+    """What these schedules start."""
+    rows = Schedule.objects.filter(pk__in=ids)
+    return sorted(set(rows.values_list("kind", flat=True)))
 
 
 def _set(workflow: Workflow, name: str, description: str) -> None:
@@ -260,6 +276,9 @@ def start_run(
     with transaction.atomic(using=using):
         workflow = get(pk)
         nodes = nodes_of(workflow)
+        if not nodes:
+            # It was deleted between the two looks; a run without a job would never end.
+            raise WorkflowNotFound
         for node in nodes:
             if node.schedule.deleted_at is not None:
                 raise InvalidWorkflow(f"schedule {node.schedule.name!r} has been deleted")
@@ -416,3 +435,12 @@ def skip_node(run_id: UUID, schedule_id: UUID) -> WorkflowRun:
         release_ended(using, {row.pk: State.SUCCEEDED})
         jobs.skip()
     return get_run(run_id)
+
+
+def forget_runs(using: str, policy: ClusterPolicy) -> int:
+    """Delete a batch of runs that ended long ago, as long as fires are kept; 0: there are no more."""
+    runs = WorkflowRun.objects.using(using).filter(finished_at__isnull=False)
+    old = runs.filter(finished_at__lt=Now() - timedelta(seconds=policy.retain_rollup_seconds))
+    ids = list(old.order_by("finished_at").values_list("pk", flat=True)[:FORGOTTEN_AT_ONCE])
+    deleted, _ = WorkflowRun.objects.using(using).filter(pk__in=ids).delete() if ids else (0, {})
+    return deleted

@@ -26,10 +26,13 @@ from jobs.states import FINAL, UNSTARTED, State, WaitsFor
 
 
 def is_gate_open(schedule: Schedule, succeeded_at: Iterable[datetime | None]) -> bool:
-    """Whether the schedules that one depends on have succeeded since its last run."""
+    """Whether the schedules that one depends on have succeeded since its last run.
+
+    So it is where there are none any more: nobody would ever let go what had waited for them.
+    """
     since = schedule.dependencies_since
     fresh = [at is not None and (since is None or at > since) for at in succeeded_at]
-    return any(fresh) if schedule.needs == Needs.ANY else all(fresh)
+    return not fresh or (any(fresh) if schedule.needs == Needs.ANY else all(fresh))
 
 
 def settle(using: str, ended: Iterable[UUID]) -> None:
@@ -153,12 +156,10 @@ def settle_workflow_run(using: str, run_id: UUID) -> None:
     states = dict(jobs.values_list("pk", "state"))
     bad = [node for node in run.nodes if _has_failed(node, states)]
     stops = any(node["on_failure"] == OnNodeFailure.STOP for node in bad)
-    if stops:
-        skipped = jobs.filter(state__in=UNSTARTED).skip()
-        if skipped:
-            # Their end was told of by themselves, and may have ended the run.
-            settle_workflow_run(using, run_id)
-            return
+    if stops and jobs.filter(pk__in=_idle(using, run)).skip():
+        # Their end was told of by themselves, and may have ended the run.
+        settle_workflow_run(using, run_id)
+        return
     if any(state not in FINAL for state in states.values()):
         if bad and not run.has_failures:
             WorkflowRun.objects.using(using).filter(pk=run_id).update(has_failures=True)
@@ -170,6 +171,32 @@ def settle_workflow_run(using: str, run_id: UUID) -> None:
     WorkflowRun.objects.using(using).filter(pk=run_id, state=RunState.RUNNING).update(
         state=state, has_failures=bool(bad), finished_at=Now()
     )
+
+
+def _idle(using: str, run: WorkflowRun) -> set[UUID]:
+    """Jobs of a run that have not started, locked; the caller holds the run.
+
+    Not those that somebody else has locked, who may be ending them and waiting for the run, and will look
+    at it then; nor those whose end would have to be told to one of these.
+    """
+    from jobs.models.job import Job
+
+    unstarted = Job.objects.using(using).filter(workflow_run_id=run.pk, state__in=UNSTARTED)
+    held = set(unstarted.values_list("pk", flat=True))
+    skip = connections[using].features.has_select_for_update_skip_locked
+    locked = unstarted.order_by("pk").select_for_update(no_key=True, skip_locked=skip)
+    free = set(locked.values_list("pk", flat=True))
+    job_of = {node["schedule_id"]: UUID(node["job_id"]) for node in run.nodes}
+    edges = [
+        (job_of[one], job_of[node["schedule_id"]])
+        for node in run.nodes
+        for one in node["depends_on"]
+    ]
+    held -= free
+    while held:
+        held = {parent for parent, child in edges if child in held} & free
+        free -= held
+    return free
 
 
 def _has_failed(node: Mapping[str, Any], states: Mapping[UUID, str]) -> bool:

@@ -294,3 +294,22 @@ def test_a_run_between_two_attempts_is_not_the_one_that_may_wait():
     just_due(schedule)
     fire()
     assert len(runs_of(schedule)) == 2
+
+
+def test_who_needs_no_grant_does_not_wait_for_the_database_of_rights(
+    monkeypatch: pytest.MonkeyPatch, alpha: object
+) -> None:
+    def no_answer(*asked: str) -> None:
+        raise OperationalError("no connection")
+
+    payload = {"argv": ["true"]}
+    shell = make_schedule(kind="shell", payload=payload, misfire_grace_seconds=7200)
+    plain = make_schedule()
+    for schedule in (shell, plain):
+        put_back(schedule, hours_ago(0))
+    monkeypatch.setattr(fires, "rights_of", no_answer)
+    fire()
+    assert (len(runs_of(plain)), fires_of(shell)) == (1, [])
+    shell.refresh_from_db()
+    assert shell.next_due_at == hours_ago(0)
+    assert shell.next_run_at > timezone.now()

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 from django.utils import timezone
 
 from clusters.binding import cluster_bound
-from jobs.models import Fire, Job, Schedule
+from jobs.engine import schedules, workflows
+from jobs.engine.workflows import NewNode
+from jobs.models import Fire, Job, RunState, Schedule
+from jobs.models.release import release
 from jobs.states import State, WaitsFor
 from tests.jobs.schedule_cases import USING, end_run, fire, hours_ago, make_schedule, put_back
 
@@ -161,3 +165,52 @@ def test_a_run_that_is_due_as_its_prerequisites_end_is_not_forgotten():
         fire_all()
         runs = Job.objects.filter(schedule_id=schedule.pk)
         assert list(runs.values_list("state", "waits_for")) == [(State.READY, None)], round_
+
+
+def test_branches_of_a_workflow_that_fail_together_end_its_run():
+    """Each skips what it has not locked itself, and waits for the other with nothing."""
+    for round_ in range(ROUNDS):
+        named = {name: make_schedule(is_enabled=False) for name in ("a", "after a", "b", "after b")}
+        before = {"after a": "a", "after b": "b"}
+        nodes = [
+            NewNode(one.pk, [named[before[name]].pk] if name in before else ())
+            for name, one in named.items()
+        ]
+        workflow = workflows.create(f"workflow {round_}", nodes, by="test")
+        run = workflows.start_run(workflow.pk, by="test")
+        first, second = (Job.objects.get(schedule_id=named[name].pk) for name in "ab")
+        at_once(
+            lambda: end_run(first, State.FAILED),  # noqa: B023
+            lambda: end_run(second, State.FAILED),  # noqa: B023
+        )
+        run.refresh_from_db()
+        states = list(Job.objects.filter(workflow_run_id=run.pk).values_list("state", flat=True))
+        assert (run.state, sorted(states)) == (
+            RunState.FAILED,
+            [State.FAILED, State.FAILED, State.SKIPPED, State.SKIPPED],
+        )
+
+
+def test_a_run_that_ends_while_its_schedule_goes_for_good_does_not_wait_for_it():
+    schedule = make_schedule()
+    (job,) = begin(schedule)
+    Job.objects.filter(pk=job.pk).update(cancel_requested_at=timezone.now())
+    has_ended = threading.Event()
+
+    def end() -> None:
+        with transaction.atomic(using=USING):
+            Job.objects.filter(pk=job.pk).update(
+                state=State.SUCCEEDED, finished_at=timezone.now(), waits_for=None
+            )
+            has_ended.set()
+            # Time for the other to come to the run.
+            time.sleep(0.5)
+            release(USING, [job.pk])
+
+    def delete() -> None:
+        has_ended.wait(10)
+        schedules.delete_for_good(schedule.pk, by="test")
+
+    at_once(end, delete)
+    assert not Schedule.objects.exists()
+    assert not Job.objects.filter(schedule_id=schedule.pk).exists()

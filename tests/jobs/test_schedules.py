@@ -12,7 +12,8 @@ from django.db import connections
 from django.utils import timezone
 
 from clusters.binding import cluster_bound
-from jobs.engine import calendars, schedules
+from jobs.engine import calendars, fires, schedules, workflows
+from jobs.engine.workflows import NewNode
 from jobs.errors import (
     CalendarInUse,
     DependencyCycle,
@@ -247,6 +248,16 @@ def test_pausing_all_leaves_those_alone_that_were_stopped_before(alpha: object) 
     assert schedules.resume_all(by="all") == 0
 
 
+def test_pausing_all_goes_on_from_portion_to_portion(
+    monkeypatch: pytest.MonkeyPatch, alpha: object
+) -> None:
+    monkeypatch.setattr(schedules, "PORTION", 2)
+    for _ in range(5):
+        make_schedule()
+    assert schedules.pause_all(by="all") == 5
+    assert not Schedule.objects.filter(is_paused_by_all=False).exists()
+
+
 def test_new_rules_of_zones_park_only_what_cannot_be_worked_out(alpha: object) -> None:
     broken, sound = make_schedule(), make_schedule()
     later = timezone.now() + 9 * HOUR
@@ -305,6 +316,30 @@ def test_only_what_succeeds_after_the_dependencies_were_set_counts(alpha: object
     fire()
     [job] = runs_of(after)
     assert (job.state, job.waits_for) == (State.BLOCKED, "schedules")
+
+
+def test_nobody_waits_for_the_schedule_of_a_workflow(alpha: object) -> None:
+    workflow = workflows.create("w", [NewNode(make_schedule().pk)], by="test")
+    starts = make_schedule(workflow_id=workflow.pk)
+    with pytest.raises(InvalidSchedule, match="that of a workflow") as refused:
+        make_schedule(depends_on=[starts.pk])
+    assert refused.value.field == "depends_on"
+    needed = make_schedule()
+    make_schedule(depends_on=[needed.pk])
+    with pytest.raises(InvalidSchedule, match="that of a workflow") as refused:
+        schedules.change(needed.pk, {"workflow_id": workflow.pk}, by="test")
+    assert refused.value.field == "workflow_id"
+
+
+@pytest.mark.parametrize("needs", ["all", "any"])
+def test_a_run_goes_when_nothing_is_left_to_wait_for(needs: str, alpha: object) -> None:
+    schedule = make_schedule(depends_on=[make_schedule().pk], needs=needs)
+    put_back(schedule, hours_ago(0))
+    fire()
+    schedules.set_dependencies(schedule.pk, [], needs=needs, by="test")
+    fires.mend_runs(USING, POLICY)
+    [job] = runs_of(schedule)
+    assert (job.state, job.waits_for) == (State.READY, None)
 
 
 # -- Delete ----------------------------------------------------------------------------------------

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+from django.utils import timezone
 
 from jobs.engine import schedules, workflows
 from jobs.engine.workflows import MAX_NODES, NewNode
@@ -20,7 +22,7 @@ from jobs.errors import (
 from jobs.models import Job, RunState, Schedule, Workflow, WorkflowNode, WorkflowRun
 from jobs.models.runs import node_states
 from jobs.states import State
-from tests.jobs.schedule_cases import begin_run, end_run, make_schedule
+from tests.jobs.schedule_cases import POLICY, USING, begin_run, end_run, make_schedule
 
 Names = dict[str, Schedule]
 DIAMOND = {"a": "", "b": "a", "c": "a", "d": "bc"}
@@ -244,3 +246,15 @@ def test_a_change_leaves_runs_that_go_on_alone(alpha: object) -> None:
     end(run, "b")
     assert fresh(run).state == RunState.SUCCEEDED
     assert len(start(workflow).nodes) == 1
+
+
+def test_runs_that_ended_long_ago_are_forgotten(alpha: object) -> None:
+    workflow, _ = make({"a": ""})
+    old, recent, going = (start(workflow) for _ in range(3))
+    for run in (old, recent):
+        end(run, "a")
+    long_ago = timezone.now() - timedelta(seconds=POLICY.retain_rollup_seconds + 60)
+    WorkflowRun.objects.filter(pk=old.pk).update(finished_at=long_ago)
+    assert workflows.forget_runs(USING, POLICY) == 1
+    assert workflows.forget_runs(USING, POLICY) == 0
+    assert set(WorkflowRun.objects.values_list("pk", flat=True)) == {recent.pk, going.pk}

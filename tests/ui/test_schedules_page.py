@@ -9,7 +9,8 @@ from django.utils import timezone
 
 from clusters.binding import cluster_bound
 from clusters.models import AuditEntry
-from jobs.engine import schedules
+from jobs.engine import schedules, workflows
+from jobs.engine.workflows import NewNode
 from jobs.models import Job, Schedule
 
 PATH = "/admin/alpha/schedules/"
@@ -175,3 +176,16 @@ def test_what_no_schedule_may_say_is_refused_at_its_field(operator, alpha, form,
     assert field in response.context["adminform"].form.errors
     assert not Schedule.objects.exists()
     assert not AuditEntry.objects.exists()
+
+
+def test_starting_a_workflow_needs_the_grants_of_its_nodes(operator, sign_in, alpha):
+    node = make("node", kind="shell", type="s", payload={"argv": ["true"]})
+    workflow = workflows.create("w", [NewNode(node.pk)], by="test")
+    starts = make("starts", workflow_id=workflow.pk)
+    assert "/trigger/" not in operator.get(f"{PATH}{starts.pk}/").content.decode()
+    assert operator.post(f"{PATH}{starts.pk}/trigger/").status_code == 403
+    assert operator.post(change(starts), FORM).status_code == 403
+    assert not Job.objects.exists()
+    granted = sign_in("operator", grants=("shell",))
+    assert granted.post(f"{PATH}{starts.pk}/trigger/").status_code == 302
+    assert Job.objects.count() == 1

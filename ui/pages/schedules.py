@@ -11,7 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from clusters.api.fields import Text
 from clusters.api.paging import NEWEST_FIRST, PageQuery, read_page
 from config.problems import InvalidInput
-from jobs.engine import fires, schedules
+from jobs.engine import fires, schedules, workflows
 from jobs.errors import InvalidSchedule, JobError
 from jobs.models import Fire, Schedule
 from ui.answers import address, confirm, done, post_only, refused, sent
@@ -73,7 +73,7 @@ def one(site: Any, request: HttpRequest, schedule_id: UUID) -> HttpResponse:
         "fires": [*Fire.objects.filter(schedule_id=schedule.pk).order_by("-due_at")[:SHOWN_FIRES]],
         "may_pause": may(request, "schedules.pause"),
         "may_change": may(request, "schedules.change"),
-        "may_trigger": may(request, "schedules.trigger") and may_start(request, schedule.kind),
+        "may_trigger": may(request, "schedules.trigger") and _may_start(request, schedule),
     }
     return show(site, request, "schedule", context, title="Schedule")
 
@@ -126,7 +126,7 @@ def resume(site: Any, request: HttpRequest, schedule_id: UUID) -> HttpResponse:
 def trigger(site: Any, request: HttpRequest, schedule_id: UUID) -> HttpResponse:
     require(request, "schedules.trigger")
     schedule, back = _schedule(schedule_id), address(request, "schedule", schedule_id=schedule_id)
-    if not may_start(request, schedule.kind):
+    if not _may_start(request, schedule):
         raise PermissionDenied
     try:
         with deed(request, "schedules.trigger", "schedule", schedule_id) as trace:
@@ -136,6 +136,10 @@ def trigger(site: Any, request: HttpRequest, schedule_id: UUID) -> HttpResponse:
         return refused(request, error, back)
     to = address(request, "job", job_id=made.job_id) if made.job_id else back
     return done(request, f"{schedule.name} runs now; its next run stays where it is.", to)
+
+
+def _may_start(request: HttpRequest, schedule: Schedule) -> bool:
+    return may_start(request, schedule.kind, *workflows.kinds_of(schedule.workflow_id))
 
 
 def _schedule(schedule_id: UUID) -> Schedule:

@@ -34,6 +34,7 @@ from jobs.errors import (
     InvalidTransition,
     JobError,
     JobNotFound,
+    KindNotGranted,
     OutdatedSchedule,
     ScheduleInUse,
     ScheduleNotFound,
@@ -64,6 +65,7 @@ STATUSES: Mapping[type[JobError], tuple[int, str]] = {
     InvalidTimezone: (400, "invalid_timezone"),
     DependencyCycle: (400, "dependency_cycle"),
     UniqueKeyTaken: (400, "execution_not_retryable"),
+    KindNotGranted: (403, "permission_denied"),
     KeyReused: (400, "idempotency_key_reused"),
 }
 SCHEDULE_STATES = {
@@ -118,8 +120,8 @@ FIELDS: tuple[tuple[str, str], ...] = (
     ("exclusions.countries", "countries"),
     ("nodes", "jobs"),
 )
-# Inside of a workflow's nodes, whose places come with a dot.
-_NODE = re.compile(r"nodes\.(\d+)")
+# Inside of the nodes of a workflow.
+_NODE = re.compile(r"nodes\[(\d+)\]")
 _NODE_FIELDS = {"schedule_id": "jobId", "depends_on": "dependsOn", "on_failure": "onFailure"}
 
 

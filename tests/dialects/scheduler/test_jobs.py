@@ -185,6 +185,8 @@ def test_deleting_for_good_takes_the_executions_along_and_needs_an_admin(
     running = make_job(State.RUNNING, schedule_id=job_id, trigger="schedule")
     check_problem(api.delete(f"jobs/{job_id}?hardDelete=true"), 403, "permission_denied")
     assert api.delete(f"jobs/{job_id}").status_code == 204
+    stale = admin.delete(f"jobs/{job_id}?hardDelete=true", if_match='"1"')
+    check_problem(stale, 412, "precondition_failed")
     assert admin.delete(f"jobs/{job_id}?hardDelete=true").status_code == 204
     assert not Schedule.objects.exists() and not Fire.objects.exists()
     check_problem(api.get(f"executions/{execution}"), 404, "execution_not_found")

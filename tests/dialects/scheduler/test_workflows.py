@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -141,6 +142,20 @@ def test_a_run_is_begun_once_under_one_key(api: Caller, jobs: list[str]) -> None
     first = api.post(f"workflows/{guid}/trigger", Idempotency_Key="k").json()
     assert api.post(f"workflows/{guid}/trigger", Idempotency_Key="k").json() == first
     assert WorkflowRun.objects.count() == 1
+
+
+def test_nodes_of_kinds_that_need_a_grant_need_it(
+    api: Caller, jobs: list[str], make_key: Callable[..., str]
+) -> None:
+    granted = Caller(make_key("operator", grants=("shell",)))
+    guid = make(api, jobs)
+    Schedule.objects.filter(pk=jobs[2]).update(kind="shell")
+    body = {**graph(jobs), "name": "other"}
+    check_problem(api.post("workflows", body), 403, "permission_denied")
+    check_problem(api.put(f"workflows/{guid}", graph(jobs)), 403, "permission_denied")
+    check_problem(api.post(f"workflows/{guid}/trigger"), 403, "permission_denied")
+    assert (Workflow.objects.count(), WorkflowRun.objects.count()) == (1, 0)
+    assert granted.post("workflows", body).status_code == 200
 
 
 def test_a_workflow_may_run_by_itself(api: Caller, jobs: list[str]) -> None:

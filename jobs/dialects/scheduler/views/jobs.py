@@ -141,7 +141,7 @@ class JobView(SchedulerView):
             return empty(204)
         if not is_allowed(self.principal, "schedules.delete_for_good", self.kwargs["cluster_id"]):
             raise PermissionDenied
-        schedules.delete_for_good(job_id, by=actor)
+        schedules.delete_for_good(job_id, by=actor, versions=self.versions())
         # It is many transactions: whoever ends a run waits for the schedule.
         with self.deed(TARGET, job_id) as trace:
             trace.after = {"hardDelete": True}
