@@ -34,6 +34,7 @@ from jobs.models import (
     Status,
     Timing,
 )
+from jobs.secrets import shown_payload
 from jobs.states import OnLost
 from jobs.timing import Occurrence
 
@@ -256,7 +257,7 @@ def schedule_detail_to_json(
         "exclusions": exclusions_to_json(schedule),
         "pending": _pending(schedule.pending),
         "effective_from": format_time(schedule.effective_from),
-        "payload": schedule.payload,
+        "payload": shown_payload(schedule.kind, schedule.payload),
         "payload_base64": None if data is None else base64.b64encode(data).decode(),
         "has_variables": schedule.has_variables,
         "timeout_seconds": schedule.timeout_seconds,

@@ -32,6 +32,7 @@ from jobs.engine.workflows import kinds_of
 from jobs.errors import ScheduleNotFound
 from jobs.models import Schedule
 from jobs.models.schedule import ScheduleQuerySet
+from jobs.secrets import meant_payload
 
 ORDERS = {
     "created_at": NEWEST_FIRST,
@@ -142,6 +143,8 @@ class ScheduleViewSet(NativeViewSet):
             refuse("body", "Names nothing to change.", "required")
         forms.refuse_other_timings(values, values.get("timing", schedule.timing))
         wanted = forms.definition(values)
+        if "payload" in wanted:
+            wanted["payload"] = meant_payload(schedule.kind, wanted["payload"], schedule.payload)
         workflow_id = wanted.get("workflow_id", schedule.workflow_id)
         self._check(schedule.kind, wanted.get("kind"), workflow_id=workflow_id)
         with in_words_of_the_body():

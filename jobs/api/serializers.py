@@ -51,6 +51,7 @@ from jobs.models.log import Stream
 from jobs.models.queue import LONGEST_PAUSE, MAX_REASON_LENGTH
 from jobs.models.queue_policies import POLICIES, Overflow
 from jobs.queue_load import COUNT_LIMIT, Load
+from jobs.secrets import shown_payload
 from jobs.states import UNSTARTED, OnLost, Outcome, Reason, State, Trigger, WaitsFor
 
 MAX_BULK_JOBS = 10_000
@@ -563,7 +564,7 @@ def job_detail_to_json(job: Job) -> dict[str, Any]:
     data = job.payload_bytes
     return {
         **job_to_json(job),
-        "payload": job.payload,
+        "payload": shown_payload(job.kind, job.payload),
         "payload_base64": None if data is None else base64.b64encode(data).decode(),
         "result": job.result,
         "retry_curve": job.retry_curve,

@@ -34,6 +34,7 @@ from jobs.engine.requeue import requeue
 from jobs.errors import JobError, JobNotFound
 from jobs.models import Attempt, Job, LogLine
 from jobs.models.job import JobQuerySet
+from jobs.secrets import meant_payload
 from jobs.states import UNSTARTED, State
 
 
@@ -233,6 +234,8 @@ class JobViewSet(NativeViewSet):
             check_kinds(self.principal, self.kwargs["cluster_id"], [job.kind])
         with in_words_of_the_body():
             versions = _versions(request.headers.get("If-Match"))
+            if "payload" in values:
+                values["payload"] = meant_payload(job.kind, values["payload"], job.payload)
             edit(job, wire.job_changes(values), versions=versions)
         return _detail(job)
 

@@ -458,7 +458,6 @@ def _resume(using: str, schedule: Schedule, now: datetime) -> None:
         schedule.anchor_at = now
     arm.arm_or_park(schedule, now, definition.calendars_of(using, schedule))
     _catch_up_once(schedule, now)
-    schedule.updated_at = now
     schedule.version += 1
     _save(using, schedule)
 

@@ -281,7 +281,7 @@ def start_run(
             raise WorkflowNotFound
         for node in nodes:
             if node.schedule.deleted_at is not None:
-                raise InvalidWorkflow(f"schedule {node.schedule.name!r} has been deleted")
+                raise InvalidTransition(f"schedule {node.schedule.name!r} has been deleted")
         if trigger == Trigger.SCHEDULE:
             _check_rights(using, nodes)
         run = WorkflowRun(
@@ -346,7 +346,7 @@ def rerun(run_id: UUID, *, by: str) -> WorkflowRun:
         for node in old.nodes:
             is_done = node["schedule_id"] in done
             if not is_done and UUID(node["schedule_id"]) not in schedules:
-                raise InvalidWorkflow(f"schedule {node['name']!r} has been deleted")
+                raise InvalidTransition(f"schedule {node['name']!r} has been deleted")
             fresh = {**node, "is_carried_over": is_done}
             if not is_done:
                 fresh["job_id"] = str(uuid7())

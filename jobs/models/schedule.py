@@ -147,7 +147,6 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
                 next_due_at=None,
                 next_run_at=None,
                 version=F("version") + 1,
-                updated_at=Now(),
             )
         )
 

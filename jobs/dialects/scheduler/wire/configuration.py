@@ -7,9 +7,9 @@ from typing import Any
 
 from jobs.dialects.scheduler.wire import files
 from jobs.dialects.scheduler.wire.reading import Reader, refuse
-from jobs.dialects.scheduler.wire.secrets import masked, masks_left, unmasked
 from jobs.dialects.scheduler.wire.words import JOB_TYPES
 from jobs.models import Schedule
+from jobs.secrets import masked, masks_left, unmasked
 
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH")
 MAX_SECONDS = 7 * 86_400

@@ -10,13 +10,13 @@ from django.db.models.functions import Lower
 
 from jobs.dialects.scheduler.wire.jobs import new_job_from_wire
 from jobs.dialects.scheduler.wire.reading import Reader, read_text, refuse
-from jobs.dialects.scheduler.wire.secrets import masks_left
 from jobs.dialects.scheduler.wire.timing import (
     MAX_PREREQUISITES,
     dependencies_from_wire,
     exclusions_from_wire,
 )
 from jobs.dialects.scheduler.wire.words import CONDITIONS
+from jobs.secrets import masks_left
 
 # What becomes of a job whose name is taken.
 MODES = ("skip", "upsert", "rename")

@@ -13,6 +13,20 @@ _SECRET = re.compile(
 _REFERENCE = re.compile(r"\{\{\s*Secret\.[A-Za-z0-9_.-]+\s*\}\}\Z")
 
 
+# Kinds whose payload is ours, so that we know by its names what is a secret in it.
+_KNOWN = frozenset({"http"})
+
+
+def shown_payload(kind: str, payload: Any) -> Any:
+    """The payload of a job or schedule as it may be shown."""
+    return masked(payload) if kind in _KNOWN else payload
+
+
+def meant_payload(kind: str, payload: Any, stored: Any) -> Any:
+    """A payload that somebody has read and sends back changed: a mask in it means what is stored."""
+    return unmasked(payload, stored) if kind in _KNOWN else payload
+
+
 def masked(value: Any, name: str = "") -> Any:
     """The value as it may be shown, at every depth."""
     if isinstance(value, dict):
