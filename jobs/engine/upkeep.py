@@ -24,7 +24,16 @@ from clusters.binding import cluster_bound
 from clusters.models import awaits_confirmation, current_policy
 from clusters.policy import ClusterPolicy
 from jobs.declarations import Declaration
-from jobs.engine import bulk, dependencies, fires, idempotency, rollup, schedules, workflows
+from jobs.engine import (
+    bulk,
+    dependencies,
+    fires,
+    idempotency,
+    rollup,
+    run_upkeep,
+    schedules,
+    workflows,
+)
 from jobs.engine.clock import countdown
 from jobs.engine.declared import LOOK_SECONDS, SAY_SECONDS, Declared, Retirement
 from jobs.engine.prune import Pruner
@@ -92,10 +101,10 @@ def duties(declarations: Sequence[Declaration] = ()) -> tuple[Duty, ...]:
             waits_for_person=True,
         ),
         Duty("resume_schedules", schedules.resume_due, 1.0),
-        Duty("mend_runs", fires.mend_runs, 5.0, makes_ready=True),
-        Duty("hold_excluded", fires.hold_excluded, 1.0),
+        Duty("mend_runs", run_upkeep.mend_runs, 5.0, makes_ready=True),
+        Duty("hold_excluded", run_upkeep.hold_excluded, 1.0),
         Duty("renew_zones", schedules.renew_zones, 300.0),
-        Duty("forget_fires", fires.forget_fires, 300.0),
+        Duty("forget_fires", run_upkeep.forget_fires, 300.0),
         Duty("forget_workflow_runs", workflows.forget_runs, 300.0),
         Duty("expire_due", expire_due, 1.0),
         Duty("fail_overdue", fail_overdue, 1.0),

@@ -8,7 +8,7 @@ import pytest
 from django.db import OperationalError
 from django.utils import timezone
 
-from jobs.engine import fires, schedules
+from jobs.engine import fire_plan, fires, run_upkeep, schedules
 from jobs.errors import ScheduleState
 from jobs.models import Fire, Job, Queue, Schedule
 from jobs.states import State, Trigger, WaitsFor
@@ -246,7 +246,7 @@ def test_upkeep_lets_go_what_was_forgotten():
     Job.objects.filter(schedule_id=schedule.pk, state=State.READY).update(
         state=State.SUCCEEDED, finished_at=timezone.now()
     )
-    assert fires.mend_runs(USING, POLICY) == 1
+    assert run_upkeep.mend_runs(USING, POLICY) == 1
     assert Job.objects.get(pk=made.job_id).state == State.READY
 
 
@@ -307,7 +307,7 @@ def test_who_needs_no_grant_does_not_wait_for_the_database_of_rights(
     plain = make_schedule()
     for schedule in (shell, plain):
         put_back(schedule, hours_ago(0))
-    monkeypatch.setattr(fires, "rights_of", no_answer)
+    monkeypatch.setattr(fire_plan, "rights_of", no_answer)
     fire()
     assert (len(runs_of(plain)), fires_of(shell)) == (1, [])
     shell.refresh_from_db()

@@ -12,7 +12,7 @@ from django.db import connections
 from django.utils import timezone
 
 from clusters.binding import cluster_bound
-from jobs.engine import calendars, fires, schedules, workflows
+from jobs.engine import calendars, run_upkeep, schedules, workflows
 from jobs.engine.workflows import NewNode
 from jobs.errors import (
     CalendarInUse,
@@ -337,7 +337,7 @@ def test_a_run_goes_when_nothing_is_left_to_wait_for(needs: str, alpha: object) 
     put_back(schedule, hours_ago(0))
     fire()
     schedules.set_dependencies(schedule.pk, [], needs=needs, by="test")
-    fires.mend_runs(USING, POLICY)
+    run_upkeep.mend_runs(USING, POLICY)
     [job] = runs_of(schedule)
     assert (job.state, job.waits_for) == (State.READY, None)
 
