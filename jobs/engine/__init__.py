@@ -16,11 +16,11 @@ Of the front door: ``new_job.py`` (what may be asked), ``insert.py`` (rows), ``r
 again) and ``overflow.py`` (full queues). Of people: ``edit.py`` (a job that has not started),
 ``requeue.py`` (a copy of one) and ``waiting.py`` (why a job does not run now).
 
-Of schedules: ``schedules.py`` (what people do with them), ``definition.py`` and ``prerequisites.py`` (what
-one may say), ``calendars.py``, ``arm.py`` (when one runs next) and ``upcoming.py`` (previews), ``fires.py``
-and ``fire_plan.py`` (due ones become jobs), ``schedule_work.py`` (which jobs), ``schedule_runs.py`` and
-``run_upkeep.py`` (what follows), ``workflows.py`` (graphs of their work) and ``declared.py`` (those that
-stand in code).
+Of schedules: ``schedules.py`` (what people do with them), ``definition.py`` and ``prerequisites.py``
+(what one may say), ``calendars.py``, ``arm.py`` (when one runs next) and ``upcoming.py`` (previews),
+``fires.py`` and ``fire_plan.py`` (due ones become jobs), ``schedule_work.py`` (which jobs),
+``schedule_runs.py`` and ``run_upkeep.py`` (what follows), ``workflows.py`` (graphs of their work) and
+``declared.py`` (those that stand in code).
 
 Beside them: ``backoff.py`` (retry timing), ``clock.py`` (the database's time), ``idempotency.py``
 (replies kept for a second ask), ``turn.py`` (completing and claiming as one statement), ``journal.py``
