@@ -209,6 +209,10 @@ class ScheduleAdmin(ClusterAdmin):
         "delete": "schedules.delete",
     }
     audit_type = "schedule"
+    deletion_effect = (
+        "It runs no more and leaves the lists; its runs and fires stay, and the API can restore it."
+        " Schedules and workflows that need it wait in vain."
+    )
     list_display = ("name", "type", "timing", "next_run_at", "is_paused", "is_enabled")
     search_fields = ("name",)
     ordering = ("-created_at", "-id")

@@ -17,11 +17,13 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from authn.models import AccessAuditEntry
+from clusters.binding import current_cluster
 from clusters.models import AuditEntry, Trace
 from jobs.errors import JobError
 from ui import theme
-from ui.answers import refused
+from ui.answers import confirm, refused
 from ui.callers import caller, may
+from ui.forms import DestroyForm
 
 # A list that is longer is estimated; to count it would cost more than it tells.
 EXACT_UP_TO = 1000
@@ -124,6 +126,7 @@ class BaseAdmin(theme.ModelAdmin):  # type: ignore[misc]
             target_id=str(getattr(obj, self.audit_key))[:200],
             before=before,
             after=after,
+            reason=getattr(request, "reason", ""),
             request_id=getattr(request, "request_id", ""),
         )
 
@@ -156,9 +159,32 @@ class ClusterAdmin(BaseAdmin):
     """Of rows that a cluster's database holds. What may be done says the table of verbs."""
 
     # ``verbs`` holds verbs of ``authn.permissions``; a deed that is not in it is denied.
+    # What a deletion does, in words for whoever is about to confirm it.
+    deletion_effect: ClassVar[str] = "It is deleted."
 
     def may_read_history(self, request: HttpRequest) -> bool:
         return may(request, "audit.read")
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: Any = None
+    ) -> HttpResponse:
+        """Like every deed that cannot be taken back, a deletion wants a reason."""
+        obj = self.get_object(request, object_id)
+        if obj is not None and self.has_delete_permission(request, obj):
+            form = DestroyForm(request.POST or None, cluster=current_cluster())
+            if not form.is_valid():
+                return confirm(
+                    self.admin_site,
+                    request,
+                    form,
+                    title=f"Delete {obj}",
+                    button="Delete",
+                    effect=self.deletion_effect,
+                    target=str(obj),
+                    back="../change/",
+                )
+            request.reason = form.cleaned_data["reason"]  # type: ignore[attr-defined]
+        return super().delete_view(request, object_id, extra_context)
 
     def _may(self, request: HttpRequest, deed: str) -> bool:
         verb = self.verbs.get(deed)

@@ -154,22 +154,25 @@ def test_a_queue_is_made_and_deleted(admin, alpha):
         assert response.status_code == 200
         assert Queue.objects.count() == 2, name
     delete = f"/admin/alpha/jobs/queue/{queue.pk}/delete/"
-    assert admin.post(delete, {"post": "yes"}).status_code == 302
+    assert admin.post(delete, {"reason": " "}).status_code == 400
+    assert Queue.objects.filter(name="mail").exists()
+    assert admin.post(delete, {"reason": "unused"}).status_code == 302
     assert not Queue.objects.filter(name="mail").exists()
     verbs = AuditEntry.objects.order_by("at", "id").values_list("verb", flat=True)
     assert [*verbs] == ["queues.create", "queues.delete"]
+    assert AuditEntry.objects.get(verb="queues.delete").reason == "unused"
 
 
 def test_a_queue_with_jobs_is_kept_and_so_is_the_default(admin, alpha):
     make_job(queue="mail")
     queue = Queue.objects.get(name="mail")
     response = admin.post(
-        f"/admin/alpha/jobs/queue/{queue.pk}/delete/", {"post": "yes"}, follow=True
+        f"/admin/alpha/jobs/queue/{queue.pk}/delete/", {"reason": "unused"}, follow=True
     )
     assert b"have not ended" in response.content
     assert Queue.objects.filter(name="mail").exists()
     default = Queue.objects.get(name="default")
-    response = admin.post(f"/admin/alpha/jobs/queue/{default.pk}/delete/", {"post": "yes"})
+    response = admin.post(f"/admin/alpha/jobs/queue/{default.pk}/delete/", {"reason": "unused"})
     assert response.status_code == 403
     assert not AuditEntry.objects.exists()
 

@@ -46,7 +46,7 @@ DEEDS = {
         {"name": "new", "rate_period_seconds": "1", "overflow": "refuse"},
         "admin",
     ),
-    "delete queue": ("jobs/queue/{queue}/delete/", {"post": "yes"}, "admin"),
+    "delete queue": ("jobs/queue/{queue}/delete/", {"reason": "x"}, "admin"),
 }
 RANK = {"viewer": 1, "operator": 2, "admin": 3}
 

@@ -140,7 +140,7 @@ def test_one_is_made_changed_and_deleted(operator, alpha):
     schedule.refresh_from_db()
     assert schedule.next_run_at != due
     delete = f"/admin/alpha/jobs/schedule/{schedule.pk}/delete/"
-    assert operator.post(delete, {"post": "yes"}).status_code == 302
+    assert operator.post(delete, {"reason": "done with"}).status_code == 302
     schedule.refresh_from_db()
     assert schedule.deleted_at is not None
     rows = AuditEntry.objects.order_by("at", "id")
