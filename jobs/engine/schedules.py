@@ -252,12 +252,14 @@ def resume_due(using: str, policy: ClusterPolicy) -> int:
 
 
 def renew_zones(using: str, policy: ClusterPolicy) -> int:
-    """Work out again what was worked out with other rules of time zones; a duty of upkeep.
+    """Work out again what was worked out with older rules of time zones; a duty of upkeep.
 
-    Governments change them at short notice. What is due already is left alone.
+    Governments change them at short notice. What is due already is left alone, and so is what a node
+    with newer rules has worked out: in a roll-out the two would undo each other's work.
     """
     outdated = Schedule.objects.using(using).filter(next_due_at__gt=Now())
-    outdated = outdated.exclude(tzdata=arm.zone_rules())
+    # Their names, such as 2026f, are in the order of the alphabet.
+    outdated = outdated.filter(tzdata__lt=arm.zone_rules())
     if not outdated.exists():
         return 0
     with transaction.atomic(using=using):

@@ -261,11 +261,14 @@ def test_pausing_all_goes_on_from_portion_to_portion(
 def test_new_rules_of_zones_park_only_what_cannot_be_worked_out(alpha: object) -> None:
     broken, sound = make_schedule(), make_schedule()
     later = timezone.now() + 9 * HOUR
-    Schedule.objects.update(tzdata="old", next_due_at=later, next_run_at=later)
+    newer = make_schedule()
+    Schedule.objects.update(tzdata="2020a", next_due_at=later, next_run_at=later)
+    Schedule.objects.filter(pk=newer.pk).update(tzdata="9999z")
     Schedule.objects.filter(pk=broken.pk).update(timezone="Gone/Zone")
     assert schedules.renew_zones(USING, POLICY) == 2
     assert (fresh(broken).status, fresh(sound).next_due_at) == (Status.BROKEN, hours_ago(-1))
     assert schedules.renew_zones(USING, POLICY) == 0
+    assert fresh(newer).next_due_at == later
 
 
 # -- Dependencies ----------------------------------------------------------------------------------
