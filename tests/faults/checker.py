@@ -150,6 +150,8 @@ class Check:
         for before, after in pairwise(fences):
             outcome, finished = self.attempts[job].get(before, ("", 0.0))
             started = by_fence[after][0].at + self.offset
+            if outcome == "cancelled" and self.was_retried(job, before):
+                continue
             if outcome not in ALLOWS_ANOTHER:
                 self.wrong["B unexplained duplicate"].append(
                     f"{job} fence {after}: the attempt under {before} is {outcome or 'missing'}"
@@ -158,6 +160,10 @@ class Check:
                 self.wrong["B unexplained duplicate"].append(
                     f"{job} fence {after} began {finished - started:.3f} s before {before} ended"
                 )
+
+    def was_retried(self, job: str, fence: int) -> bool:
+        """Whether somebody brought a job back that had been cancelled under this fence."""
+        return any(was == "cancelled" and at == fence for was, _, at in self.edges[job])
 
     # -- C -------------------------------------------------------------------------------------------
 

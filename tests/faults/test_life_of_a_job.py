@@ -398,16 +398,21 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def promote(self) -> None:
-        due = {
-            plain_id(row[0])
-            for row in self.database.rows(
-                "SELECT id FROM job WHERE state = 'scheduled' AND run_at <= "
-                + ("clock_timestamp()" if self.database.is_postgresql else "datetime('now')")
-            )
-        }
+        scheduled = {name for name, job in self.jobs.items() if job.state == "scheduled"}
+        surely = self._ids("state = 'scheduled' AND run_at <= {now}")
+        # What falls due between the looks may be found or not.
         ticks.promote_due(ALIAS, POLICY)
-        for name in due:
+        promoted = scheduled - self._ids("state = 'scheduled'")
+        assert surely <= promoted <= self._ids("run_at <= {now}")
+        for name in promoted:
             self.jobs[name].state = "ready"
+
+    def _ids(self, condition: str) -> set[str]:
+        """Jobs that meet a condition; ``{now}`` in it is the database's time."""
+        is_postgresql = self.database.is_postgresql
+        now = "clock_timestamp()" if is_postgresql else "strftime('%Y-%m-%d %H:%M:%f', 'now')"
+        rows = self.database.rows(f"SELECT id FROM job WHERE {condition.format(now=now)}")
+        return {plain_id(row[0]) for row in rows}
 
     @rule(seconds=st.sampled_from([6, 20, 60]))
     def advance(self, seconds: int) -> None:
