@@ -43,6 +43,10 @@ class Touched(int):
         return touched
 
 
+# What the end of a job is told with.
+_TOLD_OF = ("pk", "state", "queue", "type", "has_dependants", "schedule_id")
+
+
 @models.UUIDField.register_lookup
 class AnyOf(models.Lookup):
     """One of many ids, as one parameter: a thousand take a while to be written one by one."""
@@ -150,7 +154,7 @@ class JobQuerySet(models.QuerySet["Job"]):
     def _lock(self) -> list[Any]:
         """Lock the rows in id order and return what their ends must be told with."""
         rows = self.order_by("pk").select_for_update(no_key=True)
-        return list(rows.values_list("pk", "state", "queue", "type", "has_dependants", named=True))
+        return list(rows.values_list(*_TOLD_OF, named=True))
 
     def _end(self, rows: Sequence[Any], state: State, **columns: Any) -> int:
         """End locked jobs that have not started, and leave the traces of that."""

@@ -65,7 +65,7 @@ UPDATE job SET
   pending_dependencies = CASE WHEN {_OUTCOME} IS NULL
                               THEN job.pending_dependencies - d.closed ELSE 0 END
 FROM d WHERE job.id = d.child AND job.state || '' = 'blocked'
-RETURNING id, state, queue, type, has_dependants
+RETURNING id, state, queue, type, has_dependants, schedule_id
 """
 _POSTGRES_TELL = f"""
 WITH d AS (
@@ -80,6 +80,10 @@ WITH d AS (
          value ->> 3 AS at_zero, value ->> 4 AS told FROM json_each(%(rows)s))
 {_TELL.format(now=_SQLITE_NOW)}
 """
+
+
+# A job and its state, queue, type, whether others wait for it, and the schedule that made it.
+_Told = tuple[UUID, str, str, str, bool, object]
 
 
 @dataclass(slots=True)
@@ -110,13 +114,20 @@ def release(
     from jobs.models.job import Job
 
     ended = Job.objects.using(using).filter(pk__in=list(ended_ids), finished_at__isnull=False)
-    return release_ended(using, dict(ended.values_list("pk", "state")), children=children)
+    rows = list(ended.values_list("pk", "state", "schedule_id"))
+    runs = [pk for pk, _, schedule_id in rows if schedule_id is not None]
+    states = {pk: state for pk, state, _ in rows}
+    return release_ended(using, states, children=children, runs=runs)
 
 
 def release_ended(
-    using: str, states: dict[UUID, str], *, children: Iterable[UUID] | None = None
+    using: str,
+    states: dict[UUID, str],
+    *,
+    children: Iterable[UUID] | None = None,
+    runs: Iterable[UUID] = (),
 ) -> int:
-    """The same for parents whose final states are known."""
+    """The same for parents whose final states are known; ``runs`` are those that schedules made."""
     from jobs.models.runs import settle
 
     # New children of parents that ended long ago: nobody has to be told of that again.
@@ -124,7 +135,7 @@ def release_ended(
     connection = connections[using]
     moved = 0
     levels = [_Level(states)] if states else []
-    all_ended = set(states)
+    ended_runs = set(runs)
     while levels:
         level = levels[-1]
         edges = _close(connection, level, children)
@@ -138,12 +149,12 @@ def release_ended(
         told = _tell(connection, _verdicts(edges, level.states))
         _leave_traces_of_rules(using, told)
         moved += sum(state != State.BLOCKED for _, state, *_ in told)
-        ended = {pk: state for pk, state, _, _, waited in told if waited and state in FINAL}
+        ended = {pk: state for pk, state, _, _, waited, _ in told if waited and state in FINAL}
         if ended:
             levels.append(_Level(ended))
-            all_ended |= ended.keys()
-    if all_ended and not is_attaching:
-        settle(using, all_ended)
+            ended_runs |= {pk for pk, *_, made_by in told if pk in ended and made_by}
+    if ended_runs and not is_attaching:
+        settle(using, ended_runs)
     return moved
 
 
@@ -192,9 +203,7 @@ def _verdicts(
     return verdicts
 
 
-def _tell(
-    connection: BaseDatabaseWrapper, verdicts: dict[UUID, _Verdict]
-) -> list[tuple[UUID, str, str, str, bool]]:
+def _tell(connection: BaseDatabaseWrapper, verdicts: dict[UUID, _Verdict]) -> list[_Told]:
     """Lower the counters and move whom that frees or ends; who no longer waits is left alone."""
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
@@ -219,20 +228,22 @@ def _tell(
         return [(_uuid(pk), *rest) for pk, *rest in cursor.fetchall()]
 
 
-def _leave_traces_of_rules(using: str, told: Sequence[tuple[UUID, str, str, str, bool]]) -> None:
-    count(using, [(q, type_, _EVENTS[s], 1) for _, s, q, type_, _ in told if s in _EVENTS])
-    if ready := {queue for _, state, queue, _, _ in told if state == State.READY}:
+def _leave_traces_of_rules(using: str, told: Sequence[_Told]) -> None:
+    count(using, [(q, type_, _EVENTS[s], 1) for _, s, q, type_, *_ in told if s in _EVENTS])
+    if ready := {queue for _, state, queue, *_ in told if state == State.READY}:
         hint_ready(using, ready)
 
 
 def leave_traces(using: str, rows: Sequence[Any], state: State) -> None:
     """What follows when jobs end without an attempt: a tally, and word to those who wait for them.
 
-    The rows have the pk, queue, type and has_dependants of jobs that this transaction put into
-    ``state``.
+    The rows have the pk, queue, type, has_dependants and schedule_id of jobs that this transaction put
+    into ``state``.
     """
     count(using, [(row.queue, row.type, _EVENTS[state], 1) for row in rows])
-    release_ended(using, {row.pk: state for row in rows if row.has_dependants})
+    waited_for = [row for row in rows if row.has_dependants]
+    runs = [row.pk for row in waited_for if row.schedule_id is not None]
+    release_ended(using, {row.pk: state for row in waited_for}, runs=runs)
 
 
 def _ids(connection: BaseDatabaseWrapper, ids: Iterable[UUID]) -> Any:

@@ -27,7 +27,7 @@ def main(loop: str, file: str, *arguments: str) -> None:
     watchdog.PERIOD_SECONDS = PERIOD_SECONDS
     if loop == "upkeep":
         hang = upkeep.Duty("hang", hang_if_told, 0.1, is_everywhere=True)
-        upkeep.duties = lambda: (hang,)
+        worker.duties = lambda *_: (hang,)  # type: ignore[attr-defined]
     elif loop == "heartbeat":
         beat = heartbeat.Heartbeat._beat
 

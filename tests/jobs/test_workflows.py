@@ -193,7 +193,7 @@ def test_a_run_that_is_taken_up_again_carries_over_what_succeeded(alpha: object)
 def test_a_deleted_schedule_keeps_a_run_from_starting(alpha: object) -> None:
     workflow, named = make({"a": "", "b": "a"})
     schedules.delete(named["b"].pk, by="test")
-    with pytest.raises(InvalidWorkflow, match="'b'"):
+    with pytest.raises(InvalidTransition, match="'b'"):
         start(workflow)
     assert not WorkflowRun.objects.exists()
     assert not Job.objects.exists()
