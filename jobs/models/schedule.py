@@ -79,6 +79,10 @@ class _HasTag(Func):
     output_field = models.BooleanField()
 
 
+# What a search finds is looked up by its ids as long as it is not more than this.
+FEW_FOUND = 500
+
+
 class ScheduleQuerySet(models.QuerySet["Schedule"]):
     def kept(self) -> ScheduleQuerySet:
         """Schedules that have not been deleted."""
@@ -127,8 +131,15 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
     def search(self, text: str) -> ScheduleQuerySet:
         """Schedules with this text in their name or description, in any case."""
         # As it was typed, too: SQLite makes small only what is ASCII.
-        lower = Q(listing__text__contains=text.lower())
-        return self.filter(lower | Q(listing__text__contains=text))
+        holds = Q(text__contains=text.lower()) | Q(text__contains=text)
+        found = ScheduleListing.objects.using(self.db).filter(holds)
+        few = list(found.order_by().values_list("schedule_id", flat=True)[: FEW_FOUND + 1])
+        if len(few) <= FEW_FOUND:
+            # The planner would walk all schedules in the order of the list, looking each up.
+            return self.filter(pk__in=few)
+        return self.filter(
+            Q(listing__text__contains=text.lower()) | Q(listing__text__contains=text)
+        )
 
     def pause(
         self, *, by: str, reason: str = "", resume_at: Any = None, by_all: bool = False
