@@ -8,6 +8,9 @@ of the flags that stop it writes them anew, see ``jobs.engine.schedules``; nobod
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from functools import reduce
+from operator import or_
 from typing import Any, ClassVar
 
 from django.db import connections, models
@@ -83,6 +86,10 @@ class _HasTag(Func):
 FEW_FOUND = 500
 
 
+def _holding(column: str, texts: Iterable[str]) -> Q:
+    return reduce(or_, (Q(**{f"{column}__contains": text}) for text in texts))
+
+
 class ScheduleQuerySet(models.QuerySet["Schedule"]):
     def kept(self) -> ScheduleQuerySet:
         """Schedules that have not been deleted."""
@@ -131,15 +138,13 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
     def search(self, text: str) -> ScheduleQuerySet:
         """Schedules with this text in their name or description, in any case."""
         # As it was typed, too: SQLite makes small only what is ASCII.
-        holds = Q(text__contains=text.lower()) | Q(text__contains=text)
-        found = ScheduleListing.objects.using(self.db).filter(holds)
+        texts = {text.lower(), text}
+        found = ScheduleListing.objects.using(self.db).filter(_holding("text", texts))
         few = list(found.order_by().values_list("schedule_id", flat=True)[: FEW_FOUND + 1])
         if len(few) <= FEW_FOUND:
             # The planner would walk all schedules in the order of the list, looking each up.
             return self.filter(pk__in=few)
-        return self.filter(
-            Q(listing__text__contains=text.lower()) | Q(listing__text__contains=text)
-        )
+        return self.filter(_holding("listing__text", texts))
 
     def pause(
         self, *, by: str, reason: str = "", resume_at: Any = None, by_all: bool = False
