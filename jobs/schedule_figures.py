@@ -60,7 +60,7 @@ class Point:
 def dashboard(using: str, kinds: Sequence[str]) -> Dashboard:
     """Figures of all schedules of these kinds of work."""
     now = database_now(connections[using])
-    schedules = Schedule.objects.using(using).filter(kind__in=kinds, deleted_at=None)
+    schedules = Schedule.objects.using(using).kept().filter(kind__in=kinds)
     counts = schedules.aggregate(
         total=Count("pk"),
         enabled=Count("pk", filter=Q(is_enabled=True)),

@@ -54,7 +54,7 @@ def _queues(cluster_id: str, text: str) -> list[dict[str, str]]:
 
 
 def _schedules(cluster_id: str, text: str) -> list[dict[str, str]]:
-    rows = Schedule.objects.filter(deleted_at=None, name__icontains=text).order_by("name")
+    rows = Schedule.objects.all().kept().filter(name__icontains=text).order_by("name")
     site = site_name(cluster_id)
     return [
         _result(

@@ -37,7 +37,7 @@ def page(site: Any, request: HttpRequest) -> HttpResponse:
     following = previous = None
     try:
         if not asked.errors:
-            kept = Schedule.objects.filter(deleted_at=None)
+            kept = Schedule.objects.all().kept()
             if "name" in asked.words:
                 kept = kept.filter(name__istartswith=asked.words["name"])
             words = {"limit": PAGE_SIZE, **asked.words}
@@ -143,7 +143,7 @@ def _may_start(request: HttpRequest, schedule: Schedule) -> bool:
 
 
 def _schedule(schedule_id: UUID) -> Schedule:
-    found = Schedule.objects.filter(pk=schedule_id, deleted_at=None).first()
+    found = Schedule.objects.all().kept().filter(pk=schedule_id).first()
     if found is None:
         raise Http404
     return found

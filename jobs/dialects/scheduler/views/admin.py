@@ -111,7 +111,7 @@ class AdminView(SchedulerView):
     def _import(self, index: int, item: Any, mode: str, report: Report) -> Schedule | None:
         found = read_item(item)
         actor = self.principal.actor
-        same = Schedule.objects.filter(deleted_at=None, name__iexact=found.name).first()
+        same = Schedule.objects.all().kept().filter(name__iexact=found.name).first()
         if same is None or mode == "rename":
             if same is not None:
                 found.values["name"] = _free_name(found.name)
@@ -188,6 +188,6 @@ def _free_name(name: str) -> str:
     while True:
         suffix = f" ({number})"
         wanted = name[: MAX_NAME_LENGTH - len(suffix)] + suffix
-        if not Schedule.objects.filter(deleted_at=None, name__iexact=wanted).exists():
+        if not Schedule.objects.all().kept().filter(name__iexact=wanted).exists():
             return wanted
         number += 1

@@ -146,7 +146,7 @@ def _own_schedule_name(workflow_id: UUID) -> str:
 
 
 def _own_schedule(workflow_id: UUID) -> Schedule | None:
-    rows = Schedule.objects.filter(deleted_at=None, workflow_id=workflow_id)
+    rows = Schedule.objects.all().kept().filter(workflow_id=workflow_id)
     return rows.filter(name=_own_schedule_name(workflow_id)).first()
 
 
@@ -172,7 +172,7 @@ def _to_wire(page: list[Workflow]) -> list[dict[str, Any]]:
     found = WorkflowNode.objects.filter(workflow_id__in=ids).select_related("schedule")
     for node in found.order_by("workflow_id", "position"):
         nodes.setdefault(node.workflow_id, []).append(node)
-    rows = Schedule.objects.filter(deleted_at=None, workflow_id__in=ids)
+    rows = Schedule.objects.all().kept().filter(workflow_id__in=ids)
     own = {
         row.workflow_id: row
         for row in rows
