@@ -35,6 +35,7 @@ class _Versioned(SurfaceView):
     """Says in every answer which versions there are, and refuses in the words of this API."""
 
     schema = None
+    dialect = "scheduler"
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         response = super().dispatch(request, *args, **kwargs)
