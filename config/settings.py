@@ -175,10 +175,7 @@ WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": [
-        "authn.authentication.ApiKeyAuthentication",
-        "authn.authentication.OpenDialect",
-    ],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["authn.authentication.ApiKeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["authn.permissions.RolePermission"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["config.parsers.StrictJSONParser"],
