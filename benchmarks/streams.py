@@ -72,7 +72,7 @@ def _beside(bench: Bench, target: Target) -> dict[str, float]:
     with ExitStack() as streams:
         # Of few tasks, so that all of them are soon sent and the streams wait for news.
         opened = [
-            streams.enter_context(_opened(target, "&state=cancelled")) for _ in range(STREAMS)
+            streams.enter_context(_opened(target, "&state=terminated")) for _ in range(STREAMS)
         ]
         time.sleep(SETTLE_SECONDS)
         for stream in opened:
