@@ -72,7 +72,8 @@ def create(
 ) -> Schedule:
     """Make a schedule of the bound cluster; ``values`` are of ``EDITABLE``.
 
-    ``created_by`` is a label in the place of who asked, where somebody wants another one shown.
+    ``created_by`` is a label in the place of who asked, where somebody wants another one shown. What
+    stands in code beside its handler needs nobody who knows that handler.
     """
     using = router.db_for_write(Schedule)
     with transaction.atomic(using=using):
@@ -86,6 +87,8 @@ def create(
         )
         definition.hold_calendars(using, values.get("exclusions"))
         definition.apply(using, schedule, values, now, is_new=True)
+        if source != Source.CODE:
+            definition.check_handler(using, schedule)
         if depends_on:
             schedule.dependencies_since = now
         arm.arm(schedule, now, definition.calendars_of(using, schedule))
@@ -109,7 +112,10 @@ def change(
     with _held(pk, versions, exclusions=exclusions) as (schedule, now, using):
         before = definition.timing_of(schedule)
         was_running = arm.is_running(schedule)
+        handler = schedule.kind, schedule.type
         definition.apply(using, schedule, values, now)
+        if source != Source.CODE and handler != (schedule.kind, schedule.type):
+            definition.check_handler(using, schedule)
         if source is not None:
             schedule.source = source
         if depends_on is not None:

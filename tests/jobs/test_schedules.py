@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -22,9 +23,11 @@ from jobs.errors import (
     ScheduleInUse,
     ScheduleNotFound,
     ScheduleState,
+    UnknownHandler,
 )
-from jobs.models import Calendar, Fire, Job, Schedule, ScheduleDependency, Status
+from jobs.models import Calendar, Fire, Job, Schedule, ScheduleDependency, Source, Status
 from jobs.states import State
+from tests.factories import make_node
 from tests.jobs.schedule_cases import (
     POLICY,
     USING,
@@ -47,6 +50,44 @@ def fresh(schedule: Schedule) -> Schedule:
 
 def interval(**values: Any) -> Schedule:
     return make_schedule(timing="interval", interval_seconds=3600, **values)
+
+
+# -- Handlers --------------------------------------------------------------------------------------
+
+
+def refuses_handler(verb: Callable[[], Any]) -> None:
+    with pytest.raises(UnknownHandler) as caught:
+        verb()
+    assert (caught.value.field, caught.value.code) == ("type", "unknown_handler")
+
+
+def test_a_handler_that_no_live_node_has_is_refused(alpha: object) -> None:
+    make_node(types=["demo:noop"])
+    schedule = make_schedule()
+    refuses_handler(lambda: make_schedule(type="demo:typo"))
+    refuses_handler(lambda: schedules.change(schedule.pk, {"type": "demo:typo"}, by="anna"))
+    assert [one.type for one in Schedule.objects.all()] == ["demo:noop"]
+    # Other kinds have no handlers, and what stays as it is is not asked about.
+    make_schedule(kind="http", type="ping", payload={"method": "GET", "url": "https://a.example"})
+    Schedule.objects.filter(pk=schedule.pk).update(type="demo:gone")
+    schedules.change(schedule.pk, {"description": "still there"}, by="anna")
+    schedules.change(schedule.pk, {"type": "demo:noop"}, by="anna")
+
+
+def test_where_no_node_could_tell_any_handler_is_taken(alpha: object) -> None:
+    make_schedule(type="demo:soon")
+    make_node("dead", types=["demo:noop"])
+    make_node(lease_until=timezone.now() - timedelta(seconds=1))
+    make_node(kinds=["http"], types=[])
+    make_schedule(type="demo:later")
+
+
+def test_what_stands_in_code_brings_its_handler_along(alpha: object) -> None:
+    make_node(types=["demo:other"])
+    values = {"name": "declared", "type": "demo:new", "timing": "cron", "expression": "0 * * * *"}
+    made = schedules.create(values, by="code", source=Source.CODE)
+    schedules.change(made.pk, {"type": "demo:newer"}, by="code", source=Source.CODE)
+    refuses_handler(lambda: schedules.change(made.pk, {"type": "demo:typo"}, by="anna"))
 
 
 # -- Change ----------------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ from jobs.errors import (
     ScheduleNotFound,
     ScheduleState,
     UniqueKeyTaken,
+    UnknownHandler,
     WorkflowInUse,
     WorkflowNotFound,
     WorkflowRunNotFound,
@@ -63,6 +64,7 @@ STATUSES: Mapping[type[JobError], tuple[int, str]] = {
     WorkflowInUse: (400, "workflow_in_use"),
     InvalidCron: (400, "invalid_cron"),
     InvalidTimezone: (400, "invalid_timezone"),
+    UnknownHandler: (400, "unknown_handler"),
     DependencyCycle: (400, "dependency_cycle"),
     UniqueKeyTaken: (400, "execution_not_retryable"),
     KindNotGranted: (403, "permission_denied"),
@@ -157,7 +159,7 @@ def exception_handler(exc: Exception, context: Mapping[str, Any]) -> HttpRespons
 
 
 # Codes that a field's error may lend to the whole answer.
-_OWN_CODES = frozenset({"invalid_timezone", "invalid_cron", "duplicate_name", "unknown_handler"})
+_OWN_CODES = frozenset({"invalid_timezone", "invalid_cron", "duplicate_name"})
 
 
 def _of_domain(

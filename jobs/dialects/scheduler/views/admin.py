@@ -15,7 +15,7 @@ from config.parsers import MAX_BULK_NODES, parse_json
 from config.problems import InvalidInput
 from jobs.dialects.scheduler.errors import field_to_wire
 from jobs.dialects.scheduler.views.base import SchedulerView, body_of, empty
-from jobs.dialects.scheduler.views.jobs import TARGET, check_handler, jobs_to_wire, shown
+from jobs.dialects.scheduler.views.jobs import TARGET, jobs_to_wire, shown
 from jobs.dialects.scheduler.wire.importing import MODES, Report, read_item, resolved
 from jobs.dialects.scheduler.wire.jobs import change_from_wire
 from jobs.dialects.scheduler.wire.reading import Reader, refuse
@@ -115,7 +115,6 @@ class AdminView(SchedulerView):
         if same is None or mode == "rename":
             if same is not None:
                 found.values["name"] = _free_name(found.name)
-            check_handler(found.values)
             if found.masked:
                 # Without its secret it cannot do its work; somebody has to give it first.
                 found.values["is_enabled"] = False
@@ -130,8 +129,6 @@ class AdminView(SchedulerView):
         if not shown().filter(pk=same.pk).exists():
             refuse("name", "Something else has this name.", "duplicate_name")
         values = change_from_wire(item, same) | found.rules
-        if values.get("type") != same.type:
-            check_handler(values)
         changed = schedules.change(same.pk, values, by=actor)
         report.updated += 1
         return changed

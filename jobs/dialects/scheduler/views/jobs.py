@@ -15,9 +15,9 @@ from rest_framework.request import Request
 
 from authn.permissions import is_allowed
 from clusters.deeds import differences
-from clusters.models import Node, current_policy
+from clusters.models import current_policy
 from clusters.surfaces import reply
-from jobs import registry, schedule_figures
+from jobs import schedule_figures
 from jobs.dialects.scheduler.views.base import (
     PageAsked,
     SchedulerView,
@@ -27,7 +27,7 @@ from jobs.dialects.scheduler.views.base import (
 )
 from jobs.dialects.scheduler.wire.configuration import overridden
 from jobs.dialects.scheduler.wire.jobs import change_from_wire, job_to_wire, new_job_from_wire
-from jobs.dialects.scheduler.wire.reading import Query, Reader, refuse
+from jobs.dialects.scheduler.wire.reading import Query, Reader
 from jobs.dialects.scheduler.wire.timing import (
     exclusions_from_wire,
     occurrence_to_wire,
@@ -102,7 +102,6 @@ class JobView(SchedulerView):
 
     def create(self, request: Request, **_: Any) -> HttpResponse:
         values, created_by = new_job_from_wire(request.data)
-        check_handler(values)
         with self.deed(TARGET) as trace:
             schedule = schedules.create(values, by=self.principal.actor, created_by=created_by)
             trace.target_id = str(schedule.pk)
@@ -122,8 +121,6 @@ class JobView(SchedulerView):
     def update(self, request: Request, job_id: UUID, **_: Any) -> HttpResponse:
         stored = find(job_id)
         values = change_from_wire(request.data, stored)
-        if values.get("type") != stored.type or values.get("kind") != stored.kind:
-            check_handler(values)
         actor, versions = self.principal.actor, self.versions()
         with self._change_of(stored) as done:
             done.append(schedules.change(job_id, values, by=actor, versions=versions))
@@ -278,19 +275,6 @@ def jobs_to_wire(rows: Iterable[Schedule], *, with_names: bool = False) -> list[
         names[pk] = name
     told = names if with_names else None
     return [job_to_wire(one, policy, before.get(one.pk, ()), told) for one in page]
-
-
-def check_handler(values: Mapping[str, Any]) -> None:
-    """Refuse a handler that neither this process nor any live node has."""
-    if values.get("kind") != "python":
-        return
-    name = values["type"]
-    if registry.find(name) is None and not Node.objects.all().knows_type(name):
-        refuse(
-            "jobConfiguration.handlerType",
-            "No handler of this name is registered, here or on a live node.",
-            "unknown_handler",
-        )
 
 
 def _listed(query: Query) -> Any:
