@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from django.db.models import F, Q
+from django.db.models import F
 from django.db.models.functions import Lower
 from django.http import HttpResponse
 from rest_framework.exceptions import PermissionDenied
@@ -33,28 +33,23 @@ from jobs.dialects.scheduler.wire.timing import (
     occurrence_to_wire,
     timing_from_wire,
 )
-from jobs.dialects.scheduler.wire.words import JOB_TYPES, KINDS, SCHEDULE_TYPES
+from jobs.dialects.scheduler.wire.words import (
+    FAILED,
+    JOB_TYPES,
+    KINDS,
+    SCHEDULE_TYPES,
+    STATUS_FILTERS,
+)
 from jobs.engine import fires, schedules
 from jobs.engine.edit import UNCHANGED
 from jobs.errors import ScheduleNotFound, ScheduleState
-from jobs.models import Schedule, ScheduleDependency, Timing
+from jobs.models import Schedule, ScheduleDependency
 from jobs.models.schedule import ScheduleQuerySet
 
 MAX_SEARCH = 200
 MAX_FAILED = 1000
 DEFAULT_RUNS, MAX_RUNS = 10, 100
 
-_COMPLETED = Q(timing=Timing.ONCE, last_due_at__isnull=False, effective_from=None)
-_RUNS = Q(deleted_at=None, is_paused=False, is_enabled=True)
-STATUS_FILTERS: Mapping[str, Q] = {
-    "Enabled": _RUNS & ~_COMPLETED,
-    "Active": _RUNS & ~_COMPLETED,
-    "Paused": Q(deleted_at=None, is_paused=True),
-    "Disabled": Q(deleted_at=None, is_paused=False, is_enabled=False),
-    "Completed": _RUNS & _COMPLETED,
-    "Failed": Q(deleted_at=None, consecutive_failures__gt=0),
-    "Deleted": Q(deleted_at__isnull=False),
-}
 SORTS: Mapping[str, Any] = {
     "name": Lower("name"),
     "createdAt": F("created_at"),
@@ -279,9 +274,11 @@ def jobs_to_wire(rows: Iterable[Schedule], *, with_names: bool = False) -> list[
 
 def _listed(query: Query) -> Any:
     rows = shown()
-    status: Q | None = query.choice("status", STATUS_FILTERS)
-    if status is not None:
-        rows = rows.filter(status)
+    status = query.choice("status", tuple(STATUS_FILTERS))
+    if status == FAILED:
+        rows = rows.kept().failing()
+    elif status is not None:
+        rows = rows.of_status(*STATUS_FILTERS[status])
     elif not query.boolean("includeDeleted"):
         rows = rows.kept()
     if (kind := query.choice("jobType", JOB_TYPES)) is not None:
