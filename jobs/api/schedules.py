@@ -254,7 +254,9 @@ class ScheduleViewSet(NativeViewSet):
         operation_id="schedules_trigger",
         summary="Run a schedule now",
         description="Whatever its timing, its exclusions and what it depends on say, also while it is "
-        "paused; one that is disabled is 409 `disabled`. The next run stays where it is.",
+        "paused; one that is disabled is 409 `disabled`. The next run stays where it is. Its `overlap` "
+        "holds: unless it is `allow` the run waits for the one before, which under `replace` is asked to "
+        "stop at once.",
         parameters=[SCHEDULE_ID, IDEMPOTENCY_KEY],
         request=forms.TriggerInput,
         responses=answers({202: wire.Triggered}, 409, 422, 429, *BODY),

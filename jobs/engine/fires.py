@@ -14,6 +14,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -264,7 +265,8 @@ def trigger(pk: UUID, *, by: str, payload: Any = UNCHANGED) -> Made:
     """Run a schedule now, whatever its timing, its exclusions and what it depends on say.
 
     The next run stays where it is. Where two runs may not go on at a time, this one waits for the one
-    before. ``payload`` takes the place of the schedule's for this run.
+    before, which is asked to stop where new runs replace old ones. ``payload`` takes the place of the
+    schedule's for this run.
     """
     using = router.db_for_write(Schedule)
     with transaction.atomic(using=using):
@@ -294,6 +296,8 @@ def trigger(pk: UUID, *, by: str, payload: Any = UNCHANGED) -> Made:
         new = made_by(schedule, origin, now)
         job_id = UUID(enqueue_many([new], by=by)[0].job_id)
         Schedule.objects.using(using).filter(pk=pk).update(last_job_id=job_id, last_run_at=now)
+        if has_to_wait:
+            replace_soon(using, schedule)
     return Made(job_id, None)
 
 
@@ -351,10 +355,22 @@ def _replace(using: str, plans: Iterable[Plan]) -> None:
             cancel_replaced(using, plan.schedule.pk)
 
 
+def replace_soon(using: str, schedule: Schedule) -> None:
+    """Do the same for one schedule as soon as the transaction is over that holds it.
+
+    What goes wrong then is only written to the log: upkeep does it again.
+    """
+    if schedule.overlap == Overlap.REPLACE:
+        cancel = partial(cancel_replaced, using, schedule.pk)
+        transaction.on_commit(cancel, using=using, robust=True)
+
+
 def cancel_replaced(using: str, schedule_id: UUID) -> int:
-    """Cancel all runs of a schedule but the newest that waits for them."""
+    """Cancel all runs of a schedule but the newest that waits for them, and those that wait for other
+    schedules to succeed."""
     jobs = Job.objects.using(using).filter(schedule_id=schedule_id, finished_at=None)
     jobs = jobs.filter(workflow_run_id=None)
+    jobs = jobs.exclude(waits_for=WaitsFor.SCHEDULES, state=State.BLOCKED)
     newest = (
         jobs.filter(waits_for=WaitsFor.RUN, state=State.BLOCKED)
         .order_by("-created_at", "-pk")
