@@ -181,11 +181,14 @@ def _decide_waits(
         "schedule_id", "prerequisite__last_succeeded_at"
     ):
         gates.setdefault(schedule_id, []).append(succeeded_at)
+    held = {pk: [*runs[pk].for_schedules] for pk in gates}
     for start in starts:
         schedule = start.plan.schedule
         if schedule.pk in gates and not is_gate_open(schedule, gates[schedule.pk]):
             start.waits_for = WaitsFor.SCHEDULES
-            start.superseded = runs[schedule.pk].for_schedules
+            # Those of the same turn, too: one success lets one run go.
+            start.superseded = [*held[schedule.pk]]
+            held[schedule.pk] += [start.fire.job_id] if start.fire.job_id else []
             continue
         if schedule.pk in gates:
             schedule.dependencies_since = now

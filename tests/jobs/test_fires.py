@@ -250,6 +250,45 @@ def test_a_run_that_waits_for_schedules_is_superseded_by_the_next():
     assert "superseded" in old.error
 
 
+@pytest.mark.parametrize("has_succeeded", [False, True])
+def test_of_many_instants_that_are_caught_up_only_the_newest_waits_for_schedules(has_succeeded):
+    upstream = make_schedule()
+    schedule = make_schedule(depends_on=[upstream.pk], misfire="all", overlap="allow")
+    if has_succeeded:
+        just_due(upstream)
+        fire()
+        end_run(runs_of(upstream)[0])
+    put_back(schedule, hours_ago(24))
+    while fire():
+        pass
+    *runs, newest = runs_of(schedule)
+    assert len(runs) >= 24
+    assert (newest.state, newest.waits_for) == (State.BLOCKED, WaitsFor.SCHEDULES)
+    # The success that was there let the first one go.
+    states = [State.READY] * has_succeeded + [State.CANCELLED] * (len(runs) - has_succeeded)
+    assert [run.state for run in runs] == states
+    just_due(upstream)
+    fire()
+    end_run(runs_of(upstream)[-1])
+    assert [run.state for run in runs_of(schedule)] == [*states, State.READY]
+
+
+def test_one_success_lets_one_run_go_however_many_wait():
+    upstream = make_schedule()
+    schedule = make_schedule(depends_on=[upstream.pk], overlap="allow")
+    just_due(schedule)
+    fire()
+    (old,) = runs_of(schedule)
+    just_due(schedule)
+    fire()
+    # As if it had been locked when the newer one came.
+    Job.objects.filter(pk=old.pk).update(state=State.BLOCKED, finished_at=None, waits_for="schedules")
+    just_due(upstream)
+    fire()
+    end_run(runs_of(upstream)[0])
+    assert [run.state for run in runs_of(schedule)] == [State.BLOCKED, State.READY]
+
+
 def test_variables_are_filled_in_when_a_run_is_made():
     schedule = make_schedule(
         payload={"day": "{{Today}}", "who": ["{{ Job.Name }}", "{{No.Such}}"]}, has_variables=True
