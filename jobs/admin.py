@@ -12,6 +12,7 @@ from django.db import router, transaction
 from django.http import HttpRequest
 
 from jobs.engine import schedules
+from jobs.engine.prerequisites import who_needs
 from jobs.engine.workflows import kinds_of
 from jobs.errors import JobError
 from jobs.executors import KINDS
@@ -211,7 +212,6 @@ class ScheduleAdmin(ClusterAdmin):
     audit_type = "schedule"
     deletion_effect = (
         "It runs no more and leaves the lists; its runs and fires stay, and the API can restore it."
-        " Schedules and workflows that need it wait in vain."
     )
     list_display = ("name", "type", "timing", "next_run_at", "is_paused", "is_enabled")
     search_fields = ("name",)
@@ -258,6 +258,13 @@ class ScheduleAdmin(ClusterAdmin):
         made = write_schedule(obj, form.cleaned_data, by=form.actor)
         obj.pk, obj._state.adding, obj._state.db = made.pk, False, made._state.db
         obj.refresh_from_db()
+
+    def effect_of_deletion(self, obj: Any) -> str:
+        needed = who_needs(obj._state.db, obj.pk)
+        who = [f"schedule {name!r}" for name in needed.schedules]
+        who += [f"workflow {name!r}" for name in needed.workflows]
+        told = f" Needed by {', '.join(who)}, which will wait in vain." if who else ""
+        return f"{self.deletion_effect}{told}"
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         schedules.delete(obj.pk, by=require(request, self.verbs["delete"]).actor)

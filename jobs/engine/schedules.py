@@ -21,6 +21,7 @@ from jobs import timing
 from jobs.engine import arm, definition, prerequisites
 from jobs.engine.clock import database_now
 from jobs.engine.definition import EDITABLE
+from jobs.engine.prerequisites import Needed
 from jobs.engine.upcoming import next_runs, preview
 from jobs.errors import (
     DuplicateSchedule,
@@ -328,14 +329,18 @@ def set_dependencies(
     return change(pk, {"needs": needs}, by=by, depends_on=ids, versions=versions)
 
 
-def delete(pk: UUID, *, by: str, versions: Collection[int] | None = None) -> None:
-    """Stop a schedule for good and hide it; its runs stay, and those that go on end by themselves."""
+def delete(pk: UUID, *, by: str, versions: Collection[int] | None = None) -> Needed:
+    """Stop a schedule for good and hide it; its runs stay, and those that go on end by themselves.
+
+    Returns who needs it, and will wait for it in vain until it is restored.
+    """
     with _held(pk, versions) as (schedule, now, using):
         schedule.deleted_at = now
         schedule.pending = schedule.effective_from = None
         arm.arm(schedule, now, {})
         _touch(schedule, by, now)
         _save(using, schedule)
+        return prerequisites.who_needs(using, pk)
 
 
 def restore(pk: UUID, *, by: str) -> Schedule:

@@ -159,6 +159,9 @@ def _prerequisites(schedule: Schedule) -> Reason:
     how = "any of" if schedule.needs == Needs.ANY else "each of"
     after = f" after {_moment(since)}" if since is not None else ""
     told = f"Its schedule waits for {how} these schedules to succeed{after}: {shown}."
+    gone = [one for one in missing if one.deleted_at is not None]
+    if gone and (schedule.needs == Needs.ALL or len(gone) == len(missing)):
+        told += " What is deleted never succeeds: restore it, or let the schedule depend on others."
     data = {
         "schedule_id": schedule.pk,
         "needs": str(schedule.needs),

@@ -282,7 +282,9 @@ def test_one_success_lets_one_run_go_however_many_wait():
     just_due(schedule)
     fire()
     # As if it had been locked when the newer one came.
-    Job.objects.filter(pk=old.pk).update(state=State.BLOCKED, finished_at=None, waits_for="schedules")
+    Job.objects.filter(pk=old.pk).update(
+        state=State.BLOCKED, finished_at=None, waits_for="schedules"
+    )
     just_due(upstream)
     fire()
     end_run(runs_of(upstream)[0])

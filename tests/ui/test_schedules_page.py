@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from html import unescape
 
 import pytest
 from django.utils import timezone
@@ -152,6 +153,22 @@ def test_one_is_made_changed_and_deleted(operator, alpha):
     ]
     assert rows[2].after == {"expression": "30 4 * * *"}
     assert not Job.objects.exists()
+
+
+def test_who_deletes_one_is_told_who_needs_it(operator, alpha):
+    needed = make("needed")
+    delete = f"/admin/alpha/jobs/schedule/{needed.pk}/delete/"
+    assert "Needed by" not in operator.get(delete).content.decode()
+    make_waiting = {
+        "timing": "cron",
+        "expression": "0 4 * * *",
+        "name": "waits",
+        "type": "demo:noop",
+    }
+    schedules.create(make_waiting, by="test", depends_on=[needed.pk])
+    workflows.create("graph", [NewNode(needed.pk)], by="test")
+    page = unescape(operator.get(delete).content.decode())
+    assert "Needed by schedule 'waits', workflow 'graph'" in page
 
 
 @pytest.mark.parametrize(
