@@ -60,6 +60,8 @@ BATCH = 200
 ROUNDS = 10
 # How soon a schedule is looked at again whose next instant has to wait for a run.
 LOOK_AGAIN = timedelta(seconds=1)
+# What the error of a run begins with that gave way to the next one.
+SUPERSEDED = "superseded:"
 # After so many refusals in a batch each schedule is done alone.
 REFUSALS = 3
 
@@ -313,7 +315,8 @@ def _supersede(using: str, ids: Sequence[UUID]) -> None:
         waiting.select_for_update(no_key=True, skip_locked=skip).values_list("pk", flat=True)
     )
     jobs = Job.objects.using(using).filter(pk__in=mine)
-    jobs.update(error="superseded: the schedules it depends on had not succeeded by the next run")
+    told = f"{SUPERSEDED} the schedules it depends on had not succeeded by the next run"
+    jobs.update(error=told)
     jobs.cancel()
 
 

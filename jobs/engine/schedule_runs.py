@@ -33,7 +33,7 @@ def retry(job: Job, *, by: str) -> Job:
         rows = Schedule.objects.using(using).kept().filter(pk=job.schedule_id)
         schedule = rows.select_for_update(no_key=True).first()
         if schedule is None:
-            raise ScheduleNotFound("the job of this execution has been deleted")
+            raise ScheduleNotFound("the schedule of this job has been deleted")
         job.refresh_from_db(using=using)
         if job.state not in RETRYABLE_FROM:
             raise InvalidTransition(f"cannot retry what has {_said(job.state)}", field="state")

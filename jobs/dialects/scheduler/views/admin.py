@@ -13,11 +13,11 @@ from rest_framework.request import Request
 from clusters.surfaces import reply
 from config.parsers import MAX_BULK_NODES, parse_json
 from config.problems import InvalidInput
-from jobs.dialects.scheduler.errors import field_to_wire
 from jobs.dialects.scheduler.views.base import SchedulerView, body_of, empty
 from jobs.dialects.scheduler.views.jobs import TARGET, jobs_to_wire, shown
 from jobs.dialects.scheduler.wire.importing import MODES, Report, read_item, resolved
 from jobs.dialects.scheduler.wire.jobs import change_from_wire
+from jobs.dialects.scheduler.wire.naming import field_to_wire, words_to_wire
 from jobs.dialects.scheduler.wire.reading import Reader, refuse
 from jobs.engine import schedule_runs, schedules
 from jobs.errors import JobError
@@ -172,7 +172,7 @@ def _items(data: Any) -> list[Any]:
 
 def _told(error: InvalidInput | JobError) -> dict[str, list[str]]:
     if isinstance(error, JobError):
-        return {field_to_wire(error.field or "body"): [str(error)]}
+        return {field_to_wire(error.field or "body"): [words_to_wire(str(error))]}
     texts: dict[str, list[str]] = {}
     for one in error.errors:
         texts.setdefault(field_to_wire(one.field), []).append(one.message)

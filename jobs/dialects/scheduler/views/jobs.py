@@ -191,7 +191,7 @@ class JobView(SchedulerView):
 
     def restore(self, request: Request, job_id: UUID, **_: Any) -> HttpResponse:
         if find(job_id, with_deleted=True).deleted_at is None:
-            raise ScheduleState("the job has not been deleted", code="not_deleted")
+            raise ScheduleState("the schedule has not been deleted", code="not_deleted")
         with self.deed(TARGET, job_id):
             schedule = schedules.restore(job_id, by=self.principal.actor)
         return self._reply(schedule)
