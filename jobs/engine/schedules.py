@@ -30,7 +30,7 @@ from jobs.errors import (
     ScheduleNotFound,
     ScheduleState,
 )
-from jobs.models import Job, Misfire, Schedule, Source, Timing
+from jobs.models import Fire, Job, Misfire, Schedule, Source, Timing
 from jobs.models.queue_policies import text_problem
 from jobs.models.rewrite import rewrite
 from jobs.models.schedule import MAX_REASON_LENGTH
@@ -61,6 +61,8 @@ __all__ = [
 LONGEST_PAUSE = timedelta(days=3653)
 # Schedules of one transaction, where all are meant.
 PORTION = 200
+# Fires that are deleted by one statement.
+FIRES_AT_ONCE = 2000
 
 
 def create(
@@ -384,6 +386,9 @@ def delete_for_good(pk: UUID, *, by: str, versions: Collection[int] | None = Non
             Job.objects.using(using).filter(pk__in=ids).update(schedule_id=None)
         if not ids:
             break
+    fires = Fire.objects.using(using).filter(schedule_id=pk)
+    while ids := list(fires.order_by("due_at").values_list("pk", flat=True)[:FIRES_AT_ONCE]):
+        Fire.objects.using(using).filter(pk__in=ids)._raw_delete(using)
     with _held(pk, is_deleted=True) as (schedule, _, using):
         prerequisites.refuse_if_needed(using, schedule)
         schedule.delete(using=using)

@@ -421,6 +421,32 @@ def test_deleting_for_good_asks_what_runs_to_stop_and_takes_the_rest(alpha: obje
     assert left.cancel_requested_at is not None
 
 
+def test_fires_are_deleted_for_good_in_batches(
+    monkeypatch: pytest.MonkeyPatch, alpha: object
+) -> None:
+    monkeypatch.setattr(schedules, "FIRES_AT_ONCE", 2)
+    schedule, other = make_schedule(), make_schedule()
+    for one in (schedule, other):
+        rows = [
+            Fire(schedule=one, due_at=hours_ago(ago), state="skipped", reason="overlap")
+            for ago in range(5)
+        ]
+        Fire.objects.bulk_create(rows)
+    counts: list[int] = []
+
+    def note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        done = execute(sql, params, many, context)
+        if sql.startswith('DELETE FROM "fire"'):
+            counts.append(context["cursor"].rowcount)
+        return done
+
+    with connections[USING].execute_wrapper(note):
+        schedules.delete_for_good(schedule.pk, by="test")
+    assert sum(counts) == 5
+    assert max(counts) == 2
+    assert Fire.objects.filter(schedule=other).count() == 5
+
+
 def test_what_a_deleted_schedule_needed_can_go_for_good(alpha: object) -> None:
     needed = make_schedule()
     other = make_schedule(name="the other", depends_on=[needed.pk])

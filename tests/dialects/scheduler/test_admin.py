@@ -7,8 +7,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connections
 from django.utils import timezone
 
+from clusters.models import AuditEntry
+from jobs.engine import schedules
 from jobs.models import Job, Schedule
 from tests.dialects.scheduler.conftest import CRON_JOB, Caller, check_problem
 from tests.factories import make_job
@@ -33,6 +36,35 @@ def test_resuming_all_leaves_those_alone_that_were_paused_alone(admin: Caller) -
         response = admin.post("admin/resume-all")
         assert (response.status_code, response.content) == (200, b"")
     assert statuses(admin) == {"a": "Enabled", "b": "Enabled", "off": "Disabled", "alone": "Paused"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_all_are_paused_and_resumed_in_portions_with_one_trace(
+    admin: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedules, "PORTION", 2)
+    for number in range(5):
+        admin.make(name=f"job {number}")
+    written: list[int] = []
+
+    def note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        connection = context["connection"]
+        if sql.startswith('UPDATE "schedule"'):
+            # Of the transaction that holds them: none around the portion's own.
+            written.append(len([one for one in connection.savepoint_ids if one is not None]))
+        return execute(sql, params, many, context)
+
+    with connections["cluster-alpha"].execute_wrapper(note):
+        assert admin.post("admin/pause-all").status_code == 200
+    assert written == [0, 0, 0]
+    assert set(statuses(admin).values()) == {"Paused"}
+    assert admin.post("admin/resume-all").status_code == 200
+    assert set(statuses(admin).values()) == {"Enabled"}
+    traces = AuditEntry.objects.filter(target_type="cluster").order_by("at", "id")
+    assert [(one.verb, one.after) for one in traces] == [
+        ("schedules.pause_all", {"paused": 5}),
+        ("schedules.resume_all", {"resumed": 5}),
+    ]
 
 
 def test_clearing_deletes_executions_that_have_ended_and_are_old(admin: Caller) -> None:

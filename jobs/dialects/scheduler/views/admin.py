@@ -46,14 +46,15 @@ class AdminView(SchedulerView):
 
     def pause_all(self, request: Request, **_: Any) -> HttpResponse:
         body_of(request)
+        paused = schedules.pause_all(by=self.principal.actor)
+        # It is many transactions, so that none of them holds all jobs.
         with self.deed("cluster", self.kwargs["cluster_id"]) as trace:
-            trace.after = {"paused": schedules.pause_all(by=self.principal.actor)}
+            trace.after = {"paused": paused}
         return empty()
 
     def resume_all(self, request: Request, **_: Any) -> HttpResponse:
         body_of(request)
         resumed = schedules.resume_all(by=self.principal.actor)
-        # It is many transactions, so that none of them holds all jobs.
         with self.deed("cluster", self.kwargs["cluster_id"]) as trace:
             trace.after = {"resumed": resumed}
         return empty()
