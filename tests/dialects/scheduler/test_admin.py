@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connections
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from clusters.models import AuditEntry
@@ -179,6 +181,38 @@ def test_what_is_there_is_skipped_changed_or_gets_another_name(admin: Caller) ->
     assert names == {"first", "second", "third", "first (2)", "second (2)", "third (2)"}
     response = admin.post("admin/import?mode=merge", exported)
     check_problem(response, 400, "validation_failed", "mode")
+
+
+def questions_of_schedules(admin: Caller, path: str, items: list[Any]) -> int:
+    with CaptureQueriesContext(connections["cluster-alpha"]) as captured:
+        assert admin.post(path, items).status_code == 200
+    return sum(bool(re.match(r'SELECT .*(FROM|JOIN) "?schedule"? ', q["sql"])) for q in captured)
+
+
+def test_names_are_looked_up_for_all_items_at_once(admin: Caller) -> None:
+    admin.make(name="Nightly")
+    bad = [{**CRON_JOB, "name": f"bad {n}", "scheduleExpression": "x"} for n in range(30)]
+    assert questions_of_schedules(admin, "admin/import", bad) == 1
+    # As many of one name: each takes the next number, without trying those before it again.
+    same = [{**CRON_JOB, "name": name} for name in ("nightly", "NIGHTLY") * 15]
+    assert questions_of_schedules(admin, "admin/import?mode=rename", same) <= 2 * 30
+    assert {f"nightly ({n})" for n in range(2, 32)} == {
+        name.lower() for name in names_of(admin)
+    } - {"nightly"}
+
+
+def test_names_of_any_script_are_the_same_as_the_database_says(admin: Caller) -> None:
+    first, second = {**CRON_JOB, "name": "ÄRGER"}, {**CRON_JOB, "name": "zweite"}
+    second["dependencies"] = {"dependsOnJobNames": ["ÄRGER"], "condition": "AllSucceeded"}
+    unsound = {**CRON_JOB, "name": "no\nname"}
+    assert admin.post("admin/import?detailed=true", [unsound]).json()["created"] == 0
+    for mode, wanted in (("skip", (2, 0)), ("skip", (0, 2)), ("rename", (2, 0))):
+        report = admin.post(f"admin/import?detailed=true&mode={mode}", [first, second]).json()
+        assert (report["created"], report["skipped"], report["errors"]) == (*wanted, [])
+
+
+def names_of(admin: Caller) -> list[str]:
+    return [job["name"] for job in admin.get("jobs?pageSize=200").json()["items"]]
 
 
 def test_each_item_is_checked_by_itself(admin: Caller) -> None:

@@ -15,14 +15,13 @@ from config.parsers import MAX_BULK_NODES, parse_json
 from config.problems import InvalidInput
 from jobs.dialects.scheduler.views.base import SchedulerView, body_of, empty
 from jobs.dialects.scheduler.views.jobs import TARGET, jobs_to_wire, shown
-from jobs.dialects.scheduler.wire.importing import MODES, Report, read_item, resolved
+from jobs.dialects.scheduler.wire.importing import MODES, Names, Report, read_item, resolved
 from jobs.dialects.scheduler.wire.jobs import change_from_wire
 from jobs.dialects.scheduler.wire.naming import field_to_wire, words_to_wire
 from jobs.dialects.scheduler.wire.reading import Reader, refuse
 from jobs.engine import schedule_runs, schedules
 from jobs.errors import JobError
 from jobs.models import Schedule
-from jobs.models.schedule import MAX_NAME_LENGTH
 
 MAX_DAYS = 36_500
 MAX_ITEMS = 5000
@@ -93,29 +92,33 @@ class AdminView(SchedulerView):
         query.done()
         items = _items(request.data)
         report = Report()
+        names = Names(Schedule.objects.all(), items)
         done: dict[int, Schedule] = {}
         for index, item in enumerate(items):
             try:
                 # Of a job that is refused nothing stays.
                 with transaction.atomic(using=shown().db):
-                    schedule = self._import(index, item, mode, report)
+                    schedule = self._import(index, item, mode, report, names)
                     if schedule is not None:
                         with self.deed(TARGET, schedule.pk) as trace:
                             trace.after = {"mode": mode}
                 if schedule is not None:
                     done[index] = schedule
+                    names.add(schedule)
             except (InvalidInput, JobError) as error:
                 report.refuse(index, item, _told(error))
         self._connect(items, done, report)
         return reply(report.to_wire() if is_detailed else report.created)
 
-    def _import(self, index: int, item: Any, mode: str, report: Report) -> Schedule | None:
+    def _import(
+        self, index: int, item: Any, mode: str, report: Report, names: Names
+    ) -> Schedule | None:
         found = read_item(item)
         actor = self.principal.actor
-        same = Schedule.objects.all().kept().filter(name__iexact=found.name).first()
-        if same is None or mode == "rename":
-            if same is not None:
-                found.values["name"] = _free_name(found.name)
+        known = names.find(found.name)
+        if known is None or mode == "rename":
+            if known is not None:
+                found.values["name"] = names.free(found.name)
             if found.masked:
                 # Without its secret it cannot do its work; somebody has to give it first.
                 found.values["is_enabled"] = False
@@ -127,7 +130,8 @@ class AdminView(SchedulerView):
         if mode == "skip":
             report.skipped += 1
             return None
-        if not shown().filter(pk=same.pk).exists():
+        same = shown().kept().filter(pk=known).first()
+        if same is None:
             refuse("name", "Something else has this name.", "duplicate_name")
         values = change_from_wire(item, same) | found.rules
         changed = schedules.change(same.pk, values, by=actor)
@@ -178,14 +182,3 @@ def _told(error: InvalidInput | JobError) -> dict[str, list[str]]:
     for one in error.errors:
         texts.setdefault(field_to_wire(one.field), []).append(one.message)
     return texts
-
-
-def _free_name(name: str) -> str:
-    """The name with the first number behind it that is free."""
-    number = 2
-    while True:
-        suffix = f" ({number})"
-        wanted = name[: MAX_NAME_LENGTH - len(suffix)] + suffix
-        if not Schedule.objects.all().kept().filter(name__iexact=wanted).exists():
-            return wanted
-        number += 1
