@@ -14,13 +14,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.db import connections
-from django.db.models import Q, Sum
+from django.db.models import OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 
 from clusters.policy import ClusterPolicy
 from jobs.engine.clock import database_now
 from jobs.histogram import mean, percentile
-from jobs.models import FailureHour
+from jobs.models import Failure, FailureHour
 from jobs.models.rollup import ALL, DAY, HOUR, MINUTE, Event
 from jobs.states import State
 
@@ -342,6 +342,26 @@ def recent_failures(using: str, fingerprints: Iterable[str]) -> dict[str, Recent
     )
     found = {row[0]: RecentFailures(*row[1:]) for row in counted}
     return {fingerprint: found.get(fingerprint, RecentFailures(0, 0)) for fingerprint in wanted}
+
+
+def recent_of(hours: Sequence[tuple[datetime, int]]) -> RecentFailures:
+    """The same of hours that have been read, the last of them being this one."""
+    counts = [count for _, count in hours]
+    return RecentFailures(sum(counts[-24:]), sum(counts[-168:]))
+
+
+def with_recent(groups: QuerySet[Failure]) -> QuerySet[Failure]:
+    """Groups with ``in_24_hours`` and ``in_7_days``, read in one with how often they were seen ever."""
+    this_hour = _floor(database_now(connections[groups.db]), HOUR)
+
+    def seen(length: timedelta) -> Coalesce:
+        hours = FailureHour.objects.using(groups.db).filter(
+            fingerprint=OuterRef("fingerprint"), starts_at__gt=this_hour - length
+        )
+        counted = hours.order_by().values("fingerprint").annotate(n=Sum("count")).values("n")
+        return Coalesce(Subquery(counted), 0)
+
+    return groups.annotate(in_24_hours=seen(timedelta(hours=24)), in_7_days=seen(timedelta(days=7)))
 
 
 def failure_hours(using: str, fingerprint: str, number: int) -> list[tuple[datetime, int]]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
-from django.db import IntegrityError, models, transaction
+from django.db import IntegrityError, connections, models, transaction
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Greatest, Now
 from uuid_utils.compat import uuid7
@@ -119,7 +119,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         with transaction.atomic(using=using):
             # Under one lock: between two statements, a job that its node hands back would slip
             # through both.
-            rows = self.filter(open_jobs)._lock()
+            rows = self.filter(open_jobs)._lock_ending()
             unstarted = [row for row in rows if row.state in UNSTARTED]
             running = [row.pk for row in rows if row.state == State.RUNNING]
             cancelled = self._end(unstarted, State.CANCELLED, cancel_requested_at=Now())
@@ -132,7 +132,8 @@ class JobQuerySet(models.QuerySet["Job"]):
     def skip(self) -> Touched:
         """End jobs that have not started without running them."""
         with transaction.atomic(using=self.db):
-            skipped = self._end(self.filter(state__in=UNSTARTED)._lock(), State.SKIPPED)
+            rows = self.filter(state__in=UNSTARTED)._lock_ending()
+            skipped = self._end(rows, State.SKIPPED)
         return Touched(skipped, skipped=skipped)
 
     def expire(self) -> Touched:
@@ -147,9 +148,20 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def _fail(self, is_late: Q, reason: Reason, error: str, outcome: str) -> Touched:
         with transaction.atomic(using=self.db):
-            rows = self.filter(is_late, state__in=UNSTARTED)._lock()
+            rows = self.filter(is_late, state__in=UNSTARTED)._lock_ending()
             failed = self._end(rows, State.FAILED, reason=reason, error=error)
         return Touched(failed, **{outcome: failed})
+
+    def _lock_ending(self) -> list[Any]:
+        """The same for rows that are about to end, together with those who wait for them."""
+        from jobs.models.release import lock_all
+
+        if connections[self.db].vendor == "postgresql":
+            # Nobody else writes while SQLite does.
+            waited_for = dict(self.order_by().values_list("pk", "has_dependants"))
+            if any(waited_for.values()):
+                lock_all(self.db, waited_for, ending=waited_for)
+        return self._lock()
 
     def _lock(self) -> list[Any]:
         """Lock the rows in id order and return what their ends must be told with."""
