@@ -10,7 +10,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from authn.keys import find_principal
-from authn.principal import Principal
+from authn.principal import Principal, anonymous_of
 from authn.users import principal_of
 
 
@@ -49,6 +49,21 @@ class AdminSessionAuthentication(BaseAuthentication):
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
+
+
+class OpenDialect(BaseAuthentication):
+    """Nobody in particular, where the settings open a dialect to clients that cannot say who they are.
+
+    Comes last: with any credential present, good or bad, it is not asked.
+    """
+
+    def authenticate(self, request: Request) -> tuple[Principal, str] | None:
+        view = request.parser_context["view"]
+        dialect = getattr(view, "dialect", None)
+        if view.kwargs.get("cluster_id") != settings.DEFAULT_CLUSTER_ID:
+            return None
+        principal = anonymous_of(dialect)
+        return None if principal is None else (principal, "anonymous")
 
 
 def _presented(headers: dict[str, Any]) -> str | None:

@@ -37,3 +37,11 @@ class Principal:
         return [
             cluster for _, cluster in sorted(settings.CLUSTERS.items()) if self.may_see(cluster.id)
         ]
+
+
+def anonymous_of(dialect: str | None) -> Principal | None:
+    """Who calls a dialect that is open to all; None where it is not."""
+    role = None if dialect is None else settings.ANONYMOUS_ROLES.get(dialect)
+    if role is None:
+        return None
+    return Principal("anonymous", f"anonymous:{dialect}", {settings.DEFAULT_CLUSTER_ID: role})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from authn.models import ApiKey
 from authn.permissions import is_allowed
-from authn.principal import Principal
+from authn.principal import Principal, anonymous_of
 from authn.users import principal_of
 from jobs.executors import KINDS
 from jobs.rights import NONE, Rights
@@ -19,7 +19,8 @@ def rights_of(actor: str, verb: str, cluster_id: str) -> Rights:
     if origin == "cli":
         # Whoever may run management commands has the database itself.
         return Rights(True, frozenset(kind for kind in KINDS if KINDS[kind].needs_grant))
-    principal = _of_key(name) if origin == "key" else _of_user(name) if origin == "user" else None
+    find = {"key": _of_key, "user": _of_user, "anonymous": anonymous_of}.get(origin)
+    principal = None if find is None else find(name)
     if principal is None or not is_allowed(principal, verb, cluster_id):
         return NONE
     return Rights(True, principal.kinds_granted_on(cluster_id))

@@ -58,6 +58,16 @@ class Environment:
         """A comma-separated list; empty parts are dropped."""
         return [word.strip() for word in self.text(name, default).split(",") if word.strip()]
 
+    def pairs(self, name: str) -> dict[str, str]:
+        """A comma-separated list of `key=value`, each key once."""
+        found: dict[str, str] = {}
+        for word in self.words(name):
+            key, separator, value = (part.strip() for part in word.partition("="))
+            if not (key and separator and value) or key in found:
+                self.problems.append(f"{name}: expected key=value, each key once, at {word[:40]!r}")
+            found[key] = value
+        return found
+
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         value = self.text(name, default).strip()
         if value in choices:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from jobs.executors import KINDS
 from jobs.executors.address_guard import AddressPolicy
@@ -16,6 +16,9 @@ _TAKEN_PATHS = frozenset(
     {"admin", "static", "livez", "readyz", "clusters", "api", "scheduler"}
     | {"forge", "queue", "cron", "storage", "metrics", "jobs"}
 )
+# What may be opened to callers without credentials, and how far; the native API and the screen never.
+DIALECTS = ("asyncjobs", "forge", "scheduler")
+ROLES = ("viewer", "operator", "admin")
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*\Z")
 # Headers that mean something else to somebody on the way.
 _TAKEN_HEADERS = frozenset(
@@ -40,6 +43,7 @@ def configuration_problems(
     secret_key: str,
     base_path: str,
     api_key_header: str,
+    anonymous_roles: Mapping[str, str],
     allowed_hosts: Sequence[str],
     worker_kinds: Sequence[str],
     procedures: Collection[str],
@@ -63,6 +67,12 @@ def configuration_problems(
         problems.append(
             "YARDMASTER_API_KEY_HEADER: expected a header of its own, such as x-api-key"
         )
+    for dialect, role in anonymous_roles.items():
+        if dialect not in DIALECTS or role not in ROLES:
+            problems.append(
+                f"YARDMASTER_ANONYMOUS: {dialect[:20]}={role[:20]} is not one of "
+                f"{', '.join(DIALECTS)} with a role of {', '.join(ROLES)}"
+            )
     if not allowed_hosts:
         problems.append("YARDMASTER_ALLOWED_HOSTS: names no host, so nothing would be answered")
     if not worker_kinds or (unknown := set(worker_kinds) - KINDS.keys()):

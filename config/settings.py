@@ -89,6 +89,10 @@ MAX_BULK_BODY_BYTES = 16 << 20
 DATA_UPLOAD_MAX_MEMORY_SIZE = None  # our own parser counts the bytes; see config/parsers.py
 # Header that carries an API key.
 API_KEY_HEADER = env.text("YARDMASTER_API_KEY_HEADER", "x-api-key")
+# Dialects that answer callers without credentials, on the default cluster: `asyncjobs=operator`.
+ANONYMOUS_ROLES = env.pairs("YARDMASTER_ANONYMOUS")
+# Clients show a certificate; `manage.py serve --tls-client-ca` sets it.
+CLIENT_CERTIFICATES = False
 
 # -- Work ------------------------------------------------------------------------------------------
 # Modules that register handlers with @job, imported by worker nodes only.
@@ -175,7 +179,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["authn.permissions.RolePermission"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["config.parsers.StrictJSONParser"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "clusters.api.schema.NativeSchema",
     "EXCEPTION_HANDLER": "config.problems.exception_handler",
     "UNAUTHENTICATED_USER": None,
     "UNICODE_JSON": True,
@@ -259,6 +263,7 @@ env.problems += configuration_problems(
     secret_key=_secret_key,
     base_path=BASE_PATH,
     api_key_header=API_KEY_HEADER,
+    anonymous_roles=ANONYMOUS_ROLES,
     allowed_hosts=ALLOWED_HOSTS,
     worker_kinds=WORKER_KINDS,
     procedures=PROCEDURES,

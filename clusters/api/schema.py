@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import get_lib_doc_excludes
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
@@ -26,6 +27,13 @@ _ABOUT = {
     429: "The queue is full; try again later.",
     503: "The cluster's database does not answer, or not in time.",
 }
+
+
+class NativeSchema(AutoSchema):
+    """What is named is what is answered: a list is an object with `items`, never a bare array."""
+
+    def _is_list_view(self, serializer: Any = None) -> bool:
+        return False
 
 
 class ProblemError(serializers.Serializer[Any]):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import shutil
 import signal
 import socket
 import ssl
@@ -64,6 +63,7 @@ def serving(eventually, *flags: str, **env: str) -> Iterator[tuple[subprocess.Po
     [
         ((), {"YARDMASTER_SECRET_KEY": ""}, "no secret key"),
         (("--bind", "0.0.0.0:1"), {"YARDMASTER_DEBUG": "yes"}, "YARDMASTER_DEBUG"),
+        (("--bind", "0.0.0.0:1"), {"YARDMASTER_ANONYMOUS": "scheduler=viewer"}, "--unsafe-bind"),
         (("--tls-cert", "/x"), {}, "go together"),
         (("--tls-client-ca", "/x"), {}, "needs --tls-cert"),
         (("--tls-cert", "/nowhere", "--tls-key", "/nowhere"), {}, "TLS"),
@@ -78,6 +78,20 @@ def test_what_must_not_be_served_is_refused_with_the_reason(tmp_path, flags, env
     assert "Traceback" not in done.stderr
 
 
+def test_an_open_surface_is_served_to_others_when_that_is_said(eventually):
+    port = free_port()
+    flags = ("--bind", f"0.0.0.0:{port}", "--workers", "1", "--unsafe-bind", "--read-timeout", "5s")
+    env = worker_environment(YARDMASTER_ANONYMOUS="scheduler=viewer")
+    with started("serve", *flags, env=env) as process:
+        eventually(lambda: process.poll() is not None or answers(port), seconds=30)
+        assert process.poll() is None, process.stdout.read()
+        assert get(port, "/api/v1/scheduler/jobs").status == 200
+        assert get(port, "/jm-api/alpha/jobs").status == 401
+        process.terminate()
+        process.wait(20)
+        assert "is open to others" in process.stdout.read()
+
+
 @pytest.mark.parametrize(
     "flags",
     [
@@ -87,6 +101,8 @@ def test_what_must_not_be_served_is_refused_with_the_reason(tmp_path, flags, env
         ("--workers", "0"),
         ("--max-body", "7"),
         ("--read-timeout", "soon"),
+        ("--read-timeout", "0s"),
+        ("--write-timeout", "61m"),
     ],
 )
 def test_bad_flags_are_2(flags):
@@ -239,6 +255,23 @@ def test_a_client_that_says_more_than_its_request_reads_the_whole_answer(eventua
     assert json.loads(body)["openapi"]
 
 
+def test_a_client_that_stops_for_a_moment_reads_why_it_is_refused(eventually, admin_key):
+    with serving(eventually) as (_, port):
+        client = socket.create_connection(("127.0.0.1", port), timeout=10)
+        head = (
+            f"POST /jm-api/alpha/jobs HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {admin_key}\r\n"
+            "Content-Type: application/json\r\nContent-Length: 9000000\r\n\r\n"
+        )
+        client.sendall(head.encode())
+        for _ in range(3):
+            time.sleep(0.1)
+            client.sendall(b"x" * 500)
+        client.sendall(b"x" * 1_000_000)
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+        client.close()
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
 def test_a_client_that_sends_far_too_much_reads_why_it_is_refused(eventually, admin_key):
     with serving(eventually) as (_, port):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
@@ -266,24 +299,6 @@ def test_the_settings_of_the_configuration_are_stored_and_a_dead_cluster_does_no
         with cluster_bound("alpha"):
             rows = [*ClusterSetting.objects.values_list("name", "value", "updated_by")]
         assert rows == [("max_crashes", 9, "serve")]
-
-
-@pytest.fixture
-def authority(tmp_path):
-    """A certificate for this host, signed by itself; also the authority of client certificates."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl to make a certificate with")
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-            *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
-            *("-keyout", str(key), "-out", str(certificate)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return str(certificate), str(key)
 
 
 def test_tls_and_client_certificates(eventually, authority):

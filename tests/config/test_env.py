@@ -90,3 +90,13 @@ def test_one_start_names_every_mistake_and_no_secret(transactional_db, tmp_path)
 def test_a_sound_environment_passes_the_checks(transactional_db):
     done = manage("check", env=worker_environment())
     assert done.returncode == 0, done.stderr
+
+
+def test_pairs_are_read_and_each_key_stands_once():
+    env = Environment({"ROLES": "a=b, c = d"})
+    assert env.pairs("ROLES") == {"a": "b", "c": "d"}
+    assert env.problems == []
+    for wrong in ("a", "a=", "=b", "a=b,a=c"):
+        env = Environment({"ROLES": wrong})
+        env.pairs("ROLES")
+        assert len(env.problems) == 1, wrong

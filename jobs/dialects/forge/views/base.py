@@ -11,7 +11,7 @@ from rest_framework.viewsets import ViewSetMixin
 
 from clusters.deeds import Trace, traced
 from clusters.registry import alias_of
-from clusters.surfaces import ClusterView, SurfaceView, UnknownAddress
+from clusters.surfaces import ClusterView, DialectView, UnknownAddress
 from jobs.dialects.forge.errors import exception_handler
 from jobs.dialects.forge.wire.reading import Body, Query
 from jobs.errors import QueueNotFound
@@ -19,11 +19,10 @@ from jobs.models import Queue
 from jobs.models.queue import QueueQuerySet
 
 
-class _Spoken(SurfaceView):
+class _Spoken(DialectView):
     """Refuses in the words of this API."""
 
     schema = None
-    # Which of the surfaces that may be opened to anonymous callers this is.
     dialect = "forge"
 
     def get_exception_handler(self) -> Callable[..., HttpResponse]:

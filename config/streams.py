@@ -1,0 +1,179 @@
+"""Answers that go on for a minute: each in a process of its own, so that none holds up the others.
+
+A worker of ``manage.py serve`` answers one request at a time. When a view returns a ``LongAnswer`` the
+worker forks: the child has the client's connection and sends line by line, the worker goes on at once.
+How many there are at a time is limited for the whole server; under any other server, and in tests, the
+answer is an ordinary one that streams.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import socket
+import ssl
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from django.db import connections
+from django.http import HttpResponse, StreamingHttpResponse
+
+from clusters.processes import die_with_parent, name_process
+
+MAX_LONG_ANSWERS = 20
+
+
+class LongAnswer(StreamingHttpResponse):
+    """Lines as they come up; an empty one says that there is nothing new, and is not sent.
+
+    The iterator runs after the middleware and perhaps in another process: it binds its cluster itself,
+    and it gives a line at least every few seconds, or nobody notices that the client has gone.
+    ``when_full`` is answered instead where too many of these run.
+    """
+
+    def __init__(
+        self, lines: Iterable[bytes], *, content_type: str, when_full: HttpResponse
+    ) -> None:
+        super().__init__(lines, content_type=content_type)
+        self.when_full = when_full
+
+
+class HandedOver(Exception):
+    """Another process has the client's connection now."""
+
+
+class Slots:
+    """So many places for processes, each held until its process ends, however it ends."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        # Without a name: only what is forked from here can see it.
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  open for as long as the server
+
+    def take(self) -> bool:
+        """Take a place for this process; the system gives it back."""
+        for place in range(self.number):
+            with contextlib.suppress(OSError):
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+                return True
+        return False
+
+
+class LongAnswers:
+    """A WSGI application that sends the long answers of another one from forked processes."""
+
+    def __init__(self, application: Any, number: int = MAX_LONG_ANSWERS) -> None:
+        self.application = application
+        self.slots = Slots(number)
+        # Told in the child, which must leave alone what belongs to the worker.
+        self.at_fork: Callable[[], None] | None = None
+        self._children: set[int] = set()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        begun: list[Any] = []
+        response = self.application(environ, lambda *begin: begun.append(begin))
+        if not isinstance(response, LongAnswer) or environ["REQUEST_METHOD"] == "HEAD":
+            start_response(*begun[0])
+            return response
+        return self._hand_over(response, environ, start_response, begun[0])
+
+    def reap(self) -> None:
+        """Forget the children that have ended."""
+        for child in [*self._children]:
+            with contextlib.suppress(ChildProcessError):
+                if os.waitpid(child, os.WNOHANG)[0] == 0:
+                    continue
+            self._children.discard(child)
+
+    def _hand_over(
+        self, response: LongAnswer, environ: dict[str, Any], start_response: Any, begin: Any
+    ) -> Iterable[bytes]:
+        # A connection that is used on both sides of a fork mixes up both conversations.
+        connections.close_all()
+        worker = os.getpid()
+        if child := os.fork():
+            self._children.add(child)
+            raise HandedOver
+        stop = _Stop()
+        die_with_parent(worker, signal.SIGTERM)
+        name_process("yardmaster-line")
+        if self.at_fork is not None:
+            self.at_fork()
+        if not self.slots.take():
+            refusal = response.when_full
+            response.close()
+            status = f"{refusal.status_code} {refusal.reason_phrase}"
+            start_response(status, _merged(refusal, begin[1]))
+            return [refusal.content]
+        start_response(*begin)
+        return stop.until(response, environ.get("gunicorn.socket"))
+
+
+class _Stop:
+    """SIGTERM ends the answer between two lines, and while it waits for the next."""
+
+    def __init__(self) -> None:
+        self._is_asked = self._may_interrupt = False
+        signal.signal(signal.SIGTERM, self._ask)
+
+    def until(self, response: LongAnswer, client: Any) -> Iterator[bytes]:
+        lines = iter(response)
+        try:
+            while not self._is_asked and not _is_gone(client):
+                try:
+                    self._may_interrupt = True
+                    line = next(lines, None)
+                finally:
+                    self._may_interrupt = False
+                if line is None:
+                    return
+                if line:
+                    yield line
+        except _Asked:
+            return
+        finally:
+            response.close()
+
+    def _ask(self, *_: Any) -> None:
+        self._is_asked = True
+        if self._may_interrupt:
+            self._may_interrupt = False
+            raise _Asked
+
+
+class _Asked(Exception):
+    """Asked to stop while waiting for a line."""
+
+
+def _merged(refusal: HttpResponse, headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The headers of a refusal, with what every answer carries."""
+    own = dict(refusal.items())
+    own["Content-Length"] = str(len(refusal.content))
+    taken = {name.lower() for name in own}
+    return [*own.items(), *(pair for pair in headers if pair[0].lower() not in taken)]
+
+
+def _is_gone(client: Any) -> bool:
+    """The client has closed its side. It has nothing more to say, so reading takes nothing away."""
+    if client is None:
+        return False
+    raw: socket.socket = getattr(client, "raw", client)
+    try:
+        if not select.select([raw], [], [], 0)[0]:
+            return False
+        if isinstance(raw, ssl.SSLSocket):
+            waits = raw.gettimeout()
+            raw.settimeout(0)
+            try:
+                return not raw.recv(1)
+            finally:
+                raw.settimeout(waits)
+        return not raw.recv(1, socket.MSG_PEEK)
+    except (ssl.SSLWantReadError, BlockingIOError):
+        return False
+    except (OSError, ValueError):
+        return True
