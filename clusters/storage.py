@@ -16,7 +16,13 @@ _PRAGMAS = {
     "page_count": "PRAGMA page_count",
 }
 _SYNCHRONOUS = {"0": "off", "1": "normal", "2": "full", "3": "extra"}
-_SHOWN = ("server_version", "max_connections", "synchronous_commit", "wal_level", "statement_timeout")
+_SHOWN = (
+    "server_version",
+    "max_connections",
+    "synchronous_commit",
+    "wal_level",
+    "statement_timeout",
+)
 # All of this database; what others' sessions do is told to their owners only, so they count as idle.
 _ACTIVITY = """
 SELECT count(*) FILTER (WHERE state <> 'idle'), count(*), current_setting('max_connections')::int,

@@ -85,7 +85,7 @@ def percentile(histogram: Histogram, q: float) -> float | None:
     total = sum(histogram.values())
     if total <= 0:
         return None
-    rank, before = min(max(q, 0.0), 1.0) * total, 0
+    rank, before = min(max(q, 0.0), 1.0) * total, 0.0
     bucket = SMALLEST
     for bucket, count in sorted(histogram.items()):
         if count > 0 and before + count >= rank:

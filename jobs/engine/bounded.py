@@ -1,8 +1,8 @@
-"""Bounded: one verb over the jobs that match a filter, here and now, and no more of them than fit a request.
+"""Bounded: one verb over the jobs that match a filter, here and now, as many as fit a request.
 
 Bulk operations do any number in the background. This is for surfaces whose callers wait for a count: the
-oldest jobs first, in batches of a transaction each, until there are no more, or enough, or it took too long.
-Who has more to do asks again.
+oldest jobs first, in batches of a transaction each, until there are no more, or enough, or it took too
+long. Who has more to do asks again.
 """
 
 from __future__ import annotations

@@ -260,9 +260,7 @@ def _start_workflow(using: str, start: _Start) -> None:
     schedule.last_run_at = run.created_at
 
 
-def trigger(
-    pk: UUID, *, by: str, payload: Any = UNCHANGED, even_disabled: bool = False
-) -> Made:
+def trigger(pk: UUID, *, by: str, payload: Any = UNCHANGED, even_disabled: bool = False) -> Made:
     """Run a schedule now, whatever its timing, its exclusions and what it depends on say.
 
     The next run stays where it is. Where two runs may not go on at a time, this one waits for the one

@@ -15,6 +15,6 @@ What differs from the original, and why:
 - A job that waits for its next attempt holds its ``dedupe_key``; a retried one has its attempts anew.
 - Slots belong to a node and not to one of its queues, so a node's slots show with every queue it serves.
 
-Left out: its server's environment variables (``manage.py serve`` has its own flags) and ``/health`` at the
-bare path, which belongs to another dialect.
+Left out: its server's environment variables, for ``manage.py serve`` has its own flags, and ``/health``
+at the bare path, which belongs to another dialect.
 """

@@ -95,9 +95,13 @@ def _field_and_message(exc: Exception, refusal: Refusal) -> dict[str, str]:
     if isinstance(exc, InvalidCron):
         return {"field": "cron_expr", "msg": str(exc)}
     if error is not None and refusal.status not in _FIELD_OF:
-        field = error.field if isinstance(exc, InvalidInput) else FIELDS.get(error.field, error.field)
+        field = (
+            error.field if isinstance(exc, InvalidInput) else FIELDS.get(error.field, error.field)
+        )
         return {"field": FIELDS["body"] if field == "body" else field, "msg": error.message}
-    message = error.message if error else refusal.detail or _TEXTS.get(refusal.status, "Is not valid.")
+    message = (
+        error.message if error else refusal.detail or _TEXTS.get(refusal.status, "Is not valid.")
+    )
     is_kind = error is not None and error.field == "kind"
     field = "kind" if is_kind else _FIELD_OF.get(refusal.status, "input")
     return {"field": field, "msg": message}

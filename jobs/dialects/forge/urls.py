@@ -57,7 +57,11 @@ bare: list[Any] = [
     route("cron/<path:name>/dedupe", cron({"post": "dedupe"}), "cron-dedupe"),
     route("cron/<path:name>/trigger", cron({"post": "trigger"}), "cron-trigger"),
     # First segments that are this API's alone.
-    re_path(r"^(?:queue|cron|storage|metrics)(?:/|\Z)", unknown, name="unknown-here"),
+    *(
+        route(pattern, unknown, "unknown-here")
+        for word in ("queue", "cron", "storage", "metrics")
+        for pattern in (word, f"{word}/<path:rest>")
+    ),
 ]
 
 urlpatterns: list[Any] = [

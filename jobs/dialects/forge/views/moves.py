@@ -126,5 +126,3 @@ def _retry_now(jobs: JobQuerySet) -> int:
 def _of_queue(body: Body) -> dict[str, Any]:
     name = body.text("queue_name")
     return {} if name is None else {"queue": find_queue(name).name}
-
-

@@ -55,7 +55,9 @@ def queue_to_wire(
         "retain_done_days": _days(
             policy.retain_succeeded_seconds if succeeded_for is None else succeeded_for
         ),
-        "retain_dead_days": _days(policy.retain_failed_seconds if failed_for is None else failed_for),
+        "retain_dead_days": _days(
+            policy.retain_failed_seconds if failed_for is None else failed_for
+        ),
         "backoff_enabled": queue.is_backoff_enabled,
         "backoff_base_seconds": round(policy.retry_base_seconds if base is None else base),
         "backoff_max_seconds": round(policy.retry_cap_seconds if cap is None else cap),
@@ -140,7 +142,9 @@ def processes_to_wire(
 
 def workers_to_wire(fleet: Fleet, queues: Sequence[Queue]) -> dict[str, Any]:
     by_name = {queue.name: queue for queue in queues}
-    workers = [_worker_to_wire(node, fleet, by_name) for node in fleet.nodes if fleet.is_heard_of(node)]
+    workers = [
+        _worker_to_wire(node, fleet, by_name) for node in fleet.nodes if fleet.is_heard_of(node)
+    ]
     return {"workers": workers, "unassigned_queues": fleet.unserved(queues)}
 
 
@@ -150,9 +154,7 @@ def _worker_to_wire(node: Node, fleet: Fleet, queues: Mapping[str, Queue]) -> di
         "host_id": str(node.pk),
         "worker_name": str(node),
         "queues": list(queues) if node.queues is None else node.queues,
-        "slots": [
-            {"queue_name": queue.name, "slots": _slots(node, queue)} for queue in taken
-        ],
+        "slots": [{"queue_name": queue.name, "slots": _slots(node, queue)} for queue in taken],
         "workers_live": node.concurrency,
         "in_flight": node.running_jobs,
         "heartbeat_at": time_to_wire(node.heartbeat_at),

@@ -65,7 +65,7 @@ def metrics_to_wire(at: str | None, figures: Figures) -> dict[str, Any]:
 
 
 def _latencies(processing: str, total: str, figures: Figures) -> dict[str, int]:
-    """In whole milliseconds. ``total`` is estimated from the waits and the runs, which are counted apart."""
+    """In whole milliseconds. ``total`` is estimated: waits and runs are counted apart."""
     histograms: Mapping[str, Histogram] = {
         processing: figures.run,
         total: added(figures.wait, figures.run) if figures.run else {},
