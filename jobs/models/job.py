@@ -446,6 +446,12 @@ class Job(models.Model):
             ),
             # promotion: what has become due
             models.Index(name="job_due", fields=["run_at"], condition=Q(state=State.SCHEDULED)),
+            # what waits for another attempt; few jobs do
+            models.Index(
+                name="job_retrying",
+                fields=["created_at", "id", "queue"],
+                condition=Q(state=State.SCHEDULED, attempts__gt=0),
+            ),
             # queues: what is in them besides ready and running jobs, which have indexes of their own
             models.Index(
                 name="job_unready",
