@@ -14,6 +14,7 @@ from django.conf import settings
 from django.urls import URLPattern, URLResolver, include, path
 
 from config.routing import Below
+from jobs.dialects.asyncjobs import urls as asyncjobs
 from jobs.dialects.scheduler import urls as scheduler
 
 
@@ -44,6 +45,7 @@ def mount(
 
 
 urlpatterns = [
+    *mount("asyncjobs", asyncjobs.urlpatterns, asyncjobs.unknown, asyncjobs.BARE),
     *mount(
         "scheduler",
         scheduler.urlpatterns,

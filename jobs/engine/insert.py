@@ -93,7 +93,7 @@ _NOTED = """, noted AS (
 def _statement(
     said: tuple[bool, ...], is_limited: bool, may_exist: bool, is_tagged: bool, is_noted: bool
 ) -> str:
-    columns = _OPTIONAL + _WITH_FALLBACK
+    columns: tuple[tuple[str, str, str], ...] = _OPTIONAL + _WITH_FALLBACK
     if is_limited:
         columns = tuple(
             (n, _LIMITED, o) if n == "max_attempts" else (n, g, o) for n, g, o in columns

@@ -331,6 +331,14 @@ class JobQuerySet(models.QuerySet["Job"]):
             deleted = Job.objects.using(using).filter(pk__in=ids)._raw_delete(using) or 0
         return Touched(deleted, deleted=deleted, has_dependants=len(kept))
 
+    def discard(self) -> Touched:
+        """Delete finished jobs, and those that have not started, which are cancelled first."""
+        with transaction.atomic(using=self.db):
+            jobs: JobQuerySet = Job.objects.using(self.db)
+            ids = [*self.filter(state__in=UNSTARTED).values_list("pk", flat=True)]
+            jobs.filter(pk__any_of=ids, state__in=UNSTARTED).cancel()
+            return self.delete_final()
+
 
 def check_queue(using: str | None, name: str) -> None:
     from jobs.models.queue import QUEUE_NAME, Queue
