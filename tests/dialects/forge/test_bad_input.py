@@ -34,7 +34,14 @@ def test_a_body_of_another_kind_is_refused(path: str, admin: Caller) -> None:
 
 @pytest.mark.parametrize("name", ["kind", "queue_name", "payload", "dedupe_key", "run_at"])
 def test_hostile_values_never_break_it(name: str, admin: Caller) -> None:
-    for value in ('"\\u0000"', '"\\ud800"', "1e999", "[[[[1]]]]", '{"$gt":1}', '"; DROP TABLE job"'):
+    for value in (
+        '"\\u0000"',
+        '"\\ud800"',
+        "1e999",
+        "[[[[1]]]]",
+        '{"$gt":1}',
+        '"; DROP TABLE job"',
+    ):
         raw = f'{{"kind":"a","queue_name":"default","payload":{{}},"{name}":{value}}}'
         response = admin.post("jobs/enqueue", raw=raw.encode())
         assert response.status_code in (200, 400, 404), (value, response.content)
@@ -62,7 +69,7 @@ def test_the_corpus_of_bad_json(admin: Caller) -> None:
         ("from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z", "bucket_secs"),
         ("from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z&bucket_secs=-1", "bucket_secs"),
         ("from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z&bucket_secs=1.5", "bucket_secs"),
-        ("from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z&bucket_secs=99999999999999999999", "bucket_secs"),
+        ("from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z&bucket_secs=" + "9" * 20, "bucket_secs"),
     ],
 )  # fmt: skip
 def test_ranges_that_cannot_be_are_named(query: str, field: str, viewer: Caller) -> None:

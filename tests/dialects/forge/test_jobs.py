@@ -104,7 +104,14 @@ def test_times_bound_when_jobs_were_enqueued(viewer: Caller) -> None:
 
 @pytest.mark.parametrize(
     ("text", "finds"),
-    [("ALPHA", True), ("50%", True), ("a_b", True), ("5_%", False), ("b\\", False), ('"n": 1', True)],
+    [
+        ("ALPHA", True),
+        ("50%", True),
+        ("a_b", True),
+        ("5_%", False),
+        ("b\\", False),
+        ('"n": 1', True),
+    ],
 )
 def test_a_search_takes_its_text_as_it_is(text: str, finds: bool, viewer: Caller) -> None:
     job = make_job("ready", payload={"a": "alpha", "b": "50%", "c": "a_b", "n": 1})
@@ -241,7 +248,12 @@ def test_ids_are_found_as_they_are_written(viewer: Caller) -> None:
 def test_enqueueing_as_in_the_manual(api: Caller) -> None:
     job_id = api.do("jobs/enqueue", EXAMPLES["enqueue"])
     job = Job.objects.get(pk=job_id)
-    assert (job.type, job.queue, job.payload, job.state) == ("gh_issue_refresh", "default", {}, "ready")
+    assert (job.type, job.queue, job.payload, job.state) == (
+        "gh_issue_refresh",
+        "default",
+        {},
+        "ready",
+    )
     assert (job.priority, job.max_attempts, job.unique_key) == (0, 5, None)
     assert api.row(job_id)["status"] == "pending"
 

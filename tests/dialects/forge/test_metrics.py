@@ -75,7 +75,12 @@ def test_latencies_are_beside_the_gauges(viewer: Caller) -> None:
     minute = timezone.now().replace(second=0, microsecond=0)
     for event, seconds in (("started", 1.0), ("succeeded", 0.1)):
         Tally.objects.create(
-            minute=minute, queue="default", type="t", event=event, bucket=bucket_of(seconds), count=9
+            minute=minute,
+            queue="default",
+            type="t",
+            event=event,
+            bucket=bucket_of(seconds),
+            count=9,
         )
     found = scraped(viewer)
     assert 0.08 <= found["queue_processing_seconds", "default0.5"] <= 0.12

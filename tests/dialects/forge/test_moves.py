@@ -166,7 +166,9 @@ def test_what_others_wait_for_is_kept(admin: Caller) -> None:
 def test_delete_by_status(status: str, count: int, left: dict[str, int], admin: Caller) -> None:
     one_of_each()
     assert admin.do("jobs/delete-by-status", {"status": status}) == count
-    ended = {s: n for s, n in states().items() if s in ("succeeded", "failed", "cancelled", "skipped")}
+    ended = {
+        s: n for s, n in states().items() if s in ("succeeded", "failed", "cancelled", "skipped")
+    }
     assert ended == left
     asked = Job.objects.filter(state="running", cancel_requested_at__isnull=False).count()
     assert asked == (status == "in_progress")

@@ -233,7 +233,9 @@ def test_what_a_queue_cannot_have_is_named_and_not_stored(
     assert not AuditEntry.objects.exists()
 
 
-@pytest.mark.parametrize("name", ["nothing", "a b", "%00", "x" * 300, "\ud800".encode("utf-8", "replace")])
+@pytest.mark.parametrize(
+    "name", ["nothing", "a b", "%00", "x" * 300, "\ud800".encode("utf-8", "replace")]
+)
 def test_an_unknown_queue_is_not_taken_for_one(name: str, admin: Caller) -> None:
     for path, body in (
         ("max-workers", {"n": 0}),

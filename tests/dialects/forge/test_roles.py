@@ -101,7 +101,9 @@ def test_methods_that_an_address_does_not_have(viewer: Caller) -> None:
     assert viewer("HEAD", "queue/overview").status_code == 200
 
 
-@pytest.mark.parametrize("path", ["queue", "queue/x", "cron/x/y", "storage", "storage/x", "metrics/x"])
+@pytest.mark.parametrize(
+    "path", ["queue", "queue/x", "cron/x/y", "storage", "storage/x", "metrics/x"]
+)
 def test_unknown_addresses_are_401_before_they_are_404(
     path: str, anonymous: Caller, viewer: Caller
 ) -> None:
