@@ -195,6 +195,8 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_SETTINGS": {"persistAuthorization": False, "displayRequestDuration": True},
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": BASE_PATH,
+    # A null among the words of an enum is a class without a name to some generators of clients.
+    "ENUM_ADD_EXPLICIT_BLANK_NULL_CHOICE": False,
     # Words that mean different things of different resources.
     "ENUM_NAME_OVERRIDES": {
         "JobStateEnum": "jobs.states.State.values",
