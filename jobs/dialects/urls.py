@@ -12,7 +12,6 @@ from typing import Any
 from django.conf import settings
 from django.urls import URLPattern, URLResolver, include, path
 
-from jobs.dialects.forge import urls as forge
 from jobs.dialects.scheduler import urls as scheduler
 
 
@@ -36,23 +35,6 @@ def mount(
     return mounted
 
 
-def mount_words(
-    name: str, bare: list[Any], patterns: list[Any], unknown: Any
-) -> list[URLPattern | URLResolver]:
-    """All addresses of a dialect whose bare paths begin with different words; ``bare`` are those, and
-    ``patterns`` all that it has under its own name."""
-    default = {"cluster_id": settings.DEFAULT_CLUSTER_ID}
-    of_cluster = f"clusters/<str:cluster_id>/{name}"
-    return [
-        path("", include((bare, name), f"{name}-bare"), default),
-        path(f"{name}/", include((patterns, name), f"{name}-named"), default),
-        path(name, unknown, default),
-        path(f"{of_cluster}/", include((patterns, name), f"{name}-cluster")),
-        path(of_cluster, unknown),
-    ]
-
-
 urlpatterns = [
     *mount("scheduler", "api/v1/scheduler/", scheduler.urlpatterns, scheduler.unknown),
-    *mount_words("forge", forge.bare, forge.urlpatterns, forge.unknown),
 ]
