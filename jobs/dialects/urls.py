@@ -14,6 +14,7 @@ from django.conf import settings
 from django.urls import URLPattern, URLResolver, include, path
 
 from config.routing import Below
+from jobs.dialects.forge import urls as forge
 from jobs.dialects.scheduler import urls as scheduler
 
 
@@ -44,6 +45,7 @@ def mount(
 
 
 urlpatterns = [
+    *mount("forge", forge.urlpatterns, forge.unknown, forge.BARE),
     *mount(
         "scheduler",
         scheduler.urlpatterns,
