@@ -58,6 +58,7 @@ UNION ALL
 SELECT 'running', queue, count(*) FROM (
   SELECT queue FROM job WHERE state = 'running' LIMIT %(limit)s) AS running GROUP BY queue"""
 _EVENTS = ("enqueued", "succeeded", "failed", "cancelled", "skipped")
+_NOTHING: dict[str, int] = {state.value: 0 for state in State}
 _OPEN = (State.READY, State.SCHEDULED, State.BLOCKED, State.RUNNING, State.WAITING)
 
 
@@ -65,7 +66,7 @@ _OPEN = (State.READY, State.SCHEDULED, State.BLOCKED, State.RUNNING, State.WAITI
 class QueueCounts:
     """The jobs of one queue. ``retrying`` are those of the scheduled ones that have been tried."""
 
-    by_state: dict[str, int] = field(default_factory=lambda: dict.fromkeys(State.values, 0))
+    by_state: dict[str, int] = field(default_factory=_NOTHING.copy)
     retrying: int = 0
 
     def of(self, *states: State) -> int:
@@ -80,8 +81,9 @@ def counts(using: str, policy: ClusterPolicy) -> dict[str, QueueCounts]:
     more: set[tuple[str, str]] = set()
     _count_before_the_start(using, found, more)
     for state, name, number in _look(using, _OTHERS, limit=OTHERS_LOOKED_AT):
-        # A job may be older than the loss of its queue's row.
-        counted = found.get(name, QueueCounts())
+        counted = found.get(name)
+        if counted is None:
+            continue  # a job that is older than the loss of its queue's row
         if state == "retrying":
             counted.retrying = number
             counted.by_state[State.SCHEDULED] = max(counted.by_state[State.SCHEDULED], number)
