@@ -16,7 +16,7 @@ from jobs import listing
 from jobs.models import Job
 
 # Of so many jobs the payloads are looked at, in statements of so many.
-LOOKED_AT = 20_000
+LOOKED_AT = 10_000
 _AT_ONCE = 5000
 
 

@@ -13,30 +13,52 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connections
-from django.db.models import Sum
 
 from clusters.policy import ClusterPolicy
-from jobs import metrics
 from jobs.engine.clock import database_now
 from jobs.models import Queue, Rollup
 from jobs.models.rollup import ALL, DAY, TOTAL
 from jobs.states import FINAL, State
 
+# So many index entries may be read of all queues together, of ready jobs and of those of each other state
+# before the start; but so many of each queue at least, and at most.
+READY_LOOKED_AT, UNREADY_LOOKED_AT = 20_000, 10_000
+LEAST_OF_A_QUEUE, MOST_OF_A_QUEUE = 50, 10_000
 # So many ended jobs of each state are looked at, the newest of all queues; so many that wait for
-# another attempt.
-ENDED_LOOKED_AT = 5000
-RETRIES_LOOKED_AT = 10_000
+# another attempt, or run.
+ENDED_LOOKED_AT = 2000
+OTHERS_LOOKED_AT = 10_000
 
+# The order keeps the planner from collecting whole queues first.
+_LOOK = """
+SELECT '{0}', name, (SELECT count(*) FROM (
+   SELECT 1 AS one FROM job WHERE queue = q.name AND {1} LIMIT %({2})s) AS look{0})
+  FROM queue AS q"""
+_ORDER = " ORDER BY kind, priority, run_at, id"
+_UNREADY = "state IN ('blocked', 'scheduled', 'waiting') AND state = '{}'"
+_BEFORE_THE_START = " UNION ALL ".join(
+    [
+        _LOOK.format("ready", f"state = 'ready'{_ORDER}", "ready"),
+        *(
+            _LOOK.format(state, _UNREADY.format(state), "unready")
+            for state in ("scheduled", "blocked", "waiting")
+        ),
+    ]
+)
 _ENDED = """
 SELECT '{0}', queue, count(*) FROM (
   SELECT queue FROM job WHERE state = '{0}' AND finished_at IS NOT NULL
    ORDER BY created_at DESC, id DESC LIMIT %(limit)s) AS look{0} GROUP BY queue"""
 _ALL_ENDED = " UNION ALL ".join(_ENDED.format(state.value) for state in FINAL)
-_RETRIES = """
-SELECT queue, count(*) FROM (
+_OTHERS = """
+SELECT 'retrying', queue, count(*) FROM (
   SELECT queue FROM job WHERE state = 'scheduled' AND attempts > 0
-   ORDER BY created_at DESC, id DESC LIMIT %(limit)s) AS look GROUP BY queue"""
+   ORDER BY created_at DESC, id DESC LIMIT %(limit)s) AS retrying GROUP BY queue
+UNION ALL
+SELECT 'running', queue, count(*) FROM (
+  SELECT queue FROM job WHERE state = 'running' LIMIT %(limit)s) AS running GROUP BY queue"""
 _EVENTS = ("enqueued", "succeeded", "failed", "cancelled", "skipped")
+_NOTHING: dict[str, int] = {state.value: 0 for state in State}
 _OPEN = (State.READY, State.SCHEDULED, State.BLOCKED, State.RUNNING, State.WAITING)
 
 
@@ -44,7 +66,7 @@ _OPEN = (State.READY, State.SCHEDULED, State.BLOCKED, State.RUNNING, State.WAITI
 class QueueCounts:
     """The jobs of one queue. ``retrying`` are those of the scheduled ones that have been tried."""
 
-    by_state: dict[str, int] = field(default_factory=lambda: dict.fromkeys(State.values, 0))
+    by_state: dict[str, int] = field(default_factory=_NOTHING.copy)
     retrying: int = 0
 
     def of(self, *states: State) -> int:
@@ -53,32 +75,59 @@ class QueueCounts:
 
 def counts(using: str, policy: ClusterPolicy) -> dict[str, QueueCounts]:
     """The jobs of every queue, in a fixed number of statements."""
-    found: dict[str, QueueCounts] = {}
-    inexact: set[State] = set()
-    for name, depths in metrics.depths(using).items():
-        counted = found[name] = QueueCounts()
-        for state, depth in depths.items():
-            counted.by_state[state] = depth.count
-            inexact |= set() if depth.is_exact else {state}
-    looked = dict.fromkeys(FINAL, 0)
-    for state, name, number in _look(using, _ALL_ENDED, ENDED_LOOKED_AT + 1):
-        looked[State(state)] += number
-        found.setdefault(name, QueueCounts()).by_state[state] = number
-    for name, number in _look(using, _RETRIES, RETRIES_LOOKED_AT + 1):
-        counted = found.setdefault(name, QueueCounts())
-        counted.retrying = number
-        counted.by_state[State.SCHEDULED] = max(counted.by_state[State.SCHEDULED], number)
-    inexact |= {state for state, number in looked.items() if number > ENDED_LOOKED_AT}
-    if not inexact.isdisjoint(FINAL):
-        _estimate_ended(using, policy, found, inexact)
-    if not inexact.isdisjoint(_OPEN):
-        _estimate_open(using, found, inexact)
+    names = list(Queue.objects.using(using).order_by().values_list("name", flat=True))
+    found = {name: QueueCounts() for name in names}
+    # In which states of which queues counting stopped.
+    more: set[tuple[str, str]] = set()
+    _count_before_the_start(using, found, more)
+    for state, name, number in _look(using, _OTHERS, limit=OTHERS_LOOKED_AT):
+        counted = found.get(name)
+        if counted is None:
+            continue  # a job that is older than the loss of its queue's row
+        if state == "retrying":
+            counted.retrying = number
+            counted.by_state[State.SCHEDULED] = max(counted.by_state[State.SCHEDULED], number)
+        else:
+            counted.by_state[state] = number
+    _count_ended(using, found, more)
+    if any(state in FINAL for _, state in more):
+        _estimate_ended(using, policy, found, more)
+    if any(state not in FINAL for _, state in more):
+        _estimate_open(using, found, more)
     return found
 
 
-def _look(using: str, statement: str, limit: int) -> list[Any]:
+def _count_before_the_start(
+    using: str, found: Mapping[str, QueueCounts], more: set[tuple[str, str]]
+) -> None:
+    ready, unready = (_of_each(most, len(found)) for most in (READY_LOOKED_AT, UNREADY_LOOKED_AT))
+    for state, name, number in _look(
+        using, _BEFORE_THE_START, ready=ready + 1, unready=unready + 1
+    ):
+        limit = ready if state == State.READY else unready
+        if name in found:
+            found[name].by_state[state] = min(number, limit)
+        if number > limit:
+            more.add((name, state))
+
+
+def _of_each(most: int, queues: int) -> int:
+    return min(max(most // max(queues, 1), LEAST_OF_A_QUEUE), MOST_OF_A_QUEUE)
+
+
+def _count_ended(using: str, found: Mapping[str, QueueCounts], more: set[tuple[str, str]]) -> None:
+    looked = dict.fromkeys(map(str, FINAL), 0)
+    for state, name, number in _look(using, _ALL_ENDED, limit=ENDED_LOOKED_AT + 1):
+        looked[state] += number
+        if name in found:
+            found[name].by_state[state] = number
+    stopped = [state for state, number in looked.items() if number > ENDED_LOOKED_AT]
+    more |= {(name, state) for name in found for state in stopped}
+
+
+def _look(using: str, statement: str, **limits: int) -> list[Any]:
     with connections[using].cursor() as cursor:
-        cursor.execute(statement, {"limit": limit})
+        cursor.execute(statement, limits)
         return list(cursor.fetchall())
 
 
@@ -86,7 +135,10 @@ def _look(using: str, statement: str, limit: int) -> list[Any]:
 
 
 def _estimate_ended(
-    using: str, policy: ClusterPolicy, found: Mapping[str, QueueCounts], inexact: Collection[State]
+    using: str,
+    policy: ClusterPolicy,
+    found: Mapping[str, QueueCounts],
+    more: Collection[tuple[str, str]],
 ) -> None:
     """Where counting stopped: what ended within the time for which it is kept."""
     now = database_now(connections[using])
@@ -104,7 +156,7 @@ def _estimate_ended(
             share = _share(starts_at, now, seconds)
             sums[name, state] = sums.get((name, state), 0.0) + number * share
     for (name, state), number in sums.items():
-        if State(state) in inexact:
+        if (name, state) in more:
             by_state = found[name].by_state
             by_state[state] = max(by_state[state], round(number))
 
@@ -129,17 +181,16 @@ def _share(starts_at: datetime, now: datetime, seconds: float) -> float:
 
 
 def _estimate_open(
-    using: str, found: Mapping[str, QueueCounts], inexact: Collection[State]
+    using: str, found: Mapping[str, QueueCounts], more: Collection[tuple[str, str]]
 ) -> None:
     """Where counting stopped: what was ever enqueued and has not ended, less what is counted."""
     totals = Rollup.objects.using(using).filter(
-        resolution_seconds=TOTAL, queue__in=[*found], type=ALL
+        resolution_seconds=TOTAL, queue__in={name for name, _ in more}, type=ALL
     )
-    sums = totals.values_list("queue").annotate(*(Sum(event) for event in _EVENTS))
-    # The first in this order takes what the others leave.
-    state = next(state for state in _OPEN if state in inexact)
-    for name, enqueued, *ended in sums:
-        counted = found[name]
-        left = enqueued - sum(ended) - counted.of(*_OPEN)
-        if left > 0:
-            counted.by_state[state] += left
+    for name, enqueued, *ended in totals.values_list("queue", *_EVENTS):
+        # The first in this order takes what the others leave.
+        state = next((state for state in _OPEN if (name, state) in more), None)
+        if state is not None:
+            counted = found[name]
+            left = enqueued - sum(ended) - counted.of(*_OPEN)
+            counted.by_state[state] += max(left, 0)

@@ -38,20 +38,18 @@ def over_filter(
     verb: Verb,
     *,
     barred_kinds: Collection[str] = (),
-    most: int = MOST,
-    seconds: float = SECONDS,
 ) -> int:
     """Apply the verb to jobs that match these search words now, and return how many it changed.
 
     Jobs of ``barred_kinds`` are left alone.
     """
-    until = countdown() + seconds
+    until = countdown() + SECONDS
     # What is made meanwhile is not meant, and the walk comes to an end.
     asked = {**asked, "created_before": database_now(connections[using])}
     after: listing.Position | None = None
     changed = 0
-    while changed < most and countdown() < until:
-        rows = _read(using, asked, min(BATCH, most - changed), after)
+    while changed < MOST and countdown() < until:
+        rows = _read(using, asked, min(BATCH, MOST - changed), after)
         if not rows:
             break
         after = listing.Position(rows[-1].created_at, rows[-1].id)

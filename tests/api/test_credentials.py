@@ -48,7 +48,7 @@ def test_every_route_but_health_and_pages_is_401_without_credentials(
     asked = 0
     for route in all_routes():
         path = filled(route)
-        if path in OPEN | REDIRECT or path.endswith("/forge/health") or path.startswith("/admin/"):
+        if path in OPEN | REDIRECT or path.endswith("/health") or path.startswith("/admin/"):
             continue
         for address in (path, path + "/"):
             for method in METHODS:

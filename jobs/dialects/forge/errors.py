@@ -14,7 +14,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpResponse
 
 from config.problems import RETRY_AFTER_SECONDS, InvalidInput, Refusal, refusal_of
-from jobs.errors import InvalidCron, JobError, UnknownQueue
+from jobs.errors import InvalidCron, JobError, KindNotGranted, UnknownQueue
 
 logger = logging.getLogger(__name__)
 
@@ -91,20 +91,20 @@ def _told(exc: Exception, refusal: Refusal) -> tuple[int, dict[str, Any]]:
 
 
 def _field_and_message(exc: Exception, refusal: Refusal) -> dict[str, str]:
+    if isinstance(exc, InvalidCron | KindNotGranted):
+        field = "cron_expr" if isinstance(exc, InvalidCron) else "kind"
+        return {"field": field, "msg": str(exc)}
     error = next(iter(refusal.errors), None)
-    if isinstance(exc, InvalidCron):
-        return {"field": "cron_expr", "msg": str(exc)}
-    if error is not None and refusal.status not in _FIELD_OF:
-        field = (
-            error.field if isinstance(exc, InvalidInput) else FIELDS.get(error.field, error.field)
-        )
-        return {"field": FIELDS["body"] if field == "body" else field, "msg": error.message}
-    message = (
-        error.message if error else refusal.detail or _TEXTS.get(refusal.status, "Is not valid.")
-    )
-    is_kind = error is not None and error.field == "kind"
-    field = "kind" if is_kind else _FIELD_OF.get(refusal.status, "input")
-    return {"field": field, "msg": message}
+    detail = refusal.detail or _TEXTS.get(refusal.status, "This is not valid.")
+    if error is None or refusal.status in _FIELD_OF:
+        field = _FIELD_OF.get(refusal.status, "input")
+        return {"field": field, "msg": error.message if error else detail}
+    if isinstance(exc, InvalidInput):
+        # Of this API's own fields, but for the parser's word for all of it.
+        field = FIELDS["body"] if error.field == "body" else error.field
+    else:
+        field = FIELDS.get(error.field, error.field)
+    return {"field": field, "msg": error.message}
 
 
 _TEXTS = {

@@ -19,8 +19,26 @@ queue, series, cron = QueueView.as_view, SeriesView.as_view, CronView.as_view
 job, move = JobView.as_view, MoveView.as_view
 unknown = Unknown.as_view()
 
-# At the bare paths as well; what else is below `/jobs` there belongs to another dialect.
-bare: list[Any] = [
+# What else is below `/jobs` at the bare paths belongs to another dialect, and so does `/health` there.
+_JOB_WORDS = (
+    *(
+        "list",
+        "failed",
+        "kinds",
+        "scheduled",
+        "inspect",
+        "enqueue",
+        "enqueue-demo",
+        "run-now",
+        "retry",
+    ),
+    *("requeue", "retry-all-failed", "retry-all-by-status", "delete", "delete-done-older-than"),
+    "delete-by-status",
+)
+BARE = ("queue", "cron", "storage", "metrics", *(f"jobs/{word}" for word in _JOB_WORDS))
+
+urlpatterns: list[Any] = [
+    route("health", health, "health"),
     route("metrics", MetricsView.as_view({"get": "metrics"}), "metrics"),
     route("storage/info", StorageView.as_view({"get": "info"}), "storage-info"),
     route("queue/overview", queue({"get": "overview"}), "overview"),
@@ -56,16 +74,5 @@ bare: list[Any] = [
     route("cron/<path:name>/expr", cron({"post": "expr"}), "cron-expr"),
     route("cron/<path:name>/dedupe", cron({"post": "dedupe"}), "cron-dedupe"),
     route("cron/<path:name>/trigger", cron({"post": "trigger"}), "cron-trigger"),
-    # First segments that are this API's alone.
-    *(
-        route(pattern, unknown, "unknown-here")
-        for word in ("queue", "cron", "storage", "metrics")
-        for pattern in (word, f"{word}/<path:rest>")
-    ),
-]
-
-urlpatterns: list[Any] = [
-    route("health", health, "health"),
-    *bare,
     re_path("", unknown, name="unknown"),
 ]

@@ -10,6 +10,7 @@ import pytest
 from django.test import override_settings
 
 from authn.models import Role
+from clusters import health
 from clusters.health import watch
 from jobs.dialects.forge.urls import urlpatterns
 from jobs.models import Job, Queue, Schedule
@@ -87,7 +88,7 @@ def test_scrapers_read_refusals_as_text(anonymous: Caller) -> None:
 
 
 def test_it_may_be_opened_to_callers_without_credentials(anonymous: Caller, alpha: object) -> None:
-    with override_settings(ANONYMOUS={"forge": "viewer"}):
+    with override_settings(ANONYMOUS_ROLES={"forge": "viewer"}):
         assert anonymous.get("queue/overview").status_code == 200
         check_envelope(anonymous.post("jobs/enqueue-demo", {}), 403, "validation", "authorization")
 
@@ -100,7 +101,9 @@ def test_methods_that_an_address_does_not_have(viewer: Caller) -> None:
     assert viewer("HEAD", "queue/overview").status_code == 200
 
 
-@pytest.mark.parametrize("path", ["queue", "queue/x", "cron/x/y", "storage", "storage/x", "metrics/x"])
+@pytest.mark.parametrize(
+    "path", ["queue", "queue/x", "cron/x/y", "storage", "storage/x", "metrics/x"]
+)
 def test_unknown_addresses_are_401_before_they_are_404(
     path: str, anonymous: Caller, viewer: Caller
 ) -> None:
@@ -110,8 +113,9 @@ def test_unknown_addresses_are_401_before_they_are_404(
 
 @pytest.mark.parametrize("base", ["", "/forge", "/clusters/beta/forge"])
 def test_a_database_that_does_not_answer_is_told_without_its_words(
-    base: str, make_key: Callable[..., str]
+    base: str, make_key: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(health, "_answers", lambda alias: False)
     watch.report_down("cluster-alpha")
     watch.report_down("cluster-beta")
     response = Caller(make_key("viewer", "*"), base).get("queue/overview")

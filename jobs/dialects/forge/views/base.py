@@ -58,7 +58,10 @@ class Unknown(_Spoken, UnknownAddress):
 
 def empty() -> HttpResponse:
     """The answer to a change of configuration."""
-    return HttpResponse(status=200)
+    answer = HttpResponse(status=200)
+    # Of nothing there is no type.
+    del answer.headers["Content-Type"]
+    return answer
 
 
 def queues() -> QueueQuerySet:

@@ -16,6 +16,7 @@ from clusters.surfaces import reply
 from jobs import listing
 from jobs.dialects.forge.views.base import ForgeView, find_queue
 from jobs.dialects.forge.wire.jobs import (
+    DEFAULT_ATTEMPTS,
     MAX_LIMIT,
     inspect_to_wire,
     new_job_from_wire,
@@ -94,7 +95,14 @@ class JobView(ForgeView):
 
     def enqueue_demo(self, request: Request, **_: Any) -> HttpResponse:
         payload = self.body().raw("payload")
-        return self._enqueue(NewJob(type=NOOP_ECHO, payload=payload, queue=DEFAULT_QUEUE))
+        return self._enqueue(
+            NewJob(
+                type=NOOP_ECHO,
+                payload=payload,
+                queue=DEFAULT_QUEUE,
+                max_attempts=DEFAULT_ATTEMPTS,
+            )
+        )
 
     def _enqueue(self, new: NewJob) -> HttpResponse:
         check_kinds(self.principal, self.kwargs["cluster_id"], [new.kind])

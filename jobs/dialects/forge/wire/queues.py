@@ -10,7 +10,7 @@ from clusters.models import Node
 from clusters.policy import ClusterPolicy
 from jobs.dialects.forge.wire.words import time_to_wire
 from jobs.engine.limits import Limit, room_again_at
-from jobs.fleet import Fleet, Held, serves
+from jobs.fleet import Fleet, Held
 from jobs.models import Queue
 from jobs.queue_counts import QueueCounts
 from jobs.states import State
@@ -118,22 +118,26 @@ def processes_to_wire(
         jobs.setdefault((one.queue, one.node_id), []).append(one.job_id)
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in queues}
     for node in nodes:
-        times = {"started_at": time_to_wire(node.started_at),
-                 "heartbeat_at": time_to_wire(node.heartbeat_at)}  # fmt: skip
+        key, served = node.pk, None if node.queues is None else frozenset(node.queues)
+        about = {
+            "host_id": str(key),
+            "started_at": time_to_wire(node.started_at),
+            "heartbeat_at": time_to_wire(node.heartbeat_at),
+        }
         for name, slots in found.items():
-            has = jobs.get((name, node.pk))
-            if has is None and not serves(node, name):
-                continue
-            slots += (
-                {
-                    "process_id": process_id(name, node.pk, job_id),
-                    "queue_name": name,
-                    "host_id": str(node.pk),
-                    **times,
-                    "current_job_id": None if job_id is None else str(job_id),
-                }
-                for job_id in has or [None]
-            )
+            has = jobs.get((name, key))
+            if has is None and (served is None or name in served):
+                has = [None]
+            for job_id in has or ():
+                current = None if job_id is None else str(job_id)
+                slots.append(
+                    {
+                        "process_id": process_id(name, key, current),
+                        "queue_name": name,
+                        **about,
+                        "current_job_id": current,
+                    }
+                )
     return found
 
 
