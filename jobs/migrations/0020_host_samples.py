@@ -11,7 +11,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ("clusters", "0002_audit"),
-        ("jobs", "0017_scheduled_job_indexes"),
+        ("jobs", "0018_dialect_notes"),
     ]
 
     operations = [

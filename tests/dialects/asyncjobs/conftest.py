@@ -117,7 +117,9 @@ def _json_schema(schema: dict[str, Any]) -> dict[str, Any]:
             return [plain(item) for item in value]
         if not isinstance(value, dict):
             return value
-        return {key: plain(item) for key, item in value.items() if key not in ("nullable", "example")}
+        return {
+            key: plain(item) for key, item in value.items() if key not in ("nullable", "example")
+        }
 
     return {**plain(schema), "components": plain(document()["components"])}
 
