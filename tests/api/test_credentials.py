@@ -11,6 +11,8 @@ from django.utils import timezone
 from authn.models import ApiKey
 from tests.api.conftest import Api, check_problem
 from tests.api.routes import METHODS, all_routes, filled, native_routes
+from tests.dialects.forge.conftest import check_refusal as of_forge
+from tests.dialects.forge.conftest import speaks as is_forge
 from tests.dialects.scheduler.conftest import check_problem as of_scheduler
 
 OPEN = {"/livez", "/readyz"}
@@ -46,7 +48,7 @@ def test_every_route_but_health_and_pages_is_401_without_credentials(
     asked = 0
     for route in all_routes():
         path = filled(route)
-        if path in OPEN | REDIRECT or path.startswith("/admin/"):
+        if path in OPEN | REDIRECT or path.endswith("/health") or path.startswith("/admin/"):
             continue
         for address in (path, path + "/"):
             for method in METHODS:
@@ -55,7 +57,11 @@ def test_every_route_but_health_and_pages_is_401_without_credentials(
                 assert response["WWW-Authenticate"] == "Bearer"
                 assert "Allow" not in response
                 if method != "HEAD":
-                    check = of_scheduler if "/scheduler" in route else check_problem
+                    check: Callable[..., object] = check_problem
+                    if is_forge(route):
+                        check = of_forge
+                    elif "/scheduler" in route:
+                        check = of_scheduler
                     check(response, 401, "not_authenticated")
                 asked += 1
     assert asked > 2500

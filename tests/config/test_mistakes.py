@@ -9,6 +9,7 @@ SOUND = {
     "base_path": "/jm-api",
     "api_key_header": "x-api-key",
     "anonymous_roles": {"scheduler": "viewer"},
+    "verification_key": "",
     "allowed_hosts": ["localhost"],
     "worker_kinds": ["python", "http", "procedure"],
     "procedures": ["billing"],

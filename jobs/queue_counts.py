@@ -1,0 +1,196 @@
+"""How many jobs every queue has in each state, ended ones included, at a price that does not grow.
+
+Counting goes as far as costs little. Where it stopped there are more, and then the roll-ups say about how
+many: what was enqueued and has not ended, and what ended within the time for which it is kept. Jobs that
+somebody deleted by hand are in those estimates still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connections
+
+from clusters.policy import ClusterPolicy
+from jobs.engine.clock import database_now
+from jobs.models import Queue, Rollup
+from jobs.models.rollup import ALL, DAY, TOTAL
+from jobs.states import FINAL, State
+
+# So many index entries may be read of all queues together, of ready jobs and of those of each other state
+# before the start; but so many of each queue at least, and at most.
+READY_LOOKED_AT, UNREADY_LOOKED_AT = 20_000, 10_000
+LEAST_OF_A_QUEUE, MOST_OF_A_QUEUE = 50, 10_000
+# So many ended jobs of each state are looked at, the newest of all queues; so many that wait for
+# another attempt, or run.
+ENDED_LOOKED_AT = 2000
+OTHERS_LOOKED_AT = 10_000
+
+# The order keeps the planner from collecting whole queues first.
+_LOOK = """
+SELECT '{0}', name, (SELECT count(*) FROM (
+   SELECT 1 AS one FROM job WHERE queue = q.name AND {1} LIMIT %({2})s) AS look{0})
+  FROM queue AS q"""
+_ORDER = " ORDER BY kind, priority, run_at, id"
+_UNREADY = "state IN ('blocked', 'scheduled', 'waiting') AND state = '{}'"
+_BEFORE_THE_START = " UNION ALL ".join(
+    [
+        _LOOK.format("ready", f"state = 'ready'{_ORDER}", "ready"),
+        *(
+            _LOOK.format(state, _UNREADY.format(state), "unready")
+            for state in ("scheduled", "blocked", "waiting")
+        ),
+    ]
+)
+_ENDED = """
+SELECT '{0}', queue, count(*) FROM (
+  SELECT queue FROM job WHERE state = '{0}' AND finished_at IS NOT NULL
+   ORDER BY created_at DESC, id DESC LIMIT %(limit)s) AS look{0} GROUP BY queue"""
+_ALL_ENDED = " UNION ALL ".join(_ENDED.format(state.value) for state in FINAL)
+_OTHERS = """
+SELECT 'retrying', queue, count(*) FROM (
+  SELECT queue FROM job WHERE state = 'scheduled' AND attempts > 0
+   ORDER BY created_at DESC, id DESC LIMIT %(limit)s) AS retrying GROUP BY queue
+UNION ALL
+SELECT 'running', queue, count(*) FROM (
+  SELECT queue FROM job WHERE state = 'running' LIMIT %(limit)s) AS running GROUP BY queue"""
+_EVENTS = ("enqueued", "succeeded", "failed", "cancelled", "skipped")
+_NOTHING: dict[str, int] = {state.value: 0 for state in State}
+_OPEN = (State.READY, State.SCHEDULED, State.BLOCKED, State.RUNNING, State.WAITING)
+
+
+@dataclass(slots=True)
+class QueueCounts:
+    """The jobs of one queue. ``retrying`` are those of the scheduled ones that have been tried."""
+
+    by_state: dict[str, int] = field(default_factory=_NOTHING.copy)
+    retrying: int = 0
+
+    def of(self, *states: State) -> int:
+        return sum(self.by_state[state] for state in states)
+
+
+def counts(using: str, policy: ClusterPolicy) -> dict[str, QueueCounts]:
+    """The jobs of every queue, in a fixed number of statements."""
+    names = list(Queue.objects.using(using).order_by().values_list("name", flat=True))
+    found = {name: QueueCounts() for name in names}
+    # In which states of which queues counting stopped.
+    more: set[tuple[str, str]] = set()
+    _count_before_the_start(using, found, more)
+    for state, name, number in _look(using, _OTHERS, limit=OTHERS_LOOKED_AT):
+        counted = found.get(name)
+        if counted is None:
+            continue  # a job that is older than the loss of its queue's row
+        if state == "retrying":
+            counted.retrying = number
+            counted.by_state[State.SCHEDULED] = max(counted.by_state[State.SCHEDULED], number)
+        else:
+            counted.by_state[state] = number
+    _count_ended(using, found, more)
+    if any(state in FINAL for _, state in more):
+        _estimate_ended(using, policy, found, more)
+    if any(state not in FINAL for _, state in more):
+        _estimate_open(using, found, more)
+    return found
+
+
+def _count_before_the_start(
+    using: str, found: Mapping[str, QueueCounts], more: set[tuple[str, str]]
+) -> None:
+    ready, unready = (_of_each(most, len(found)) for most in (READY_LOOKED_AT, UNREADY_LOOKED_AT))
+    for state, name, number in _look(
+        using, _BEFORE_THE_START, ready=ready + 1, unready=unready + 1
+    ):
+        limit = ready if state == State.READY else unready
+        if name in found:
+            found[name].by_state[state] = min(number, limit)
+        if number > limit:
+            more.add((name, state))
+
+
+def _of_each(most: int, queues: int) -> int:
+    return min(max(most // max(queues, 1), LEAST_OF_A_QUEUE), MOST_OF_A_QUEUE)
+
+
+def _count_ended(using: str, found: Mapping[str, QueueCounts], more: set[tuple[str, str]]) -> None:
+    looked = dict.fromkeys(map(str, FINAL), 0)
+    for state, name, number in _look(using, _ALL_ENDED, limit=ENDED_LOOKED_AT + 1):
+        looked[state] += number
+        if name in found:
+            found[name].by_state[state] = number
+    stopped = [state for state, number in looked.items() if number > ENDED_LOOKED_AT]
+    more |= {(name, state) for name in found for state in stopped}
+
+
+def _look(using: str, statement: str, **limits: int) -> list[Any]:
+    with connections[using].cursor() as cursor:
+        cursor.execute(statement, limits)
+        return list(cursor.fetchall())
+
+
+# -- Estimates -------------------------------------------------------------------------------------
+
+
+def _estimate_ended(
+    using: str,
+    policy: ClusterPolicy,
+    found: Mapping[str, QueueCounts],
+    more: Collection[tuple[str, str]],
+) -> None:
+    """Where counting stopped: what ended within the time for which it is kept."""
+    now = database_now(connections[using])
+    kept = {name: each for name, *each in _kept_for(using, policy)}
+    longest = max((seconds for each in kept.values() for seconds in each), default=0.0)
+    days = Rollup.objects.using(using).filter(
+        resolution_seconds=DAY, queue__in=[*found], type=ALL,
+        starts_at__gt=now - timedelta(seconds=longest + DAY),
+    )  # fmt: skip
+    sums: dict[tuple[str, str], float] = {}
+    for name, starts_at, *numbers in days.values_list("queue", "starts_at", *_EVENTS[1:]):
+        succeeded_for, failed_for = kept.get(name, (0.0, 0.0))
+        for state, number in zip(_EVENTS[1:], numbers, strict=True):
+            seconds = failed_for if state == State.FAILED else succeeded_for
+            share = _share(starts_at, now, seconds)
+            sums[name, state] = sums.get((name, state), 0.0) + number * share
+    for (name, state), number in sums.items():
+        if (name, state) in more:
+            by_state = found[name].by_state
+            by_state[state] = max(by_state[state], round(number))
+
+
+def _kept_for(using: str, policy: ClusterPolicy) -> Iterator[tuple[str, float, float]]:
+    rows = Queue.objects.using(using).values_list(
+        "name", "retain_succeeded_seconds", "retain_failed_seconds"
+    )
+    for name, succeeded, failed in rows:
+        yield (
+            name,
+            policy.retain_succeeded_seconds if succeeded is None else succeeded,
+            policy.retain_failed_seconds if failed is None else failed,
+        )
+
+
+def _share(starts_at: datetime, now: datetime, seconds: float) -> float:
+    """How much of a day, as far as it has passed, is not longer ago than this."""
+    passed = min((now - starts_at).total_seconds(), float(DAY))
+    kept = (starts_at - now).total_seconds() + seconds + passed
+    return min(max(kept / passed, 0.0), 1.0) if passed > 0 else 1.0
+
+
+def _estimate_open(
+    using: str, found: Mapping[str, QueueCounts], more: Collection[tuple[str, str]]
+) -> None:
+    """Where counting stopped: what was ever enqueued and has not ended, less what is counted."""
+    totals = Rollup.objects.using(using).filter(
+        resolution_seconds=TOTAL, queue__in={name for name, _ in more}, type=ALL
+    )
+    for name, enqueued, *ended in totals.values_list("queue", *_EVENTS):
+        # The first in this order takes what the others leave.
+        state = next((state for state in _OPEN if (name, state) in more), None)
+        if state is not None:
+            counted = found[name]
+            left = enqueued - sum(ended) - counted.of(*_OPEN)
+            counted.by_state[state] += max(left, 0)
