@@ -76,7 +76,7 @@ def document() -> dict[str, Any]:
 
 def operation(method: str, address: str) -> dict[str, Any] | None:
     """What the document says of a request; None where it says nothing."""
-    path = _PLACE.sub("", address.split("?")[0].rstrip("/"), count=1)
+    path = _PLACE.sub("", address.split("?")[0].removesuffix("/"), count=1)
     paths = document()["paths"]
     found = paths.get(path)
     if found is None:
@@ -117,7 +117,9 @@ def _json_schema(schema: dict[str, Any]) -> dict[str, Any]:
             return [plain(item) for item in value]
         if not isinstance(value, dict):
             return value
-        return {key: plain(item) for key, item in value.items() if key not in ("nullable", "example")}
+        return {
+            key: plain(item) for key, item in value.items() if key not in ("nullable", "example")
+        }
 
     return {**plain(schema), "components": plain(document()["components"])}
 

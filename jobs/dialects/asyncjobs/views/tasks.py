@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
@@ -17,6 +16,7 @@ from authn.permissions import check_kinds
 from config.streams import LongAnswer
 from jobs import listing
 from jobs.dialects.asyncjobs.errors import Refused, envelope, refuse
+from jobs.dialects.asyncjobs.start import task_queue
 from jobs.dialects.asyncjobs.views.base import AsyncjobsView, empty, json_bytes, reply
 from jobs.dialects.asyncjobs.views.feed import Feed
 from jobs.dialects.asyncjobs.wire.payloads import canonical_json
@@ -71,7 +71,7 @@ class TaskView(AsyncjobsView):
 
     def create(self, request: Request, **_: Any) -> HttpResponse:
         body = self.body(FIELDS)
-        new = new_task(body, settings.ASYNCJOBS_QUEUE)
+        new = new_task(body, task_queue())
         key = request.headers.get(KEY_HEADER)
         if key is None:
             done = enqueue(new, by=self.principal.actor)
