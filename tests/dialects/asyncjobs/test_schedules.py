@@ -74,7 +74,7 @@ def test_bytes_and_no_payload(api: Caller) -> None:
         ("@every 1h30m", "@every 1h30m", "UTC"),
         ("@every 1h0.5s", "@every 3600s", "UTC"),
         ("@every 10ms", "@every 1s", "UTC"),
-        ("@every 90000000000ns", "@every 90000000000ns", "UTC"),
+        ("@every 90000000000ns", "@every 90s", "UTC"),
         ("CRON_TZ=Europe/Berlin 0 7 * * *", "CRON_TZ=Europe/Berlin 0 7 * * *", "Europe/Berlin"),
         ("TZ=Europe/Berlin 0 7 * * *", "CRON_TZ=Europe/Berlin 0 7 * * *", "Europe/Berlin"),
     ],
