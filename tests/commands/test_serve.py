@@ -255,6 +255,23 @@ def test_a_client_that_says_more_than_its_request_reads_the_whole_answer(eventua
     assert json.loads(body)["openapi"]
 
 
+def test_a_client_that_stops_for_a_moment_reads_why_it_is_refused(eventually, admin_key):
+    with serving(eventually) as (_, port):
+        client = socket.create_connection(("127.0.0.1", port), timeout=10)
+        head = (
+            f"POST /jm-api/alpha/jobs HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {admin_key}\r\n"
+            "Content-Type: application/json\r\nContent-Length: 9000000\r\n\r\n"
+        )
+        client.sendall(head.encode())
+        for _ in range(3):
+            time.sleep(0.1)
+            client.sendall(b"x" * 500)
+        client.sendall(b"x" * 1_000_000)
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+        client.close()
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
 def test_a_client_that_sends_far_too_much_reads_why_it_is_refused(eventually, admin_key):
     with serving(eventually) as (_, port):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)

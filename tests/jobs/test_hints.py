@@ -76,7 +76,8 @@ def each_ran_once(path: Path, jobs: list[Job], eventually: Eventually) -> None:
         line.split()[1] for line in path.read_text().splitlines() if line.startswith("S ")
     )
     assert starts == {str(job.pk): 1 for job in jobs}
-    assert not Job.objects.exclude(attempts=1, fence=1).exists()
+    # A fence may be higher: a child that is slow to stop another job hands back what it has not begun.
+    assert not Job.objects.exclude(attempts=1).exists()
     assert Attempt.objects.count() == len(jobs)
 
 
