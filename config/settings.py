@@ -103,7 +103,6 @@ PROCEDURES = read_procedures(env.text("YARDMASTER_PROCEDURES_CONFIG"), env.probl
 ASYNCJOBS_QUEUE = env.text("YARDMASTER_ASYNCJOBS_QUEUE")
 # Whether those clients may have a queue named DEFAULT, which is then that queue where none is named.
 ASYNCJOBS_ALLOW_DEFAULT = env.boolean("YARDMASTER_ASYNCJOBS_ALLOW_DEFAULT", False)
-ASYNCJOBS_QUEUE = ASYNCJOBS_QUEUE or ("DEFAULT" if ASYNCJOBS_ALLOW_DEFAULT else "default")
 # The ed25519 key, in hex, by which their tasks must be signed, if any; or may be.
 ASYNCJOBS_VERIFICATION_KEY = env.text("YARDMASTER_ASYNCJOBS_VERIFICATION_KEY").strip()
 ASYNCJOBS_SIGNATURES = env.choice(

@@ -51,26 +51,34 @@ def changes(using: str, source: str, beyond: Change, limit: int) -> list[Change]
     connection = connections[using]
     is_sqlite = connection.vendor == "sqlite"
     hint = f" INDEXED BY {index_name}" if is_sqlite and index_name else ""
-    at = _stored(connection, beyond.at)
-    job_id = beyond.job_id.hex if is_sqlite else beyond.job_id
+    since: Any = beyond.at
+    at: Any = beyond.at
+    job_id: Any = beyond.job_id
+    if is_sqlite:
+        at, job_id = _whole(beyond.at), beyond.job_id.hex
+        # Some of SQLite's times leave out digits at the end, which must not put them before it.
+        since = at.rstrip("0").rstrip(".")
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT {moment}, {key} FROM {table}{hint} WHERE {condition} AND {moment} >= %s"
             f" AND ({moment} > %s OR {key} > %s) ORDER BY {moment}, {key} LIMIT {limit:d}",
-            [at, at, job_id],
+            [since, at, job_id],
         )
-        return [Change(_moment(found), _uuid(found_id)) for found, found_id in cursor.fetchall()]
+        return [
+            Change(read_moment(found), read_id(found_id)) for found, found_id in cursor.fetchall()
+        ]
 
 
-def _stored(connection: Any, moment: datetime) -> Any:
-    if connection.vendor == "sqlite":
-        return connection.ops.adapt_datetimefield_value(moment.astimezone(UTC))
-    return moment
+def _whole(moment: datetime) -> str:
+    """A time with all of its digits, as it is compared in SQLite."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
-def _moment(value: Any) -> datetime:
-    return datetime.fromisoformat(value).replace(tzinfo=UTC) if isinstance(value, str) else value
+def read_moment(value: Any) -> datetime:
+    """A time as a database gives it; SQLite's is UTC without saying so."""
+    moment: datetime = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
-def _uuid(value: Any) -> UUID:
+def read_id(value: Any) -> UUID:
     return value if isinstance(value, UUID) else UUID(value)

@@ -99,6 +99,11 @@ def listed(curve: str) -> list[float]:
     return waits
 
 
+def first_wait(curve: str) -> float:
+    """The wait that a curve begins with, of one that writes its waits out."""
+    return Ramp.read(curve).interval(1) if curve.startswith(RAMP) else listed(curve)[0]
+
+
 def is_curve(curve: str) -> bool:
     if curve in (FIXED, LINEAR, EXPONENTIAL):
         return True

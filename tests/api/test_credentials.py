@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -11,11 +12,14 @@ from django.utils import timezone
 from authn.models import ApiKey
 from tests.api.conftest import Api, check_problem
 from tests.api.routes import METHODS, all_routes, filled, native_routes
+from tests.dialects.asyncjobs.conftest import check_error
 from tests.dialects.forge.conftest import check_refusal as of_forge
 from tests.dialects.forge.conftest import speaks as is_forge
 from tests.dialects.scheduler.conftest import check_problem as of_scheduler
 
-OPEN = {"/livez", "/readyz"}
+OPEN = {"/livez", "/jm-api/readyz", "/readyz", "/asyncjobs/readyz"}
+OPEN |= {f"{place}/healthz" for place in ("", "/asyncjobs", "/clusters/alpha/asyncjobs")}
+OF_ASYNCJOBS = re.compile(r"/(v1|healthz|readyz)\b|(/clusters/<str:cluster_id>)?/asyncjobs\b")
 REDIRECT = {"/", "/admin", "/jm-api/swagger"}
 
 
@@ -56,7 +60,9 @@ def test_every_route_but_health_and_pages_is_401_without_credentials(
                 assert response.status_code == 401, (method, address)
                 assert response["WWW-Authenticate"] == "Bearer"
                 assert "Allow" not in response
-                if method != "HEAD":
+                if method != "HEAD" and OF_ASYNCJOBS.match(route):
+                    check_error(response, 401, "invalid_argument", "unauthenticated")
+                elif method != "HEAD":
                     check: Callable[..., object] = check_problem
                     if is_forge(route):
                         check = of_forge

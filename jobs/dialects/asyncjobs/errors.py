@@ -193,6 +193,9 @@ def _of_domain(view: Any, exc: JobError, refusal: Refusal) -> HttpResponse:
     general = refusal.status, CODES.get(refusal.status, "invalid_argument"), exc.code
     fitting = (told for kind, told in STATUSES.items() if isinstance(exc, kind))
     status, code, reason = next(fitting, general)
+    if refusal.status == 404:
+        # The same words whether there never was such a thing or it may not be seen.
+        return envelope(404, "not_found", *missing(view))
     if isinstance(exc, InvalidJob) and field in REASONS:
         reason = REASONS[field]
     if isinstance(exc, Conflict) and field == "Idempotency-Key":

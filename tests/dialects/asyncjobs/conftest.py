@@ -76,7 +76,7 @@ def document() -> dict[str, Any]:
 
 def operation(method: str, address: str) -> dict[str, Any] | None:
     """What the document says of a request; None where it says nothing."""
-    path = _PLACE.sub("", address.split("?")[0].rstrip("/"), count=1)
+    path = _PLACE.sub("", address.split("?")[0].removesuffix("/"), count=1)
     paths = document()["paths"]
     found = paths.get(path)
     if found is None:

@@ -10,14 +10,14 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django.db import DatabaseError, InterfaceError, connections
 
 from jobs import listing
-from jobs.changes import SOURCES, Change, changes
+from jobs.changes import SOURCES, Change, changes, read_id, read_moment
 from jobs.dialects.asyncjobs.wire.states import state_to_wire
 from jobs.dialects.asyncjobs.wire.tasks import COLUMNS, tasks_to_wire
 from jobs.engine.clock import database_now
@@ -91,7 +91,7 @@ class Feed:
                 beyond=beyond,
                 is_backwards=True,
             )
-            positions = [listing.Position(_moment(at), _uuid(pk)) for at, pk in rows]
+            positions = [listing.Position(read_moment(at), read_id(pk)) for at, pk in rows]
             yield self._tell([position.id for position in positions])
             if len(positions) < PAGE:
                 return
@@ -163,11 +163,3 @@ def _keep(
     kept.move_to_end(pk)
     if len(kept) > most:
         kept.popitem(last=False)
-
-
-def _moment(value: Any) -> datetime:
-    return datetime.fromisoformat(value).replace(tzinfo=UTC) if isinstance(value, str) else value
-
-
-def _uuid(value: Any) -> UUID:
-    return value if isinstance(value, UUID) else UUID(value)

@@ -6,9 +6,7 @@ import hashlib
 import re
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
-from django.conf import settings
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
@@ -16,7 +14,9 @@ from rest_framework.request import Request
 from authn.permissions import check_kinds
 from config.streams import LongAnswer
 from jobs import listing
+from jobs.changes import read_id
 from jobs.dialects.asyncjobs.errors import Refused, envelope, refuse
+from jobs.dialects.asyncjobs.start import task_queue
 from jobs.dialects.asyncjobs.views.base import AsyncjobsView, empty, json_bytes, reply
 from jobs.dialects.asyncjobs.views.feed import Feed
 from jobs.dialects.asyncjobs.wire.payloads import canonical_json
@@ -71,7 +71,7 @@ class TaskView(AsyncjobsView):
 
     def create(self, request: Request, **_: Any) -> HttpResponse:
         body = self.body(FIELDS)
-        new = new_task(body, settings.ASYNCJOBS_QUEUE)
+        new = new_task(body, task_queue())
         key = request.headers.get(KEY_HEADER)
         if key is None:
             done = enqueue(new, by=self.principal.actor)
@@ -118,7 +118,7 @@ class TaskView(AsyncjobsView):
         if is_stream:
             return self._follow(asked, limit)
         rows = listing.newest(self.using, asked, "j.id", limit or DEFAULT_LIMIT)
-        ids = [pk if isinstance(pk, UUID) else UUID(pk) for (pk,) in rows]
+        ids = [read_id(pk) for (pk,) in rows]
         jobs = {job.pk: job for job in _jobs().filter(pk__any_of=ids).only(*COLUMNS)}
         # In between somebody may have deleted one.
         tasks = tasks_to_wire(self.using, [jobs[pk] for pk in ids if pk in jobs])

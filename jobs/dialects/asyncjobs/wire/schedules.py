@@ -16,6 +16,7 @@ from jobs.dialects.asyncjobs.wire.times import (
     parse_duration,
     seconds_to_ns,
 )
+from jobs.engine.new_job import FARTHEST
 from jobs.models import Misfire, Overlap, Schedule, Timing
 
 FIELDS = frozenset(
@@ -28,6 +29,8 @@ INVALID = "schedule_invalid"
 SHORTEST_OFFSET = 30
 _ZONE = re.compile(r"(?:CRON_)?TZ=(\S*)\s+(.*)\Z", re.DOTALL)
 _EVERY = "@every "
+# Lengths that all surfaces can read.
+_PLAIN = re.compile(r"@every +(?:[0-9]{1,9}(?:\.[0-9]{1,9})?[smh])+")
 
 
 def new_schedule(body: Body) -> dict[str, Any]:
@@ -60,8 +63,8 @@ def new_schedule(body: Body) -> dict[str, Any]:
     if offset is not None:
         # To the nearest second, as the original does.
         seconds = (abs(offset) + SECOND_NS // 2) // SECOND_NS
-        if offset < 0 or seconds < SHORTEST_OFFSET:
-            message = f"deadline_offset must be at least {SHORTEST_OFFSET}s"
+        if offset < 0 or not SHORTEST_OFFSET <= seconds <= FARTHEST.total_seconds():
+            message = f"deadline_offset must be at least {SHORTEST_OFFSET}s, and at most ten years"
             refuse(INVALID, message, "deadline_offset")
         values["expires_in_seconds"] = float(seconds)
     return values
@@ -79,7 +82,7 @@ def _timing(text: str) -> dict[str, Any]:
         length = parse_duration(expression.removeprefix(_EVERY).strip())
         if length is None or length < 0:
             refuse(INVALID, "after @every comes a duration such as 1h30m", "schedule")
-        if length % SECOND_NS or not length:
+        if length % SECOND_NS or not length or not _PLAIN.fullmatch(expression):
             expression = f"{_EVERY}{max(length // SECOND_NS, 1)}s"
     return {"timing": Timing.CRON, "expression": expression, "timezone": zone}
 

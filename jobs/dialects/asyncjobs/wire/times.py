@@ -95,4 +95,4 @@ def seconds_of(ns: int) -> float:
 
 def seconds_to_ns(seconds: float) -> int:
     """What a number of seconds is as it is written: the digits behind it would be those of its bits."""
-    return int(Decimal(repr(float(seconds))) * SECOND_NS)
+    return round(Decimal(repr(float(seconds))) * SECOND_NS)
