@@ -164,13 +164,29 @@ def series(
     now = database_now(connections[using])
     end = start + timedelta(seconds=step_seconds * number)
     fits = max([length for length in (MINUTE, HOUR, DAY) if length <= step_seconds], default=MINUTE)
-    unit = max(fits, _finest(policy, start, now))
     points = [Figures() for _ in range(number)]
-    low, tail = _floor(start, unit), _Tail(now)
-    for row in _read(using, _Question(queue, None), [(unit, low, end)], low, end, tail):
+    pieces = list(_pieces(policy, start, end, fits, now))
+    for row in _read(using, _Question(queue, None), pieces, pieces[0][1], end, _Tail(now)):
         index = (row.starts_at - start) // timedelta(seconds=step_seconds)
         row.add_to(points[max(index, 0)])
     return points
+
+
+def _pieces(
+    policy: ClusterPolicy, start: datetime, end: datetime, fits: int, now: datetime
+) -> Iterator[tuple[int, datetime, datetime]]:
+    """The parts of a time, each with the shortest stretches that it is kept by and that are no shorter
+    than it takes."""
+    hours_since = _ceiling(now - timedelta(seconds=policy.retain_rollup_seconds), DAY)
+    minutes_since = _ceiling(now - MINUTES_PROMISED, HOUR)
+    low: datetime | None = None
+    for length, until in ((DAY, hours_since), (HOUR, minutes_since), (MINUTE, end)):
+        unit = max(length, fits)
+        until = min(until, end)
+        if until > (low or start):
+            first = _floor(start, unit) if low is None else low
+            yield unit, first, until
+            low = until
 
 
 # -- Which roll-ups answer -------------------------------------------------------------------------
