@@ -148,45 +148,16 @@ def timeline(
     return Timeline(start, end, step, tail.as_of, points)
 
 
-def series(
+def rows_between(
     using: str,
-    policy: ClusterPolicy,
-    start: datetime,
-    step_seconds: int,
-    number: int,
+    pieces: Sequence[tuple[int, datetime, datetime]],
     *,
     queue: str | None = None,
-) -> list[Figures]:
-    """Figures of so many steps of any length, from any moment on.
-
-    What is kept by longer stretches only goes to the step in which each of them begins.
-    """
-    now = database_now(connections[using])
-    end = start + timedelta(seconds=step_seconds * number)
-    fits = max([length for length in (MINUTE, HOUR, DAY) if length <= step_seconds], default=MINUTE)
-    points = [Figures() for _ in range(number)]
-    pieces = list(_pieces(policy, start, end, fits, now))
-    for row in _read(using, _Question(queue, None), pieces, pieces[0][1], end, _Tail(now)):
-        index = (row.starts_at - start) // timedelta(seconds=step_seconds)
-        row.add_to(points[max(index, 0)])
-    return points
-
-
-def _pieces(
-    policy: ClusterPolicy, start: datetime, end: datetime, fits: int, now: datetime
-) -> Iterator[tuple[int, datetime, datetime]]:
-    """The parts of a time, each with the shortest stretches that it is kept by and that are no shorter
-    than it takes."""
-    hours_since = _ceiling(now - timedelta(seconds=policy.retain_rollup_seconds), DAY)
-    minutes_since = _ceiling(now - MINUTES_PROMISED, HOUR)
-    low: datetime | None = None
-    for length, until in ((DAY, hours_since), (HOUR, minutes_since), (MINUTE, end)):
-        unit = max(length, fits)
-        until = min(until, end)
-        if until > (low or start):
-            first = _floor(start, unit) if low is None else low
-            yield unit, first, until
-            low = until
+) -> Iterator[_Row]:
+    """The roll-ups of so many seconds each between two moments, and what is not folded yet."""
+    start, end = pieces[0][1], pieces[-1][2]
+    tail = _Tail(database_now(connections[using]))
+    return _read(using, _Question(queue, None), pieces, start, end, tail)
 
 
 # -- Which roll-ups answer -------------------------------------------------------------------------
