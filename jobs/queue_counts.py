@@ -16,6 +16,7 @@ from django.db import connections
 
 from clusters.policy import ClusterPolicy
 from jobs.engine.clock import database_now
+from jobs.metrics import MAX_TAIL
 from jobs.models import Queue
 from jobs.models.rollup import DAY
 from jobs.states import FINAL, State
@@ -89,10 +90,11 @@ def counts(using: str, policy: ClusterPolicy, queues: Sequence[Queue]) -> dict[s
         else:
             counted.by_state[state] = number
     _count_ended(using, found, more)
-    if any(state in FINAL for _, state in more):
-        _estimate_ended(using, policy, queues, found, more)
-    if any(state not in FINAL for _, state in more):
-        _estimate_open(using, found, more)
+    if more:
+        # What has not been folded into the roll-ups yet.
+        tail = {(name, event): number for name, event, number in _look(using, _TAIL)}
+        _estimate_ended(using, policy, queues, found, more, tail)
+        _estimate_open(using, found, more, tail)
     return found
 
 
@@ -151,6 +153,9 @@ SELECT name, {sums} FROM day WHERE age > 0 GROUP BY name
 _SHARED = (
     "sum({state} * {least}(1.0, {greatest}(0.0, 1.0 + ({kept} - age) / {least}(age, 86400.0))))"
 )
+_TAIL = f"""
+SELECT queue, event, sum(count) FROM (
+  SELECT queue, event, count FROM tally ORDER BY id LIMIT {MAX_TAIL}) AS tail GROUP BY queue, event"""
 _TOTALS = f"""
 SELECT queue, enqueued - {" - ".join(_EVENTS)} FROM rollup
  WHERE resolution_seconds = 0 AND type = ''"""
@@ -162,6 +167,7 @@ def _estimate_ended(
     queues: Sequence[Queue],
     found: Mapping[str, QueueCounts],
     more: Collection[tuple[str, str]],
+    tail: Mapping[tuple[str, str], int],
 ) -> None:
     """Where counting stopped: what ended within the time for which it is kept."""
     connection = connections[using]
@@ -188,20 +194,30 @@ def _estimate_ended(
         succeeded=policy.retain_succeeded_seconds,
         failed=policy.retain_failed_seconds,
     )
-    for name, *numbers in rows:
-        for state, number in zip(_EVENTS, numbers, strict=True):
-            if (name, state) in more:
-                by_state = found[name].by_state
-                by_state[state] = max(by_state[state], round(number))
+    ended = {
+        (name, state): float(number)
+        for name, *numbers in rows
+        for state, number in zip(_EVENTS, numbers, strict=True)
+    }
+    for name, state in more:
+        if state in FINAL:
+            number = ended.get((name, state), 0.0) + float(tail.get((name, state), 0))
+            by_state = found[name].by_state
+            by_state[state] = max(by_state[state], round(number))
 
 
 def _estimate_open(
-    using: str, found: Mapping[str, QueueCounts], more: Collection[tuple[str, str]]
+    using: str,
+    found: Mapping[str, QueueCounts],
+    more: Collection[tuple[str, str]],
+    tail: Mapping[tuple[str, str], int],
 ) -> None:
     """Where counting stopped: what was ever enqueued and has not ended, less what is counted."""
-    for name, number in _look(using, _TOTALS):
+    totals = dict(_look(using, _TOTALS))
+    for name in {name for name, state in more if state in _OPEN}:
         # The first in this order takes what the others leave.
-        state = next((state for state in _OPEN if (name, state) in more), None)
-        if state is not None:
-            counted = found[name]
-            counted.by_state[state] += max(number - counted.of(*_OPEN), 0)
+        state = next(state for state in _OPEN if (name, state) in more)
+        left = totals.get(name, 0) + tail.get((name, "enqueued"), 0)
+        left -= sum(tail.get((name, event), 0) for event in _EVENTS)
+        counted = found[name]
+        counted.by_state[state] += max(int(left) - counted.of(*_OPEN), 0)

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from clusters.policy import ClusterPolicy
 from jobs import queue_counts
-from jobs.models import Queue, Rollup
+from jobs.models import Queue, Rollup, Tally
 from jobs.models.rollup import DAY, TOTAL
 from jobs.states import State
 from tests.factories import make_job, make_node, make_queue
@@ -81,6 +81,18 @@ def test_beyond_the_limit_there_are_as_many_as_have_not_ended(few: None) -> None
     make_job("ready", queue="b")
     rollup(0, TOTAL, queue="b", enqueued=100)
     assert counted("b") == {"ready": 1}  # counted to its end
+
+
+def test_what_is_not_folded_yet_counts_too(few: None) -> None:
+    for _ in range(4):
+        make_job("ready")
+        make_job("succeeded")
+    now = timezone.now().replace(second=0, microsecond=0)
+    for event, number in (("enqueued", 50), ("succeeded", 20)):
+        Tally.objects.create(minute=now, queue="default", type="t", event=event, count=number)
+    rollup(0, succeeded=100)
+    rollup(0, TOTAL, enqueued=110, succeeded=100)
+    assert counted() == {"ready": 40, "succeeded": 120}
 
 
 def test_an_estimate_never_says_less_than_was_counted(few: None) -> None:
