@@ -148,29 +148,16 @@ def timeline(
     return Timeline(start, end, step, tail.as_of, points)
 
 
-def series(
+def rows_between(
     using: str,
-    policy: ClusterPolicy,
-    start: datetime,
-    step_seconds: int,
-    number: int,
+    pieces: Sequence[tuple[int, datetime, datetime]],
     *,
     queue: str | None = None,
-) -> list[Figures]:
-    """Figures of so many steps of any length, from any moment on.
-
-    What is kept by longer stretches only goes to the step in which each of them begins.
-    """
-    now = database_now(connections[using])
-    end = start + timedelta(seconds=step_seconds * number)
-    fits = max([length for length in (MINUTE, HOUR, DAY) if length <= step_seconds], default=MINUTE)
-    unit = max(fits, _finest(policy, start, now))
-    points = [Figures() for _ in range(number)]
-    low, tail = _floor(start, unit), _Tail(now)
-    for row in _read(using, _Question(queue, None), [(unit, low, end)], low, end, tail):
-        index = (row.starts_at - start) // timedelta(seconds=step_seconds)
-        row.add_to(points[max(index, 0)])
-    return points
+) -> Iterator[_Row]:
+    """The roll-ups of so many seconds each between two moments, and what is not folded yet."""
+    start, end = pieces[0][1], pieces[-1][2]
+    tail = _Tail(database_now(connections[using]))
+    return _read(using, _Question(queue, None), pieces, start, end, tail)
 
 
 # -- Which roll-ups answer -------------------------------------------------------------------------

@@ -7,17 +7,18 @@ somebody deleted by hand are in those estimates still.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.db import connections
 
 from clusters.policy import ClusterPolicy
 from jobs.engine.clock import database_now
-from jobs.models import Queue, Rollup
-from jobs.models.rollup import ALL, DAY, TOTAL
+from jobs.metrics import MAX_TAIL
+from jobs.models import Queue
+from jobs.models.rollup import DAY
 from jobs.states import FINAL, State
 
 # So many index entries may be read of all queues together, of ready jobs and of those of each other state
@@ -57,7 +58,7 @@ SELECT 'retrying', queue, count(*) FROM (
 UNION ALL
 SELECT 'running', queue, count(*) FROM (
   SELECT queue FROM job WHERE state = 'running' LIMIT %(limit)s) AS running GROUP BY queue"""
-_EVENTS = ("enqueued", "succeeded", "failed", "cancelled", "skipped")
+_EVENTS = ("succeeded", "failed", "cancelled", "skipped")
 _NOTHING: dict[str, int] = {state.value: 0 for state in State}
 _OPEN = (State.READY, State.SCHEDULED, State.BLOCKED, State.RUNNING, State.WAITING)
 
@@ -73,10 +74,9 @@ class QueueCounts:
         return sum(self.by_state[state] for state in states)
 
 
-def counts(using: str, policy: ClusterPolicy) -> dict[str, QueueCounts]:
-    """The jobs of every queue, in a fixed number of statements."""
-    names = list(Queue.objects.using(using).order_by().values_list("name", flat=True))
-    found = {name: QueueCounts() for name in names}
+def counts(using: str, policy: ClusterPolicy, queues: Sequence[Queue]) -> dict[str, QueueCounts]:
+    """The jobs of these queues, which are all there are, in a fixed number of statements."""
+    found = {queue.name: QueueCounts() for queue in queues}
     # In which states of which queues counting stopped.
     more: set[tuple[str, str]] = set()
     _count_before_the_start(using, found, more)
@@ -90,10 +90,11 @@ def counts(using: str, policy: ClusterPolicy) -> dict[str, QueueCounts]:
         else:
             counted.by_state[state] = number
     _count_ended(using, found, more)
-    if any(state in FINAL for _, state in more):
-        _estimate_ended(using, policy, found, more)
-    if any(state not in FINAL for _, state in more):
-        _estimate_open(using, found, more)
+    if more:
+        # What has not been folded into the roll-ups yet.
+        tail = {(name, event): number for name, event, number in _look(using, _TAIL)}
+        _estimate_ended(using, policy, queues, found, more, tail)
+        _estimate_open(using, found, more, tail)
     return found
 
 
@@ -125,7 +126,7 @@ def _count_ended(using: str, found: Mapping[str, QueueCounts], more: set[tuple[s
     more |= {(name, state) for name in found for state in stopped}
 
 
-def _look(using: str, statement: str, **limits: int) -> list[Any]:
+def _look(using: str, statement: str, **limits: Any) -> list[Any]:
     with connections[using].cursor() as cursor:
         cursor.execute(statement, limits)
         return list(cursor.fetchall())
@@ -133,64 +134,90 @@ def _look(using: str, statement: str, **limits: int) -> list[Any]:
 
 # -- Estimates -------------------------------------------------------------------------------------
 
+# Of each day the share that is not longer ago than ended jobs are kept.
+_AGES = {
+    "postgresql": "extract(epoch FROM %(now)s::timestamptz - r.starts_at)::float8",
+    "sqlite": "(julianday(%(now)s) - julianday(r.starts_at)) * 86400.0",
+}
+_LEAST = {"postgresql": ("least", "greatest"), "sqlite": ("min", "max")}
+_ENDED_OF_LATE = """
+WITH day AS (
+  SELECT q.name, {age} AS age, r.succeeded, r.failed, r.cancelled, r.skipped,
+         coalesce(q.retain_succeeded_seconds, %(succeeded)s) AS succeeded_for,
+         coalesce(q.retain_failed_seconds, %(failed)s) AS failed_for
+    FROM queue q JOIN rollup r ON r.queue = q.name
+   WHERE r.resolution_seconds = 86400 AND r.type = '' AND r.starts_at > %(since)s
+)
+SELECT name, {sums} FROM day WHERE age > 0 GROUP BY name
+"""
+_SHARED = (
+    "sum({state} * {least}(1.0, {greatest}(0.0, 1.0 + ({kept} - age) / {least}(age, 86400.0))))"
+)
+_TAIL = f"""
+SELECT queue, event, sum(count) FROM (
+  SELECT queue, event, count FROM tally ORDER BY id LIMIT {MAX_TAIL}) AS tail GROUP BY queue, event"""
+_TOTALS = f"""
+SELECT queue, enqueued - {" - ".join(_EVENTS)} FROM rollup
+ WHERE resolution_seconds = 0 AND type = ''"""
+
 
 def _estimate_ended(
     using: str,
     policy: ClusterPolicy,
+    queues: Sequence[Queue],
     found: Mapping[str, QueueCounts],
     more: Collection[tuple[str, str]],
+    tail: Mapping[tuple[str, str], int],
 ) -> None:
     """Where counting stopped: what ended within the time for which it is kept."""
-    now = database_now(connections[using])
-    kept = {name: each for name, *each in _kept_for(using, policy)}
-    longest = max((seconds for each in kept.values() for seconds in each), default=0.0)
-    days = Rollup.objects.using(using).filter(
-        resolution_seconds=DAY, queue__in=[*found], type=ALL,
-        starts_at__gt=now - timedelta(seconds=longest + DAY),
-    )  # fmt: skip
-    sums: dict[tuple[str, str], float] = {}
-    for name, starts_at, *numbers in days.values_list("queue", "starts_at", *_EVENTS[1:]):
-        succeeded_for, failed_for = kept.get(name, (0.0, 0.0))
-        for state, number in zip(_EVENTS[1:], numbers, strict=True):
-            seconds = failed_for if state == State.FAILED else succeeded_for
-            share = _share(starts_at, now, seconds)
-            sums[name, state] = sums.get((name, state), 0.0) + number * share
-    for (name, state), number in sums.items():
-        if (name, state) in more:
+    connection = connections[using]
+    least, greatest = _LEAST[connection.vendor]
+    sums = ", ".join(
+        _SHARED.format(
+            state=state,
+            least=least,
+            greatest=greatest,
+            kept="failed_for" if state == "failed" else "succeeded_for",
+        )
+        for state in _EVENTS
+    )
+    now = database_now(connection)
+    kept = [policy.retain_succeeded_seconds, policy.retain_failed_seconds]
+    kept += [queue.retain_succeeded_seconds or 0.0 for queue in queues]
+    kept += [queue.retain_failed_seconds or 0.0 for queue in queues]
+    adapt = connection.ops.adapt_datetimefield_value
+    rows = _look(
+        using,
+        _ENDED_OF_LATE.format(age=_AGES[connection.vendor], sums=sums),
+        now=adapt(now),
+        since=adapt(now - timedelta(seconds=max(kept) + DAY)),
+        succeeded=policy.retain_succeeded_seconds,
+        failed=policy.retain_failed_seconds,
+    )
+    ended = {
+        (name, state): float(number)
+        for name, *numbers in rows
+        for state, number in zip(_EVENTS, numbers, strict=True)
+    }
+    for name, state in more:
+        if state in FINAL:
+            number = ended.get((name, state), 0.0) + float(tail.get((name, state), 0))
             by_state = found[name].by_state
             by_state[state] = max(by_state[state], round(number))
 
 
-def _kept_for(using: str, policy: ClusterPolicy) -> Iterator[tuple[str, float, float]]:
-    rows = Queue.objects.using(using).values_list(
-        "name", "retain_succeeded_seconds", "retain_failed_seconds"
-    )
-    for name, succeeded, failed in rows:
-        yield (
-            name,
-            policy.retain_succeeded_seconds if succeeded is None else succeeded,
-            policy.retain_failed_seconds if failed is None else failed,
-        )
-
-
-def _share(starts_at: datetime, now: datetime, seconds: float) -> float:
-    """How much of a day, as far as it has passed, is not longer ago than this."""
-    passed = min((now - starts_at).total_seconds(), float(DAY))
-    kept = (starts_at - now).total_seconds() + seconds + passed
-    return min(max(kept / passed, 0.0), 1.0) if passed > 0 else 1.0
-
-
 def _estimate_open(
-    using: str, found: Mapping[str, QueueCounts], more: Collection[tuple[str, str]]
+    using: str,
+    found: Mapping[str, QueueCounts],
+    more: Collection[tuple[str, str]],
+    tail: Mapping[tuple[str, str], int],
 ) -> None:
     """Where counting stopped: what was ever enqueued and has not ended, less what is counted."""
-    totals = Rollup.objects.using(using).filter(
-        resolution_seconds=TOTAL, queue__in={name for name, _ in more}, type=ALL
-    )
-    for name, enqueued, *ended in totals.values_list("queue", *_EVENTS):
+    totals = dict(_look(using, _TOTALS))
+    for name in {name for name, state in more if state in _OPEN}:
         # The first in this order takes what the others leave.
-        state = next((state for state in _OPEN if (name, state) in more), None)
-        if state is not None:
-            counted = found[name]
-            left = enqueued - sum(ended) - counted.of(*_OPEN)
-            counted.by_state[state] += max(left, 0)
+        state = next(state for state in _OPEN if (name, state) in more)
+        left = totals.get(name, 0) + tail.get((name, "enqueued"), 0)
+        left -= sum(tail.get((name, event), 0) for event in _EVENTS)
+        counted = found[name]
+        counted.by_state[state] += max(int(left) - counted.of(*_OPEN), 0)

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from clusters.policy import ClusterPolicy
 from jobs import queue_counts
-from jobs.models import Rollup
+from jobs.models import Queue, Rollup, Tally
 from jobs.models.rollup import DAY, TOTAL
 from jobs.states import State
 from tests.factories import make_job, make_node, make_queue
@@ -19,8 +19,12 @@ USING = "cluster-alpha"
 POLICY = ClusterPolicy()
 
 
+def counts() -> dict[str, queue_counts.QueueCounts]:
+    return queue_counts.counts(USING, POLICY, list(Queue.objects.all()))
+
+
 def counted(queue: str = "default") -> dict[str, int]:
-    found = queue_counts.counts(USING, POLICY)[queue]
+    found = counts()[queue]
     return {state: number for state, number in found.by_state.items() if number}
 
 
@@ -62,7 +66,7 @@ def test_every_state_is_counted_by_queue() -> None:
 def test_what_waits_for_another_attempt_is_told_apart() -> None:
     for attempts in (0, 0, 1, 2, 3):
         make_job("scheduled", attempts=attempts)
-    found = queue_counts.counts(USING, POLICY)["default"]
+    found = counts()["default"]
     assert (found.by_state[State.SCHEDULED], found.retrying) == (5, 3)
 
 
@@ -77,6 +81,18 @@ def test_beyond_the_limit_there_are_as_many_as_have_not_ended(few: None) -> None
     make_job("ready", queue="b")
     rollup(0, TOTAL, queue="b", enqueued=100)
     assert counted("b") == {"ready": 1}  # counted to its end
+
+
+def test_what_is_not_folded_yet_counts_too(few: None) -> None:
+    for _ in range(4):
+        make_job("ready")
+        make_job("succeeded")
+    now = timezone.now().replace(second=0, microsecond=0)
+    for event, number in (("enqueued", 50), ("succeeded", 20)):
+        Tally.objects.create(minute=now, queue="default", type="t", event=event, count=number)
+    rollup(0, succeeded=100)
+    rollup(0, TOTAL, enqueued=110, succeeded=100)
+    assert counted() == {"ready": 40, "succeeded": 120}
 
 
 def test_an_estimate_never_says_less_than_was_counted(few: None) -> None:
@@ -95,26 +111,30 @@ def test_beyond_the_limit_there_are_as_many_as_ended_while_they_are_kept(few: No
             make_job("succeeded", queue=queue)
         for days_ago in (0, 1, 5, 9):
             rollup(days_ago, queue=queue, succeeded=100, failed=7)
-    assert counted() == {"succeeded": 300}  # of seven days
-    assert 200 <= counted("short")["succeeded"] <= 300
+    assert counted() == {"succeeded": 300}  # of the last seven days
+    assert 150 <= counted("short")["succeeded"] <= 300
     # What was counted to its end is exact, whatever the roll-ups say.
     assert State.FAILED not in counted()
 
 
-def test_a_day_at_the_edge_counts_in_part(few: None) -> None:
-    now = timezone.now()
-    share = queue_counts._share(now - timedelta(days=2), now, 86400.0 * 1.25)
-    assert share == pytest.approx(0.25)
-    assert queue_counts._share(now - timedelta(hours=6), now, 3600.0 * 3) == pytest.approx(0.5)
-    assert queue_counts._share(now - timedelta(days=9), now, 86400.0) == 0.0
+def test_a_day_at_the_edge_counts_in_part(few: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    noon = timezone.now().astimezone(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
+    monkeypatch.setattr(queue_counts, "database_now", lambda connection: noon)
+    for hours, expected in ((36, 2000), (18, 1250), (6, 500), (1000, 3500)):
+        name = f"kept-{hours}-hours"
+        make_queue(name, retain_succeeded_seconds=hours * 3600.0)
+        for _ in range(4):
+            make_job("succeeded", queue=name)
+        # A thousand a day; this one is half over.
+        for days_ago, number in ((0, 1000), (1, 1000), (2, 1000), (3, 500)):
+            rollup(days_ago, queue=name, succeeded=number)
+        assert counted(name) == {"succeeded": expected}, name
 
 
 def test_jobs_of_a_queue_that_is_gone_do_no_harm() -> None:
     make_job("ready", queue="gone")
-    from jobs.models import Queue
-
     Queue.objects.filter(name="gone").delete()
     for state in ("running", "failed"):
         make_job(state, queue="gone")
         Queue.objects.filter(name="gone").delete()
-    assert set(queue_counts.counts(USING, POLICY)) == {"default"}
+    assert set(counts()) == {"default"}

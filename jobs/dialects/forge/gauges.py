@@ -107,9 +107,10 @@ class QueueGauges(Collector):
 
 def _scrape(using: str, policy: ClusterPolicy) -> Iterator[_Scraped]:
     fleet = Fleet.read(using)
-    counted = counts(using, policy)
+    queues = list(Queue.objects.using(using).order_by("name"))
+    counted = counts(using, policy, queues)
     oldest = metrics.oldest_ready(using)
-    for queue in Queue.objects.using(using).order_by("name"):
+    for queue in queues:
         yield _Scraped(
             queue,
             counts_to_wire(counted.get(queue.name, NOTHING)),

@@ -64,6 +64,9 @@ def test_the_corpus_of_bad_json(admin: Caller) -> None:
     [
         ("", "from"),
         ("from=2026-01-01T00:00:00Z", "to"),
+        ("from=0001-01-01T00:00:00Z&to=2026-01-01T00:00:00Z&bucket_secs=60", "from"),
+        ("from=2026-01-01T00:00:00Z&to=9999-12-31T23:59:59Z&bucket_secs=31622400", "to"),
+        ("from=0001-01-01T00:00:00%2B05:00&to=2026-01-01T00:00:00Z&bucket_secs=60", "from"),
         ("from=x&to=2026-01-01T00:00:00Z&bucket_secs=60", "from"),
         ("from=2026-01-01T00:00:00Z&to=%00&bucket_secs=60", "to"),
         ("from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z", "bucket_secs"),

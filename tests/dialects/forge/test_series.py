@@ -111,6 +111,32 @@ def test_what_is_kept_by_the_hour_goes_where_the_hour_begins(viewer: Caller) -> 
     assert [one["enqueued"] for one in found] == [3, 0, 0, 0, 0, 0]
 
 
+def test_a_range_has_the_minutes_that_are_kept_and_hours_before(viewer: Caller) -> None:
+    hour = minutes_ago(0).replace(minute=0) - timedelta(hours=70)
+    lately = minutes_ago(61)
+    for moment in (hour + timedelta(minutes=7), lately, lately + timedelta(minutes=1)):
+        tally("enqueued", moment, 1)
+    fold_tallies(ALIAS, ClusterPolicy())
+    query = asked(hour, 75 * 60, 300)
+    found = {one["at"]: one["enqueued"] for one in viewer.read(f"queue/timeline?{query}")}
+    assert found[at(hour)] == 1
+    bucket = hour + (lately - hour) // timedelta(minutes=5) * timedelta(minutes=5)
+    assert found[at(bucket)] >= 1
+    assert sum(found.values()) == 3
+
+
+def test_years_are_kept_by_the_day(viewer: Caller) -> None:
+    day = minutes_ago(0).replace(hour=0, minute=0) - timedelta(days=200)
+    tally("enqueued", day + timedelta(hours=5), 4)
+    fold_tallies(ALIAS, ClusterPolicy())
+    found = viewer.read(f"queue/timeline?{asked(day, 24 * 60, 3600)}")
+    assert [one["enqueued"] for one in found] == [4, *[0] * 23]
+    whole = viewer.read(
+        f"queue/timeline?{asked(day - timedelta(days=5), 365 * 24 * 60, 86400 * 30)}"
+    )
+    assert sum(one["enqueued"] for one in whole) == 4
+
+
 def test_a_range_of_nothing_is_empty_and_a_long_one_is_cut(viewer: Caller) -> None:
     start = minutes_ago(60)
     for path in ("timeline?", "metric-series?queue=default&", "resource-series?", "db-series?"):

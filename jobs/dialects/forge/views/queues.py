@@ -52,7 +52,7 @@ class QueueView(ForgeView):
         slots = processes_to_wire(
             filter(there.is_heard_of, there.nodes), [queue.name for queue in rows], held
         )
-        counted = queue_counts.counts(using, policy)
+        counted = queue_counts.counts(using, policy, rows)
         oldest = metrics.oldest_ready(using)
         return reply(
             [

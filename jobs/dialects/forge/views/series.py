@@ -10,7 +10,6 @@ from rest_framework.request import Request
 
 from clusters.models import current_policy
 from clusters.surfaces import reply
-from jobs import metrics
 from jobs.dialects.forge.views.base import ForgeView, find_queue
 from jobs.dialects.forge.wire.series import (
     Range,
@@ -20,6 +19,7 @@ from jobs.dialects.forge.wire.series import (
     timeline_to_wire,
 )
 from jobs.host_series import host_series
+from jobs.series import series
 
 MINUTE = 60
 ToWire = Callable[[str | None, Any], dict[str, Any]]
@@ -52,7 +52,7 @@ class SeriesView(ForgeView):
         if asked is None:
             return reply([])
         policy = current_policy()
-        points = metrics.series(
+        points = series(
             self.using, policy, asked.start, asked.step_seconds, asked.number, queue=queue
         )
         return reply([to_wire(at, one) for at, one in zip(asked.moments, points, strict=True)])

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from jobs.dialects.forge.wire.reading import Query
+from jobs.dialects.forge.wire.reading import Query, refuse
 from jobs.dialects.forge.wire.words import time_to_wire
 from jobs.histogram import Histogram, added, percentile
 from jobs.metrics import Figures
 
+FIRST_YEAR, LAST_YEAR = 1970, 2999
 MAX_BUCKETS = 2000
 MAX_BUCKET_SECONDS = 366 * 86_400
 PERCENTS = (50, 95, 99)
@@ -32,6 +33,9 @@ class Range(NamedTuple):
     def of(cls, query: Query, *, shortest: int = 1) -> Range | None:
         """What is asked for, cut after the most steps there may be; None where it is nothing."""
         start, end = query.moment("from"), query.moment("to")
+        for name, moment in (("from", start), ("to", end)):
+            if not FIRST_YEAR <= moment.year <= LAST_YEAR:
+                refuse(name, f"Must lie between {FIRST_YEAR} and {LAST_YEAR}.")
         step = query.number("bucket_secs", 0, MAX_BUCKET_SECONDS)
         if end <= start or step == 0:
             return None
