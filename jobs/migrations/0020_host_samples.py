@@ -57,7 +57,7 @@ class Migration(migrations.Migration):
         AddIndexOnline(
             model_name="job",
             index=models.Index(
-                condition=models.Q(("attempts__gt", 0), ("state", "scheduled")),
+                condition=models.Q(("attempts__gt", 0), ("state__in", ("scheduled", "ready"))),
                 fields=["created_at", "id", "queue"],
                 name="job_retrying",
             ),

@@ -505,7 +505,7 @@ class Job(models.Model):
             models.Index(
                 name="job_retrying",
                 fields=["created_at", "id", "queue"],
-                condition=Q(state=State.SCHEDULED, attempts__gt=0),
+                condition=Q(state__in=(State.SCHEDULED, State.READY), attempts__gt=0),
             ),
             # queues: what is in them besides ready and running jobs, which have indexes of their own
             models.Index(
