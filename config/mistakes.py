@@ -13,8 +13,9 @@ MIN_SECRET_KEY = 32
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+\Z")
 # First path segments that are ours already.
 _TAKEN_PATHS = frozenset(
-    {"admin", "static", "livez", "readyz", "healthz", "clusters", "api", "scheduler"}
-    | {"v1", "asyncjobs"}
+    {"admin", "static", "livez", "readyz", "healthz", "clusters"}
+    | {"asyncjobs", "v1", "scheduler", "api"}
+    | {"forge", "queue", "cron", "storage", "metrics", "jobs"}
 )
 # What may be opened to callers without credentials, and how far; the native API and the screen never.
 DIALECTS = ("asyncjobs", "forge", "scheduler")

@@ -86,6 +86,14 @@ def filtered(jobs: JobQuerySet, asked: Mapping[str, Any]) -> JobQuerySet:
         jobs = jobs.filter(queue=asked["queue"])
     if "type" in asked:
         jobs = jobs.filter(type=asked["type"])
+    if asked.get("queues"):
+        jobs = jobs.filter(queue__in=asked["queues"])
+    if asked.get("types"):
+        jobs = jobs.filter(type__in=asked["types"])
+    if "awaits_retry" in asked:
+        # Of the scheduled ones those that have been tried, or the others.
+        tried = Q(attempts__gt=0) if asked["awaits_retry"] else Q(attempts=0)
+        jobs = jobs.filter(~Q(state=State.SCHEDULED) | tried)
     if "kind" in asked:
         jobs = jobs.filter(kind=asked["kind"])
     if "tag" in asked:

@@ -21,6 +21,7 @@ from jobs.engine.definition import (
     describe,
     local_time,
 )
+from jobs.engine.prerequisites import Needed
 from jobs.models import (
     Fire,
     FireReason,
@@ -141,6 +142,10 @@ class SchedulePage(serializers.Serializer[Any]):
     items = ScheduleItem(many=True)
     next = serializers.CharField(allow_null=True)
     previous = serializers.CharField(allow_null=True)
+
+
+class DeletedSchedule(serializers.Serializer[Any]):
+    warnings = serializers.ListField(child=serializers.CharField())
 
 
 class Triggered(serializers.Serializer[Any]):
@@ -328,6 +333,21 @@ def prerequisite_to_json(schedule: Schedule) -> dict[str, Any]:
         "state": str(schedule.status),
         "last_succeeded_at": format_time(schedule.last_succeeded_at),
     }
+
+
+def warnings_of(needed: Needed) -> list[str]:
+    """What follows for those who need a schedule that is deleted."""
+    return [
+        *(
+            f"schedule {name!r} depends on it: its runs wait until it is restored or left out there"
+            for name in needed.schedules
+        ),
+        *(
+            f"workflow {name!r} has it as a node: it cannot be started until it is restored or left "
+            "out there"
+            for name in needed.workflows
+        ),
+    ]
 
 
 def _pending(pending: Mapping[str, Any] | None) -> dict[str, Any] | None:

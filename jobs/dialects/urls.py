@@ -15,6 +15,7 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from config.routing import Below
 from jobs.dialects.asyncjobs import urls as asyncjobs
+from jobs.dialects.forge import urls as forge
 from jobs.dialects.scheduler import urls as scheduler
 
 
@@ -46,6 +47,7 @@ def mount(
 
 urlpatterns = [
     *mount("asyncjobs", asyncjobs.urlpatterns, asyncjobs.unknown, asyncjobs.BARE),
+    *mount("forge", forge.urlpatterns, forge.unknown, forge.BARE),
     *mount(
         "scheduler",
         scheduler.urlpatterns,

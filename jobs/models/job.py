@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
 
-from django.db import IntegrityError, models, transaction
+from django.db import IntegrityError, connections, models, transaction
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Greatest, Now
 from uuid_utils.compat import uuid7
@@ -127,7 +127,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         with transaction.atomic(using=using):
             # Under one lock: between two statements, a job that its node hands back would slip
             # through both.
-            rows = self.filter(open_jobs)._lock()
+            rows = self.filter(open_jobs)._lock_ending()
             unstarted = [row for row in rows if row.state in UNSTARTED]
             running = [row.pk for row in rows if row.state == State.RUNNING]
             cancelled = self._end(unstarted, State.CANCELLED, cancel_requested_at=Now())
@@ -140,7 +140,8 @@ class JobQuerySet(models.QuerySet["Job"]):
     def skip(self) -> Touched:
         """End jobs that have not started without running them."""
         with transaction.atomic(using=self.db):
-            skipped = self._end(self.filter(state__in=UNSTARTED)._lock(), State.SKIPPED)
+            rows = self.filter(state__in=UNSTARTED)._lock_ending()
+            skipped = self._end(rows, State.SKIPPED)
         return Touched(skipped, skipped=skipped)
 
     def expire(self) -> Touched:
@@ -159,9 +160,20 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def _fail(self, is_late: Q, reason: Reason, error: str, outcome: str) -> Touched:
         with transaction.atomic(using=self.db):
-            rows = self.filter(is_late, state__in=UNSTARTED)._lock()
+            rows = self.filter(is_late, state__in=UNSTARTED)._lock_ending()
             failed = self._end(rows, State.FAILED, reason=reason, error=error)
         return Touched(failed, **{outcome: failed})
+
+    def _lock_ending(self) -> list[Any]:
+        """The same for rows that are about to end, together with those who wait for them."""
+        from jobs.models.release import lock_all
+
+        if connections[self.db].vendor == "postgresql":
+            # Nobody else writes while SQLite does.
+            waited_for = dict(self.order_by().values_list("pk", "has_dependants"))
+            if any(waited_for.values()):
+                lock_all(self.db, waited_for, ending=waited_for)
+        return self._lock()
 
     def _lock(self) -> list[Any]:
         """Lock the rows in id order and return what their ends must be told with."""
@@ -489,6 +501,12 @@ class Job(models.Model):
             ),
             # promotion: what has become due
             models.Index(name="job_due", fields=["run_at"], condition=Q(state=State.SCHEDULED)),
+            # what waits for another attempt; few jobs do
+            models.Index(
+                name="job_retrying",
+                fields=["created_at", "id", "queue"],
+                condition=Q(state=State.SCHEDULED, attempts__gt=0),
+            ),
             # queues: what is in them besides ready and running jobs, which have indexes of their own
             models.Index(
                 name="job_unready",
