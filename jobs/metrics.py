@@ -148,6 +148,18 @@ def timeline(
     return Timeline(start, end, step, tail.as_of, points)
 
 
+def rows_between(
+    using: str,
+    pieces: Sequence[tuple[int, datetime, datetime]],
+    *,
+    queue: str | None = None,
+) -> Iterator[_Row]:
+    """The roll-ups of so many seconds each between two moments, and what is not folded yet."""
+    start, end = pieces[0][1], pieces[-1][2]
+    tail = _Tail(database_now(connections[using]))
+    return _read(using, _Question(queue, None), pieces, start, end, tail)
+
+
 # -- Which roll-ups answer -------------------------------------------------------------------------
 
 
@@ -396,17 +408,29 @@ _OTHERS = {
     State.WAITING: "state = 'waiting' AND finished_at IS NULL AND NOT state = 'running'"
     " ORDER BY created_at DESC, id DESC",
 }
-# From one queue, kind and priority to the next, of each the first by its due time.
-_OLDEST = """
+# From one queue, kind and priority to the next, of each the first by its due time. The next one is of
+# the same queue and kind, or else of the same queue, or else of another: three places of the index.
+# SQLite would go through a whole queue to compare all three at once.
+_NEXT = """
+(SELECT id FROM job AS {name} WHERE {name}.state = 'ready' AND {where}
+  ORDER BY {name}.queue, {name}.kind, {name}.priority, {name}.run_at, {name}.id LIMIT 1)"""
+_SAME_QUEUE, _SAME_KIND = "{name}.queue = hop.queue", "{name}.kind = hop.kind"
+_NEXT_OF_ALL = ", ".join(
+    _NEXT.format(name=name, where=where.format(name=name))
+    for name, where in (
+        ("p", f"{_SAME_QUEUE} AND {_SAME_KIND} AND {{name}}.priority > hop.priority"),
+        ("k", f"{_SAME_QUEUE} AND {{name}}.kind > hop.kind"),
+        ("q", "{name}.queue > hop.queue"),
+    )
+)
+_OLDEST = f"""
 WITH RECURSIVE hop AS (
   SELECT * FROM (
     SELECT queue, kind, priority, run_at FROM job WHERE state = 'ready'
      ORDER BY queue, kind, priority, run_at, id LIMIT 1) AS first
   UNION ALL
-  SELECT job.queue, job.kind, job.priority, job.run_at FROM hop JOIN job ON job.id = (
-    SELECT id FROM job AS j WHERE j.state = 'ready'
-       AND (j.queue, j.kind, j.priority) > (hop.queue, hop.kind, hop.priority)
-     ORDER BY j.queue, j.kind, j.priority, j.run_at, j.id LIMIT 1)
+  SELECT job.queue, job.kind, job.priority, job.run_at
+    FROM hop JOIN job ON job.id = COALESCE({_NEXT_OF_ALL})
 )
 SELECT queue, min(run_at) FROM (SELECT queue, run_at FROM hop LIMIT %s) AS hops GROUP BY queue
 """

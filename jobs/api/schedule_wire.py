@@ -117,6 +117,7 @@ class ScheduleDetail(ScheduleItem):
     payload_base64 = serializers.CharField(allow_null=True)
     has_variables = serializers.BooleanField()
     timeout_seconds = serializers.FloatField(allow_null=True)
+    expires_in_seconds = serializers.FloatField(allow_null=True)
     max_attempts = serializers.IntegerField(allow_null=True)
     retry_base_seconds = serializers.FloatField(allow_null=True)
     retry_cap_seconds = serializers.FloatField(allow_null=True)
@@ -266,6 +267,7 @@ def schedule_detail_to_json(
         "payload_base64": None if data is None else base64.b64encode(data).decode(),
         "has_variables": schedule.has_variables,
         "timeout_seconds": schedule.timeout_seconds,
+        "expires_in_seconds": schedule.expires_in_seconds,
         "max_attempts": schedule.max_attempts,
         "retry_base_seconds": schedule.retry_base_seconds,
         "retry_cap_seconds": schedule.retry_cap_seconds,

@@ -26,7 +26,8 @@ from jobs.zones import zone
 # What a definition may say; anything else is no business of people.
 WORK = (
     *("kind", "type", "payload", "payload_bytes", "has_variables", "queue", "priority"),
-    *("timeout_seconds", "max_attempts", "retry_base_seconds", "retry_cap_seconds", "retry_curve"),
+    *("timeout_seconds", "expires_in_seconds", "max_attempts"),
+    *("retry_base_seconds", "retry_cap_seconds", "retry_curve"),
     *("on_lost", "tags", "metadata", "workflow_id"),
 )
 TIMING = (

@@ -266,7 +266,7 @@ def _start_workflow(using: str, start: _Start) -> None:
     schedule.last_run_at = run.created_at
 
 
-def trigger(pk: UUID, *, by: str, payload: Any = UNCHANGED) -> Made:
+def trigger(pk: UUID, *, by: str, payload: Any = UNCHANGED, even_disabled: bool = False) -> Made:
     """Run a schedule now, whatever its timing, its exclusions and what it depends on say.
 
     The next run stays where it is. Where two runs may not go on at a time, this one waits for the one
@@ -279,7 +279,7 @@ def trigger(pk: UUID, *, by: str, payload: Any = UNCHANGED) -> Made:
         schedule = row.select_for_update(no_key=True).first()
         if schedule is None:
             raise ScheduleNotFound
-        if not schedule.is_enabled:
+        if not schedule.is_enabled and not even_disabled:
             raise ScheduleState("the schedule is disabled", code="disabled")
         now = database_now(connections[using])
         if schedule.workflow_id is not None:

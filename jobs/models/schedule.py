@@ -232,6 +232,8 @@ class Schedule(models.Model):
     queue = models.CharField(max_length=100, default="default")
     priority = models.SmallIntegerField(null=True)
     timeout_seconds = models.FloatField(null=True)
+    # A run that is not started so long after it was due fails as `expired`.
+    expires_in_seconds = models.FloatField(null=True)
     max_attempts = models.PositiveSmallIntegerField(null=True)
     retry_base_seconds = models.FloatField(null=True)
     retry_cap_seconds = models.FloatField(null=True)

@@ -35,7 +35,7 @@ from jobs.dialects.scheduler.wire.words import (
     number_to_wire,
     time_to_wire,
 )
-from jobs.engine.backoff import FIXED, listed
+from jobs.engine.backoff import FIXED, first_wait
 from jobs.models import Schedule, Status
 from jobs.states import State
 
@@ -219,8 +219,8 @@ def retries_to_wire(schedule: Schedule, policy: ClusterPolicy) -> dict[str, Any]
     curve = schedule.retry_curve
     word = next((word for word, ours in CURVES.items() if ours == curve), None)
     if curve is not None and word is None:
-        # A list of waits has no word here; the first of them says the most.
-        base, word = listed(curve)[0], "Fixed"
+        # A list of waits has no word here, nor has a ramp; the first of them says the most.
+        base, word = first_wait(curve), "Fixed"
     return {
         "maxAttempts": attempts - 1,
         "delaySeconds": number_to_wire(policy.retry_base_seconds if base is None else base),
