@@ -12,7 +12,9 @@ from jobs.executors.file_roots import read_roots
 MIN_SECRET_KEY = 32
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+\Z")
 # First path segments that are ours already.
-_TAKEN_PATHS = frozenset({"admin", "static", "livez", "readyz", "clusters", "api", "scheduler"})
+_TAKEN_PATHS = frozenset(
+    {"admin", "static", "livez", "readyz", "metrics", "clusters", "api", "scheduler"}
+)
 # What may be opened to callers without credentials, and how far; the native API and the screen never.
 DIALECTS = ("asyncjobs", "forge", "scheduler")
 ROLES = ("viewer", "operator", "admin")
