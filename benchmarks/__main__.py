@@ -10,7 +10,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import drain, enqueue, http_enqueue, listing, memory, pickup, report, schedules
+from benchmarks import (
+    dialects,
+    drain,
+    enqueue,
+    http_enqueue,
+    listing,
+    memory,
+    pickup,
+    report,
+    schedules,
+    streams,
+)
 from benchmarks.bench import Asked, Bench, prepared
 
 SECTIONS: dict[str, Callable[[Bench], None]] = {
@@ -21,6 +32,8 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "list": listing.measure,
     "memory": memory.measure,
     "schedules": schedules.measure,
+    "dialects": dialects.measure,
+    "streams": streams.measure,
 }
 
 FILE_WIDTH = 150

@@ -35,11 +35,11 @@ SELECT jsonb_array_elements_text(tags), id, created_at FROM job WHERE tags <> '[
 """
 
 
-def fill(url: str, rows: int) -> None:
+def fill(url: str, rows: int, queues: int = QUEUES) -> None:
     """Put ``rows`` finished jobs into an empty cluster database."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SET synchronous_commit = off")
-        numbers = {"rows": rows, "queues": QUEUES, "types": TYPES}
+        numbers = {"rows": rows, "queues": queues, "types": TYPES}
         for statement in (_QUEUES, _JOBS, _TAGS):
             connection.execute(statement, numbers)
         connection.execute("VACUUM ANALYZE")

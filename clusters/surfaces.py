@@ -18,6 +18,7 @@ from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from authn.authentication import ApiKeyAuthentication, OpenDialect
 from authn.principal import Principal
 from clusters.binding import cluster_bound
 from clusters.health import watch
@@ -38,6 +39,14 @@ class SurfaceView(APIView):
     content_negotiation_class = FirstRenderer
     # `Allow` goes with a 405 and with nothing else: a 401 or 404 says nothing about an address.
     default_response_headers: ClassVar[dict[str, str]] = {}
+
+
+class DialectView(SurfaceView):
+    """A view of the API of another system, which the settings may open to callers without credentials."""
+
+    authentication_classes = (ApiKeyAuthentication, OpenDialect)
+    # The name under which it is mounted.
+    dialect: ClassVar[str]
 
 
 class UnknownAddress(SurfaceView):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import get_lib_doc_excludes
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
@@ -21,11 +22,19 @@ _ABOUT = {
     411: "A body needs a length.",
     412: "Changed since it was read.",
     413: "The body is too large.",
+    414: "The address with its query is too long.",
     415: "The body is not `application/json`.",
     422: "The Idempotency-Key belongs to another request.",
     429: "The queue is full; try again later.",
     503: "The cluster's database does not answer, or not in time.",
 }
+
+
+class NativeSchema(AutoSchema):
+    """What is named is what is answered: a list is an object with `items`, never a bare array."""
+
+    def _is_list_view(self, serializer: Any = None) -> bool:
+        return False
 
 
 class ProblemError(serializers.Serializer[Any]):
@@ -53,7 +62,7 @@ def answers(good: dict[int, Any], *statuses: int) -> dict[Any, Any]:
     """Responses of an operation: the good ones, and the problems all or this one may have."""
     problems = {
         (status, CONTENT_TYPE): OpenApiResponse(Problem, description=_ABOUT[status])
-        for status in sorted({400, 401, 403, 404, 503, *statuses})
+        for status in sorted({400, 401, 403, 404, 414, 503, *statuses})
     }
     return {**good, **problems}
 

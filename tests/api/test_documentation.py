@@ -162,3 +162,10 @@ def test_swagger_has_no_inline_script_and_needs_no_other_server(admin_client: An
     script = admin_client.get("/jm-api/swagger?script=")
     assert script["Content-Type"].startswith("application/javascript")
     assert "openapi.json" in script.content.decode()
+
+
+def test_no_answer_is_a_bare_array() -> None:
+    for name, operation in operations(native_document()).items():
+        for answer in operation["responses"].values():
+            for content in answer.get("content", {}).values():
+                assert content["schema"].get("type") != "array", name

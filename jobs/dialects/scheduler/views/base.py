@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from rest_framework.viewsets import ViewSetMixin
 
 from clusters.deeds import Trace, traced
-from clusters.surfaces import ClusterView, SurfaceView, UnknownAddress, reply
+from clusters.surfaces import ClusterView, DialectView, UnknownAddress, reply
 from jobs.dialects.scheduler.errors import exception_handler
 from jobs.dialects.scheduler.wire.reading import Query, refuse
 from jobs.dialects.scheduler.wire.words import page_to_wire
@@ -31,7 +31,7 @@ _ETAG = re.compile(r'(?:W/)?"([0-9]{1,9})"\Z')
 _KEY = re.compile(r"[\x20-\x7e]{1,255}\Z")
 
 
-class _Versioned(SurfaceView):
+class _Versioned(DialectView):
     """Says in every answer which versions there are, and refuses in the words of this API."""
 
     schema = None

@@ -1,0 +1,1 @@
+"""Clients that others' generators make from our documents, against a server of ours."""

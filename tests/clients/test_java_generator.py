@@ -1,0 +1,68 @@
+"""openapi-generator: the same story in the words of its Python client. It needs a Java runtime."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.api.documentation import native_document
+from jobs.models import Job
+from jobs.states import State
+from tests.clients.conftest import run, run_script
+
+pytestmark = pytest.mark.skipif(shutil.which("java") is None, reason="needs a Java runtime")
+GENERATOR = Path(sys.executable).with_name("openapi-generator-cli")
+
+NATIVE = """
+import sys
+from uuid import UUID
+
+import client
+from client import NewJobRequest, NewQueueRequest, PurgeRequest
+
+base, key = sys.argv[1:]
+with client.ApiClient(client.Configuration(host=base, access_token=key)) as api:
+    jobs, queues = client.JobsApi(api), client.QueuesApi(api)
+    assert queues.queues_create("alpha", new_queue_request=NewQueueRequest(name="mail")).name == "mail"
+    made = jobs.jobs_enqueue(
+        "alpha", new_job_request=NewJobRequest(type="demo:noop", queue="mail", payload={"a": [1]})
+    )
+    assert made.created and made.state == "ready", made
+    shown = jobs.jobs_get("alpha", made.id)
+    assert (shown.id, shown.payload) == (made.id, {"a": [1]}), shown
+    assert [job.id for job in jobs.jobs_list("alpha", queue="mail", limit=5).items] == [made.id]
+    assert jobs.jobs_cancel("alpha", made.id).state == "cancelled"
+    assert jobs.jobs_retry("alpha", made.id).state == "ready"
+    assert queues.queues_purge("alpha", "mail", purge_request=PurgeRequest(reason="x"))
+    try:
+        jobs.jobs_get("alpha", UUID(int=7))
+    except client.exceptions.NotFoundException as error:
+        assert error.data.code == "not_found", error
+    else:
+        raise AssertionError("found what is not there")
+print(made.id)
+"""
+
+
+def generate(document: dict[str, Any], folder: Path) -> None:
+    (folder / "document.json").write_text(json.dumps(document))
+    run(
+        *(GENERATOR, "generate", "-g", "python", "--package-name", "client"),
+        *("-i", "document.json", "-o", "generated"),
+        cwd=folder,
+    )
+    (folder / "generated" / "client").rename(folder / "client")
+
+
+def test_the_native_document_makes_a_client_that_works(
+    server: tuple[str, str], tmp_path: Path
+) -> None:
+    generate(native_document(), tmp_path)
+    made = run_script(NATIVE, *server, cwd=tmp_path).strip()
+    job = Job.objects.using("cluster-alpha").get(pk=made)
+    assert (job.queue, job.state, job.attempts) == ("mail", State.READY, 0)
