@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 from django.urls import ResolverMatch
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -27,6 +27,8 @@ BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 DIALECTS = ("scheduler", "asyncjobs", "forge", "tork")
 SURFACES = ("native", *DIALECTS, "admin", "other")
 
+# Several processes have no such thing, so one has none either.
+disable_created_metrics()
 _own = CollectorRegistry(auto_describe=False)
 _seconds = Histogram(
     "yardmaster_http_request_seconds",

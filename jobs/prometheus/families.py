@@ -171,9 +171,11 @@ def cumulated(histogram: Mapping[int, int]) -> list[int]:
 
 
 def _quantiles(what: str, text: str, queues: Sequence[_Queue], of_queue: _Histogram) -> Family:
-    return _gauge(
-        f"job_{what}_quantile_seconds",
-        f"{text}: percentiles of the last five minutes, at most 19 % off; absent where there was none.",
+    told = f"{text}: percentiles of the last five minutes, at most 19 % off."
+    return Family(
+        f"yardmaster_job_{what}_quantile_seconds",
+        "summary",
+        told,
         (
             Sample(labels + more, percentile(histogram, share) or 0.0)
             for labels, queue in queues
