@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 __all__ = ["CONTENT_TYPE", "expose"]
 
 # For all clusters together to say whether they live; one that was dead a moment ago is not waited for.
-WAIT_SECONDS = 0.5
+WAIT_SECONDS = 1.0
 # For each statement.
 STATEMENT_MILLISECONDS = 2000
 

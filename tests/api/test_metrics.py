@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connections
 
 from authn.models import Role
 from authn.permissions import ANY_CALLER, LEAST_ROLE
@@ -120,6 +120,29 @@ def test_a_cluster_that_dies_in_between_is_down(
     told = scraped(Api(make_key("viewer", "alpha")))
     assert told("cluster_up", cluster="alpha") == 0
     assert reported == ["cluster-alpha"]
+
+
+def test_a_cluster_whose_statements_take_long_is_left_out_and_not_called_dead(
+    make_key: Callable[..., str], monkeypatch: pytest.MonkeyPatch, is_postgresql: bool
+) -> None:
+    if not is_postgresql:
+        pytest.skip("nothing ends a statement of SQLite")
+    real = exposition.read
+
+    def slow(alias: str) -> Any:
+        if alias == "cluster-beta":
+            with connections[alias].cursor() as cursor:
+                cursor.execute("SELECT pg_sleep(10)")
+        return real(alias)
+
+    monkeypatch.setattr(exposition, "read", slow)
+    monkeypatch.setattr(exposition, "STATEMENT_MILLISECONDS", 100)
+    began = time.monotonic()
+    told = scraped(Api(make_key("viewer", "*")))
+    assert time.monotonic() - began < 5
+    assert told("cluster_up", cluster="alpha") == 1
+    assert told("cluster_up", cluster="beta") == 0
+    assert not watch.is_down("cluster-beta")
 
 
 def test_a_cluster_that_does_not_say_whether_it_lives_is_not_waited_for_long(

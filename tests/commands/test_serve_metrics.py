@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import os
 import signal
+import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -51,11 +53,12 @@ class Server:
 
 
 @contextmanager
-def serving(eventually, home: Path, workers: int = 3) -> Iterator[Server]:
+def serving(eventually, home: Path, workers: int = 3, **env: str) -> Iterator[Server]:
     key = create_key("scraper", "viewer", ["*"])[1]
     port = free_port()
     flags = ("--bind", f"127.0.0.1:{port}", "--workers", str(workers))
-    with started("serve", *flags, env=worker_environment(YARDMASTER_HOME=str(home))) as process:
+    environment = worker_environment(YARDMASTER_HOME=str(home), **env)
+    with started("serve", *flags, env=environment) as process:
         server = Server(port, process.pid, key)
         eventually(lambda: process.poll() is not None or server.answers(), seconds=30)
         assert process.poll() is None, process.stdout.read()
@@ -98,3 +101,32 @@ def test_whichever_worker_is_asked_tells_the_same(eventually, tmp_path):
         for _ in range(20):
             server.get("/scheduler/jobs")
         assert {server.counts()["scheduler"] for _ in range(12)} == {20}
+
+
+def test_a_cluster_that_hangs_is_down_and_is_waited_for_once(eventually, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        clusters = worker_environment()["YARDMASTER_CLUSTERS"]
+        hung = f"hung=postgresql://x@127.0.0.1:{silent.getsockname()[1]}/x"
+        gone = "gone=postgresql://x@127.0.0.1:1/x"
+        clusters = f"{clusters},{hung},{gone}"
+        with serving(eventually, tmp_path, 1, YARDMASTER_CLUSTERS=clusters) as server:
+
+            def scrape() -> tuple[float, Scraped]:
+                began = time.monotonic()
+                status, body = server.get("/jm-api/metrics", **{"x-api-key": server.key})
+                assert status == 200
+                return time.monotonic() - began, Scraped(body)
+
+            seconds, told = scrape()
+            assert seconds < 5
+            for cluster, up in (("alpha", 1), ("beta", 1), ("hung", 0), ("gone", 0)):
+                assert told("cluster_up", cluster=cluster) == up
+            assert told.all("nodes", cluster="alpha")
+            assert not told.all("nodes", cluster="hung")
+            # Known to be dead, it costs nothing any more.
+            time.sleep(7)
+            for _ in range(3):
+                seconds, told = scrape()
+                assert seconds < 0.9
+                assert told("cluster_up", cluster="hung") == 0
+                time.sleep(1.5)

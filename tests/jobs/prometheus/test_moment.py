@@ -202,6 +202,16 @@ def test_the_job_that_runs_longest_tells_its_age():
     assert 299 < age < 400
 
 
+def test_no_more_nodes_are_told_of_than_can_be_looked_at(monkeypatch):
+    monkeypatch.setattr(figures, "MAX_NODES", 2)
+    for number in range(4):
+        make_node(host=f"w{number}", pid=1, heartbeat_at=ago(seconds=10 - number))
+    told = scrape()
+    heard = told.all("node_last_heartbeat_timestamp_seconds", cluster="alpha")
+    assert {dict(rest)["node"] for rest in heard} == {"w2:1", "w3:1"}
+    assert told("nodes", cluster="alpha", status="live") == 4
+
+
 # -- Schedules and upkeep --------------------------------------------------------------------------
 
 

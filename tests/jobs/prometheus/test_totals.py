@@ -34,6 +34,7 @@ from jobs.models import (
     Total,
     TotalName,
 )
+from jobs.prometheus import figures
 from jobs.prometheus.families import BOUNDS
 from jobs.states import OnLost, Outcome, State
 from tests.factories import make_job, make_node
@@ -305,6 +306,17 @@ def test_percentiles_are_of_the_last_minutes_only():
         assert told("job_wait_quantile_seconds", quantile="0.5", **MAIL) is None
         assert told("job_run_seconds_count", **MAIL) == 300
         fold()
+
+
+def test_where_upkeep_stopped_long_ago_not_all_of_it_is_read_along(monkeypatch):
+    monkeypatch.setattr(figures, "MAX_TAIL", 3)
+    for _ in range(5):
+        Tally.objects.create(
+            minute=timezone.now(), queue="mail", type="a", event=Event.ENQUEUED, count=1
+        )
+    assert scrape()("jobs_enqueued_total", **MAIL) == 3
+    fold()
+    assert scrape()("jobs_enqueued_total", **MAIL) == 5
 
 
 def test_fires_are_counted_by_what_became_of_them():
