@@ -83,13 +83,15 @@ def test_requests_to_three_workers_are_counted_exactly_and_none_is_lost(eventual
         assert {name: after[name] for name in expected} == expected
         # One is of the process that started them.
         assert len([*directory.glob("histogram_*.db")]) >= 3, "several were to take part"
-        # A worker that is killed takes nothing with it, and leaves no file.
-        victim = server.workers()[0]
-        os.kill(victim.pid, signal.SIGKILL)
-        eventually(lambda: victim.pid not in {one.pid for one in server.workers()})
-        eventually(lambda: not (directory / f"histogram_{victim.pid}.db").exists())
-        eventually(lambda: len(server.workers()) == 3)
-        eventually(server.answers)
+        # A worker that ends or is killed takes nothing with it, and leaves no file.
+        for how in (signal.SIGTERM, signal.SIGKILL):
+            victim = server.workers()[0]
+            os.kill(victim.pid, how)
+            eventually(lambda pid=victim.pid: pid not in {one.pid for one in server.workers()})
+            left = directory / f"histogram_{victim.pid}.db"
+            eventually(lambda left=left: not left.exists())
+            eventually(lambda: len(server.workers()) == 3)
+            eventually(server.answers)
         told = server.counts()
         assert told["scheduler"] == expected["scheduler"]
         assert told["native"] == expected["native"] + 1
