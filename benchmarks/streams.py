@@ -16,6 +16,7 @@ from benchmarks.web import WORKERS, served
 
 TASKS = 100_000
 STREAMS = 20
+SETTLE_SECONDS = 2
 MIB = 1 << 20
 PATH = "/v1/tasks?stream=ndjson"
 
@@ -41,7 +42,11 @@ def measure(bench: Bench) -> None:
             lines.values.append(rate)
             grown.values.append(most - idle)
             grown.notes = {"idle MiB": round(idle)}
-            details.append(_beside(bench, target))
+            request = target.request("GET", "/healthz")
+            alone = put_under_load(target, request, 1, bench.asked.seconds).percentiles()
+            details.append(
+                {**_beside(bench, target), **{f"alone {name}": ms for name, ms in alone.items()}}
+            )
             health.values.append(details[-1]["p99 ms"])
             health.notes = median_of(details)
         bench.say(
@@ -63,11 +68,15 @@ def _read(target: Target, server: psutil.Process) -> tuple[float, float]:
 
 
 def _beside(bench: Bench, target: Target) -> dict[str, float]:
-    """Ask for health while streams are open and have come to the part where they wait."""
+    """Ask for health while streams are open and wait for news."""
     with ExitStack() as streams:
-        opened = [streams.enter_context(_opened(target, "&limit=1000000")) for _ in range(STREAMS)]
+        # Of few tasks, so that all of them are soon sent and the streams wait for news.
+        opened = [
+            streams.enter_context(_opened(target, "&state=terminated")) for _ in range(STREAMS)
+        ]
+        time.sleep(SETTLE_SECONDS)
         for stream in opened:
-            stream.recv(1 << 12)
+            stream.recv(1 << 20)
         load = put_under_load(target, target.request("GET", "/healthz"), 1, bench.asked.seconds)
     return load.percentiles()
 
