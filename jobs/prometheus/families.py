@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from jobs.histogram import PER_DOUBLING, mean, percentile, upper_bound
+from jobs.histogram import LARGEST, PER_DOUBLING, SMALLEST, mean, percentile, upper_bound
 from jobs.models import Event, FireReason, FireState
 from jobs.prometheus.figures import ClusterFigures, QueueFigures
 from jobs.prometheus.text import Family, Labels, Sample, labelled
@@ -128,6 +128,8 @@ def _attempts(labels: Labels, queue: QueueFigures) -> Iterator[Sample]:
 _BUCKETS = [f",{labelled(le=repr(bound))}" for _, bound in BOUNDS]
 _ALL = "," + labelled(le="+Inf")
 _QUANTILES = {share: f",{labelled(quantile=repr(share))}" for share in QUANTILES}
+# Of what a bucket holds.
+_MEANS = {bucket: mean({bucket: 1}) or 0.0 for bucket in range(SMALLEST, LARGEST + 1)}
 _Histogram = Callable[[QueueFigures], Mapping[int, int]]
 
 
@@ -157,7 +159,7 @@ def _buckets(labels: Labels, histogram: Mapping[int, int]) -> Iterator[Sample]:
         yield Sample(labels + bound, count, "_bucket")
     yield Sample(labels + _ALL, total, "_bucket")
     yield Sample(labels, total, "_count")
-    yield Sample(labels, (mean(histogram) or 0.0) * total, "_sum")
+    yield Sample(labels, sum(n * _MEANS[bucket] for bucket, n in histogram.items()), "_sum")
 
 
 def cumulated(histogram: Mapping[int, int]) -> list[int]:
@@ -179,7 +181,8 @@ def _quantiles(what: str, text: str, queues: Sequence[_Queue], of_queue: _Histog
         (
             Sample(labels + more, percentile(histogram, share) or 0.0)
             for labels, queue in queues
-            if (histogram := of_queue(queue))
+            # In order once, for all three.
+            if (histogram := dict(sorted(of_queue(queue).items())))
             for share, more in _QUANTILES.items()
         ),
     )
