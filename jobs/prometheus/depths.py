@@ -8,7 +8,7 @@ from jobs.states import State
 
 # How far a look into each queue goes, and how many entries may be read in all by a second, longer look
 # into those that are deeper.
-FIRST_LOOK, LOOK_BUDGET = 200, 200_000
+FIRST_LOOK, LOOK_BUDGET = 200, 100_000
 
 # The states are written out and the order is that of the index: only so do both databases use it.
 _UNREADY = "state IN ('blocked', 'scheduled', 'waiting')"

@@ -176,23 +176,24 @@ def _added_up(
             figures.events[word] += int(number)
             if bucket is not None:
                 is_wait = word == Event.STARTED
-                tallied = {bucket: int(number)}
-                _add(figures.wait if is_wait else figures.run, tallied)
+                histograms = [figures.wait if is_wait else figures.run]
                 if what == "late event":
-                    _add(figures.late_wait if is_wait else figures.late_run, tallied)
+                    histograms.append(figures.late_wait if is_wait else figures.late_run)
+                for one in histograms:
+                    one[bucket] = one.get(bucket, 0) + int(number)
     return found
 
 
 def _merge(histogram: dict[int, int], stored: str) -> None:
-    if stored != "{}":
-        _add(histogram, {int(bucket): n for bucket, n in json.loads(stored).items()})
-
-
-def _add(histogram: dict[int, int], more: dict[int, int]) -> None:
-    if not histogram:
-        histogram.update(more)
+    """Add a histogram as the roll-ups keep it; most are the first of their queue."""
+    if stored == "{}":
         return
-    for bucket, count in more.items():
+    found: dict[str, int] = json.loads(stored)
+    if not histogram:
+        histogram.update({int(bucket): count for bucket, count in found.items()})
+        return
+    for text, count in found.items():
+        bucket = int(text)
         histogram[bucket] = histogram.get(bucket, 0) + count
 
 

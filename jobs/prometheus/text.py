@@ -16,8 +16,6 @@ Labels = str
 class Sample(NamedTuple):
     labels: Labels
     value: float
-    # Of a histogram: which of its series.
-    suffix: str = ""
 
 
 class Family(NamedTuple):
@@ -26,7 +24,8 @@ class Family(NamedTuple):
     name: str
     kind: str
     text: str
-    samples: Iterable[Sample]
+    # Or lines that are written already.
+    samples: Iterable[Sample | str]
 
 
 def labelled(**labels: str) -> Labels:
@@ -46,5 +45,8 @@ def written(families: Iterable[Family]) -> bytes:
 def _lines(families: Iterable[Family]) -> Iterator[str]:
     for name, kind, text, samples in families:
         yield f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
-        for labels, value, suffix in samples:
-            yield f"{name}{suffix}{{{labels}}} {value}\n"
+        for sample in samples:
+            if isinstance(sample, str):
+                yield sample
+            else:
+                yield f"{name}{{{sample[0]}}} {sample[1]}\n"
