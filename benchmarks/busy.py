@@ -19,8 +19,8 @@ _POSTGRES_JOBS = f"""
 INSERT INTO job (id, kind, type, queue, state, is_held, priority, payload, tags, enqueued_by, on_lost,
                  timeout_seconds, max_attempts, attempts, crashes, fence, run_at, created_at,
                  started_at, finished_at)
-SELECT gen_random_uuid(), 'python', 'type:' || g %% {TYPES}, 'q' || g %% %s, state, false, g %% 3, 'null',
-       '[]', 'bench', 'retry', 300, 3, 0, 0, 0, at, at, CASE state WHEN 'succeeded' THEN at END,
+SELECT gen_random_uuid(), 'python', 'type:' || (g %% {TYPES}), 'q' || (g %% %s), state, false, g %% 3,
+       'null', '[]', 'bench', 'retry', 300, 3, 0, 0, 0, at, at, CASE state WHEN 'succeeded' THEN at END,
        CASE state WHEN 'succeeded' THEN at END
   FROM (SELECT g, clock_timestamp() - g * interval '60 ms' AS at,
                CASE WHEN g <= %s THEN 'ready' ELSE 'succeeded' END AS state
@@ -36,8 +36,8 @@ WITH RECURSIVE made (g) AS (SELECT 1 UNION ALL SELECT g + 1 FROM made WHERE g < 
 INSERT INTO job (id, kind, type, queue, state, is_held, priority, payload, tags, metadata, enqueued_by,
                  on_lost, timeout_seconds, max_attempts, attempts, crashes, fence,
                  pending_dependencies, has_dependants, run_at, created_at, started_at, finished_at)
-SELECT printf('%%032x', g), 'python', 'type:' || g %% {TYPES}, 'q' || g %% %s, state, 0, g %% 3, 'null',
-       '[]', '{{}}', 'bench', 'retry', 300, 3, 0, 0, 0, 0, 0, at, at,
+SELECT printf('%%032x', g), 'python', 'type:' || (g %% {TYPES}), 'q' || (g %% %s), state, 0, g %% 3,
+       'null', '[]', '{{}}', 'bench', 'retry', 300, 3, 0, 0, 0, 0, 0, at, at,
        CASE state WHEN 'succeeded' THEN at END, CASE state WHEN 'succeeded' THEN at END
   FROM (SELECT g, CASE WHEN g <= %s THEN 'ready' ELSE 'succeeded' END AS state,
                strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', (-0.06 * g) || ' seconds') AS at FROM made)
