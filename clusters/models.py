@@ -38,9 +38,11 @@ class NodeQuerySet(models.QuerySet["Node"]):
         """Nodes whose lease is over by the database's clock, though nobody has said so yet."""
         return self.alive().filter(lease_until__lt=Now())
 
-    def knows_type(self, name: str) -> bool:
-        """Whether some node that lives has a handler of this name."""
-        return any(name in types for types in self.alive().values_list("types", flat=True))
+    def knows_type(self, name: str) -> bool | None:
+        """Whether some node that lives has a handler of this name; None where none could tell."""
+        live = self.alive().filter(lease_until__gt=Now()).values_list("kinds", "types")
+        told = [types for kinds, types in live if "python" in kinds]
+        return any(name in types for types in told) if told else None
 
     def register(self, node_id: UUID | str, lease_seconds: float, **about: Any) -> Node:
         """A process of this host becomes a node: a row with a lease."""

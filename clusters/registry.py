@@ -18,7 +18,9 @@ CLUSTER_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,23}[a-z0-9])?\Z")
 # First path segments below the API base that are no cluster.
 MAX_ENVIRONMENT = 20
 _TABLE_KEYS = frozenset({"database_url", "database_url_file", "title", "environment", "settings"})
-RESERVED_IDS = frozenset({"clusters", "whoami", "swagger", "openapi.json", "metrics", "token"})
+RESERVED_IDS = frozenset(
+    {"clusters", "whoami", "swagger", "openapi.json", "metrics", "token", "readyz"}
+)
 
 
 @dataclass(frozen=True)

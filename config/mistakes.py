@@ -13,11 +13,14 @@ MIN_SECRET_KEY = 32
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+\Z")
 # First path segments that are ours already.
 _TAKEN_PATHS = frozenset(
-    {"admin", "static", "livez", "readyz", "metrics", "clusters", "api", "scheduler"}
+    {"admin", "static", "livez", "readyz", "healthz", "clusters"}
+    | {"asyncjobs", "v1", "scheduler", "api"}
+    | {"forge", "queue", "cron", "storage", "metrics", "jobs"}
 )
 # What may be opened to callers without credentials, and how far; the native API and the screen never.
 DIALECTS = ("asyncjobs", "forge", "scheduler")
 ROLES = ("viewer", "operator", "admin")
+_ED25519_KEY = re.compile(r"[0-9a-fA-F]{64}\Z")
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*\Z")
 # Headers that mean something else to somebody on the way.
 _TAKEN_HEADERS = frozenset(
@@ -43,6 +46,7 @@ def configuration_problems(
     base_path: str,
     api_key_header: str,
     anonymous_roles: Mapping[str, str],
+    verification_key: str,
     allowed_hosts: Sequence[str],
     worker_kinds: Sequence[str],
     procedures: Collection[str],
@@ -72,6 +76,10 @@ def configuration_problems(
                 f"YARDMASTER_ANONYMOUS: {dialect[:20]}={role[:20]} is not one of "
                 f"{', '.join(DIALECTS)} with a role of {', '.join(ROLES)}"
             )
+    if verification_key and not _ED25519_KEY.match(verification_key):
+        problems.append(
+            "YARDMASTER_ASYNCJOBS_VERIFICATION_KEY: expected an ed25519 public key as 64 hex digits"
+        )
     if not allowed_hosts:
         problems.append("YARDMASTER_ALLOWED_HOSTS: names no host, so nothing would be answered")
     if not worker_kinds or (unknown := set(worker_kinds) - KINDS.keys()):

@@ -52,6 +52,7 @@ STATUS_OF: Mapping[str, int] = {
     "conflict": 409,
     "invalid_cron": 400,
     "invalid_timezone": 400,
+    "unknown_handler": 400,
     "dependency_cycle": 400,
     "duplicate_name": 409,
     "schedule_in_use": 409,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.urls import URLPattern
@@ -14,6 +14,19 @@ class OptionalSlash(RoutePattern):
 
     def match(self, path: str) -> Any:
         return super().match(path.removesuffix("/"))
+
+
+class Below(RoutePattern):
+    """Paths that are one of these or lie below one; what begins all of them is taken off."""
+
+    def __init__(self, base: str, paths: Sequence[str]) -> None:
+        super().__init__(base)
+        self.paths = tuple(paths)
+
+    def match(self, path: str) -> Any:
+        if not any(path == one or path.startswith(f"{one}/") for one in self.paths):
+            return None
+        return path.removeprefix(str(self)), (), {}
 
 
 def route(

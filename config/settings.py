@@ -99,6 +99,15 @@ CLIENT_CERTIFICATES = False
 HANDLERS = env.words("YARDMASTER_HANDLERS")
 # TOML file with the databases `procedure` jobs may call, and what they may call there.
 PROCEDURES = read_procedures(env.text("YARDMASTER_PROCEDURES_CONFIG"), env.problems)
+# The queue of tasks that name none, for clients of asyncjobs; `serve --queue`.
+ASYNCJOBS_QUEUE = env.text("YARDMASTER_ASYNCJOBS_QUEUE")
+# Whether those clients may have a queue named DEFAULT, which is then that queue where none is named.
+ASYNCJOBS_ALLOW_DEFAULT = env.boolean("YARDMASTER_ASYNCJOBS_ALLOW_DEFAULT", False)
+# The ed25519 key, in hex, by which their tasks must be signed, if any; or may be.
+ASYNCJOBS_VERIFICATION_KEY = env.text("YARDMASTER_ASYNCJOBS_VERIFICATION_KEY").strip()
+ASYNCJOBS_SIGNATURES = env.choice(
+    "YARDMASTER_ASYNCJOBS_SIGNATURES", "required", ("required", "optional")
+)
 # Where `files` jobs may work: `name=/path` or, to read only, `name=/path:ro`; none refuses them all.
 FILE_ROOTS = env.words("YARDMASTER_FILE_ROOTS")
 # Kinds of work this host's nodes run; `shell` is off unless named here or by `worker --enable-shell`.
@@ -267,6 +276,7 @@ env.problems += configuration_problems(
     base_path=BASE_PATH,
     api_key_header=API_KEY_HEADER,
     anonymous_roles=ANONYMOUS_ROLES,
+    verification_key=ASYNCJOBS_VERIFICATION_KEY,
     allowed_hosts=ALLOWED_HOSTS,
     worker_kinds=WORKER_KINDS,
     procedures=PROCEDURES,

@@ -122,6 +122,8 @@ class _Stop:
 
     def until(self, response: LongAnswer, client: Any) -> Iterator[bytes]:
         lines = iter(response)
+        # The head goes out now: whoever waits for it may wait long for the first line.
+        yield b""
         try:
             while not self._is_asked and not _is_gone(client):
                 try:

@@ -17,7 +17,8 @@ BASE = settings.BASE_PATH.strip("/")
 urlpatterns: list[Any] = [
     path("", RedirectView.as_view(url=f"{settings.BASE_PATH.rstrip('/')}/swagger"), name="home"),
     re_path(r"^livez/?\Z", livez, name="livez"),
-    re_path(r"^readyz/?\Z", readyz, name="readyz"),
+    # Bare, it is the asyncjobs dialect that answers.
+    re_path(rf"^{BASE}/readyz/?\Z", readyz, name="readyz"),
     # The clusters first: below /admin/ the fleet's site answers whatever is left.
     *(path(f"admin/{site.cluster.id}/", site.urls) for site in cluster_sites),
     path("admin/", fleet_site.urls),

@@ -5,19 +5,24 @@ Jobs, attempts and logs have pages of their own and are not registered here: a c
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
+from django.contrib import admin
 from django.db import router, transaction
 from django.http import HttpRequest
 
-from jobs.engine import schedules
+from jobs.engine import calendars, schedules
+from jobs.engine.prerequisites import who_needs
 from jobs.engine.workflows import kinds_of
 from jobs.errors import JobError
 from jobs.executors import KINDS
-from jobs.models import Queue, Schedule
+from jobs.models import Calendar, Queue, Schedule, Source
 from jobs.models.queue import DEFAULT_QUEUE
 from jobs.models.queue_policies import POLICIES, check_policies, check_together
+from jobs.secrets import meant_payload, shown_payload
 from ui import theme
 from ui.admin import ClusterAdmin
 from ui.callers import may_start, require
@@ -37,6 +42,15 @@ SCHEDULE_HELP = {
     "timezone": "In which a cron expression is meant, such as Europe/Berlin.",
     "misfire": "What becomes of instants that nobody was there for.",
     "overlap": "What happens when a run is due and the one before has not ended.",
+}
+
+
+# Schedules that a calendar's form names.
+SHOWN_USERS = 20
+# What is to be known of schedules whose definition is kept elsewhere.
+WHERE_KEPT: Mapping[str, str] = {
+    Source.CODE: "Declared in code, beside its handler. Change it there; here it is enabled or disabled.",
+    Source.FILE: "From a file of definitions. The next apply of it overwrites what is changed here.",
 }
 
 
@@ -165,6 +179,14 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
         for name, text in SCHEDULE_HELP.items():
             if name in self.fields:
                 self.fields[name].help_text = text
+        if "payload" in self.fields and not self.instance._state.adding:
+            stored = self.instance
+            self.initial["payload"] = shown_payload(stored.kind, stored.payload)
+
+    def clean_payload(self) -> Any:
+        """What was shown as a mask and comes back as one is what is stored."""
+        kind = self.cleaned_data.get("kind", self.instance.kind)
+        return meant_payload(kind, self.cleaned_data["payload"], self.instance.payload)
 
     def clean(self) -> dict[str, Any]:
         values: dict[str, Any] = super().clean() or {}
@@ -211,12 +233,13 @@ class ScheduleAdmin(ClusterAdmin):
     audit_type = "schedule"
     deletion_effect = (
         "It runs no more and leaves the lists; its runs and fires stay, and the API can restore it."
-        " Schedules and workflows that need it wait in vain."
     )
     list_display = ("name", "type", "timing", "next_run_at", "is_paused", "is_enabled")
     search_fields = ("name",)
     ordering = ("-created_at", "-id")
     actions = None
+    # Of one that starts a workflow the latter says what is done.
+    readonly_fields = ("starts", "masked_payload")
     fieldsets = (
         (None, {"fields": ("name", "description", "is_enabled")}),
         ("What", {"fields": ("kind", "type", "queue", "payload", "tags")}),
@@ -226,6 +249,37 @@ class ScheduleAdmin(ClusterAdmin):
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).filter(deleted_at=None)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        (_, first), (title, what), *rest = self.fieldsets
+        about: dict[str, Any] = {**first}
+        work: tuple[str, ...] = what["fields"]
+        if obj is not None and obj.source in WHERE_KEPT:
+            about["description"] = WHERE_KEPT[obj.source]
+        if obj is not None and obj.workflow_id is not None:
+            work = ("starts",)
+        elif obj is not None and not self._is_written(request, obj):
+            work = tuple("masked_payload" if name == "payload" else name for name in work)
+        return [(None, about), (title, {"fields": work}), *rest]
+
+    def _is_written(self, request: HttpRequest, obj: Any) -> bool:
+        """Whether its definition may be changed here, not only read."""
+        return obj.source != Source.CODE and self.has_change_permission(request, obj)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        if obj is None or obj.source != Source.CODE:
+            return self.readonly_fields
+        # Nodes would put everything else back.
+        kept = (name for name in SCHEDULE_FIELDS if name != "is_enabled")
+        return (*self.readonly_fields, *kept)
+
+    @admin.display(description="Workflow")
+    def starts(self, obj: Any) -> str:
+        return str(obj.workflow)
+
+    @admin.display(description="Payload")
+    def masked_payload(self, obj: Any) -> str:
+        return json.dumps(shown_payload(obj.kind, obj.payload), ensure_ascii=False)
 
     def get_form(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         form = super().get_form(request, *args, **kwargs)
@@ -245,6 +299,7 @@ class ScheduleAdmin(ClusterAdmin):
 
     def audited(self, obj: Any) -> dict[str, Any]:
         shown = {name: getattr(obj, name) for name in SCHEDULE_FIELDS}
+        shown["payload"] = shown_payload(obj.kind, obj.payload)
         return shown | {"run_at": obj.run_at and obj.run_at.isoformat()}
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -259,6 +314,15 @@ class ScheduleAdmin(ClusterAdmin):
         obj.pk, obj._state.adding, obj._state.db = made.pk, False, made._state.db
         obj.refresh_from_db()
 
+    def effect_of_deletion(self, obj: Any) -> str:
+        needed = who_needs(obj._state.db, obj.pk)
+        who = [f"schedule {name!r}" for name in needed.schedules]
+        who += [f"workflow {name!r}" for name in needed.workflows]
+        told = f" Needed by {', '.join(who)}, which will wait in vain." if who else ""
+        if obj.source == Source.CODE:
+            told += " It stands in code: a node that declares it brings it back."
+        return f"{self.deletion_effect}{told}"
+
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         schedules.delete(obj.pk, by=require(request, self.verbs["delete"]).actor)
 
@@ -267,7 +331,112 @@ class ScheduleAdmin(ClusterAdmin):
         return [str(obj) for obj in objs], {"schedule": len(objs)}, set(), []
 
 
+class CalendarForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Dates as people write them, one in each line."""
+
+    dates = forms.CharField(
+        required=False,
+        widget=theme.UnfoldAdminTextareaWidget,
+        help_text="One in each line, such as 2026-12-25. Schedules that name it do not run then.",
+    )
+
+    class Meta:
+        model = Calendar
+        fields = ("name", "description", "dates")
+
+    # Set by the admin for the request.
+    actor = ""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.initial["dates"] = "\n".join(self.instance.dates)
+
+    def clean_dates(self) -> list[str]:
+        return str(self.cleaned_data["dates"]).replace(",", " ").split()
+
+    def clean(self) -> dict[str, Any]:
+        values: dict[str, Any] = super().clean() or {}
+        if not self.errors:
+            self._try(values)
+        return values
+
+    def _try(self, values: dict[str, Any]) -> None:
+        """Do what saving will do, and take it back: what the verb refuses is said at its field."""
+        using = router.db_for_write(Calendar)
+        try:
+            with transaction.atomic(using=using):
+                write_calendar(self.instance, values, by=self.actor)
+                transaction.set_rollback(True, using=using)
+        except JobError as error:
+            field = (error.field or "").partition("[")[0]
+            self.add_error(field if field in self.fields else None, str(error))
+
+    def _post_clean(self) -> None:
+        # The row is written by the verb: nothing is put on the instance here.
+        pass
+
+
+def write_calendar(instance: Calendar, values: dict[str, Any], *, by: str) -> Calendar:
+    """Make or change a calendar by what a form says."""
+    said = {name: values[name] for name in ("dates", "description")}
+    if instance._state.adding:
+        return calendars.create(values["name"], by=by, **said)
+    return calendars.change(instance.name, by=by, **said)
+
+
+class CalendarAdmin(ClusterAdmin):
+    form = CalendarForm
+    verbs = {
+        "view": "calendars.read",
+        "add": "calendars.create",
+        "change": "calendars.change",
+        "delete": "calendars.delete",
+    }
+    audit_type = "calendar"
+    audit_key = "name"
+    deletion_effect = "It is gone for good. One that schedules name is kept."
+    list_display = ("name", "description", "how_many", "updated_by", "updated_at")
+    search_fields = ("name",)
+    ordering = ("name",)
+    actions = None
+    fieldsets = ((None, {"fields": ("name", "description", "dates", "used_by")}),)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("used_by",) if obj is None else ("used_by", "name")
+
+    @admin.display(description="Dates")
+    def how_many(self, obj: Any) -> int:
+        return len(obj.dates)
+
+    @admin.display(description="Named by")
+    def used_by(self, obj: Any) -> str:
+        if obj is None or obj._state.adding:
+            return "no schedule"
+        users = [name for _, name in calendars.users_of(obj._state.db, obj.name)]
+        more = f" and {len(users) - SHOWN_USERS} more" if len(users) > SHOWN_USERS else ""
+        return ", ".join(users[:SHOWN_USERS]) + more or "no schedule"
+
+    def get_form(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        form = super().get_form(request, *args, **kwargs)
+        form.actor = require(request, self.verbs["view"]).actor
+        return form
+
+    def audited(self, obj: Any) -> dict[str, Any]:
+        return {"name": obj.name, "description": obj.description, "dates": obj.dates}
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if change:
+            obj.audited_before = self.audited(obj)
+        made = write_calendar(obj, form.cleaned_data, by=form.actor)
+        obj.pk, obj._state.adding, obj._state.db = made.pk, False, made._state.db
+        obj.refresh_from_db()
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        calendars.delete(obj.name)
+
+
 def register(site: Any) -> None:
     """Put what a cluster's people configure on its site."""
     site.register(Queue, QueueAdmin)
     site.register(Schedule, ScheduleAdmin)
+    site.register(Calendar, CalendarAdmin)

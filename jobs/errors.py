@@ -145,6 +145,12 @@ class InvalidCron(InvalidSchedule):
     code = "invalid_cron"
 
 
+class UnknownHandler(InvalidSchedule):
+    """No handler of this name is registered, here or on a live node."""
+
+    code = "unknown_handler"
+
+
 class InvalidTimezone(InvalidSchedule):
     """There is no such time zone."""
 

@@ -10,11 +10,15 @@ import json
 import math
 from collections.abc import Mapping
 from datetime import datetime
+from functools import reduce
+from operator import or_
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from django.db.models import F, Q
+
 from jobs.models.job import JobQuerySet, metadata_value
-from jobs.states import State
+from jobs.states import Reason, State
 
 # Counting stops here; beyond it the answer would cost more than it tells.
 COUNT_LIMIT = 100_000
@@ -29,6 +33,46 @@ class Pair(NamedTuple):
     value: str
 
 
+class Sort(NamedTuple):
+    """Jobs of one state, perhaps of some reasons only, and perhaps only as far as their attempts go."""
+
+    state: State
+    reasons: tuple[Reason, ...] = ()
+    # Whether it was ever tried; whether it has no attempt left.
+    is_tried: bool | None = None
+    is_exhausted: bool | None = None
+
+    def holds(self, job: Any) -> bool:
+        return (
+            job.state == self.state
+            and (not self.reasons or job.reason in self.reasons)
+            and self.is_tried in (None, job.attempts > 0)
+            and self.is_exhausted in (None, job.attempts >= job.max_attempts)
+        )
+
+    @property
+    def attempts_sql(self) -> str:
+        """The part of it that is about attempts, of the job `j`."""
+        parts = ["TRUE"]
+        if self.is_tried is not None:
+            parts.append("j.attempts > 0" if self.is_tried else "j.attempts = 0")
+        if self.is_exhausted is not None:
+            parts.append(f"j.attempts {'>=' if self.is_exhausted else '<'} j.max_attempts")
+        return " AND ".join(parts[1:] or parts)
+
+    @property
+    def condition(self) -> Q:
+        found = Q(state=self.state)
+        if self.reasons:
+            found &= Q(reason__in=self.reasons)
+        if self.is_tried is not None:
+            found &= Q(attempts__gt=0) if self.is_tried else Q(attempts=0)
+        if self.is_exhausted is not None:
+            is_exhausted = Q(attempts__gte=F("max_attempts"))
+            found &= is_exhausted if self.is_exhausted else ~is_exhausted
+        return found
+
+
 def filtered(jobs: JobQuerySet, asked: Mapping[str, Any]) -> JobQuerySet:
     """The jobs that meet all conditions."""
     if states := asked.get("state"):
@@ -36,10 +80,20 @@ def filtered(jobs: JobQuerySet, asked: Mapping[str, Any]) -> JobQuerySet:
         jobs = (
             jobs.filter(state=states[0]) if len(set(states)) == 1 else jobs.filter(state__in=states)
         )
+    if sorts := asked.get("sorts"):
+        jobs = jobs.filter(reduce(or_, (sort.condition for sort in sorts)))
     if "queue" in asked:
         jobs = jobs.filter(queue=asked["queue"])
     if "type" in asked:
         jobs = jobs.filter(type=asked["type"])
+    if asked.get("queues"):
+        jobs = jobs.filter(queue__in=asked["queues"])
+    if asked.get("types"):
+        jobs = jobs.filter(type__in=asked["types"])
+    if "awaits_retry" in asked:
+        # Of the scheduled ones those that have been tried, or the others.
+        tried = Q(attempts__gt=0) if asked["awaits_retry"] else Q(attempts=0)
+        jobs = jobs.filter(~Q(state=State.SCHEDULED) | tried)
     if "kind" in asked:
         jobs = jobs.filter(kind=asked["kind"])
     if "tag" in asked:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from jobs.registry import Context, JobCancelled, PermanentError, job
+from jobs.registry import Context, JobCancelled, PermanentError, Throttled, job
 
 
 @job("demo:echo")
@@ -51,6 +51,23 @@ def progress(context: Context, payload: Any) -> dict[str, int]:
         context.progress(100 * step / steps, f"step {step} of {steps}")
         print(f"step {step} of {steps}")
     return {"steps": steps}
+
+
+# What clients of the forge API enqueue to try it.
+NOOP_ECHO = "noop_echo"
+
+
+@job(NOOP_ECHO)
+def noop_echo(context: Context, payload: Any) -> Any:
+    """Sleep ``sleep_ms`` (default 100) and return the payload; or ``fail``, or ask to be called again
+    after ``throttle_ms``."""
+    sleep(context, {"seconds": _number(payload, "sleep_ms", 100) / 1000})
+    throttle_ms = _number(payload, "throttle_ms", 0)
+    if throttle_ms > 0:
+        raise Throttled(throttle_ms / 1000, "throttled, as asked")
+    if isinstance(payload, dict) and payload.get("fail"):
+        raise RuntimeError("it fails, as asked")
+    return payload
 
 
 def _number(payload: Any, name: str, default: float) -> float:

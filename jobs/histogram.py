@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 PER_DOUBLING = 4
 UNIT_SECONDS = 0.001
@@ -33,7 +34,7 @@ SQLITE_BUCKET = (
     f" * {_PER_NAT!r} - {_ROUNDING}), {LARGEST}) AS INTEGER)"
 )
 
-Histogram = Mapping[int, int]
+Histogram = Mapping[int, float]
 
 
 def bucket_of(seconds: float) -> int:
@@ -59,12 +60,32 @@ def merge(histograms: Iterable[Mapping[int, int] | Mapping[str, int]]) -> dict[i
     return merged
 
 
+def added(first: Histogram, second: Histogram) -> dict[int, float]:
+    """What the sum of two durations is like, where the one tells nothing of the other; as many as there
+    are of the second. Where there is nothing of one, it is the other."""
+    total = sum(first.values())
+    if total <= 0 or not second:
+        return dict(second or first)
+    sums: dict[int, float] = {}
+    for one, count in first.items():
+        for other, number in second.items():
+            bucket = _sum_of(one, other)
+            sums[bucket] = sums.get(bucket, 0.0) + count * number / total
+    return sums
+
+
+@lru_cache(maxsize=40_000)
+def _sum_of(one: int, other: int) -> int:
+    """The bucket of the sum of two durations in the middles of theirs."""
+    return bucket_of((upper_bound(one) + upper_bound(other)) / math.sqrt(_RATIO))
+
+
 def percentile(histogram: Histogram, q: float) -> float | None:
     """The duration that the share ``q`` (0 to 1) of all does not exceed; None where there is none."""
     total = sum(histogram.values())
     if total <= 0:
         return None
-    rank, before = min(max(q, 0.0), 1.0) * total, 0
+    rank, before = min(max(q, 0.0), 1.0) * total, 0.0
     bucket = SMALLEST
     for bucket, count in sorted(histogram.items()):
         if count > 0 and before + count >= rank:

@@ -9,7 +9,7 @@ this is the same in the form that the indexes serve.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -18,7 +18,7 @@ import psycopg
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from jobs.filters import COUNT_LIMIT, estimated_count, filtered, parse_metadata
+from jobs.filters import COUNT_LIMIT, Sort, estimated_count, filtered, parse_metadata
 from jobs.models import Job
 from jobs.states import FINAL, State
 
@@ -152,16 +152,27 @@ def _ways(asked: Mapping[str, Any]) -> list[Way]:
         Way(
             word,
             "job_listing",
-            (Range(f"job_listing_{word}", Test(f"d.{word} = %s", (asked[word],))),),
+            tuple(
+                Range(f"job_listing_{word}", Test(f"d.{word} = %s", (name,)))
+                for name in dict.fromkeys(names)
+            ),
         )
         for word in ("type", "queue")
-        if word in asked
+        if (names := _names(asked, word))
     ]
     # Most jobs have succeeded: any other state says more than a queue or a type, and this one less.
+    if sorts := asked.get("sorts", ()):
+        states = [sort.state for sort in sorts]
+        by_state.append(Way("sorts", "job", tuple(_sort_ranges(sorts))))
     is_common = State.SUCCEEDED in states
     rest = by_listing + by_state if is_common else by_state + by_listing
     everything = Way("", "job_listing", (Range("job_listing_pkey", Test("TRUE")),))
     return [*_rare_ways(asked), *rest] or [everything]
+
+
+def _names(asked: Mapping[str, Any], word: str) -> Sequence[str]:
+    """The queues, or the types, of which a job must have one."""
+    return (asked[word],) if word in asked else asked.get(f"{word}s", ())
 
 
 def _rare_ways(asked: Mapping[str, Any]) -> Iterator[Way]:
@@ -179,6 +190,9 @@ def _rare_ways(asked: Mapping[str, Any]) -> Iterator[Way]:
                 Range("job_unique_ended", Test(f"{sql} AND d.finished_at IS NOT NULL", values)),
             ),
         )
+    if asked.get("awaits_retry") and asked.get("state") == [State.SCHEDULED]:
+        tried = Test("d.state = 'scheduled' AND d.attempts > 0")
+        yield Way("awaits_retry", "job", (Range("job_retrying", tried),))
     if "workflow_run" in asked:
         sql = "d.workflow_run_id IS NOT NULL AND d.workflow_run_id = %s"
         yield way("workflow_run", "job_workflow_run", sql, True)
@@ -206,6 +220,17 @@ def _rare_ways(asked: Mapping[str, Any]) -> Iterator[Way]:
         yield way("reason", "job_reason", "d.reason IS NOT NULL AND d.reason = %s")
 
 
+def _sort_ranges(sorts: Iterable[Sort]) -> Iterator[Range]:
+    for sort in sorts:
+        attempts = f" AND {sort.attempts_sql.replace('j.', 'd.')}"
+        for reason in sort.reasons:
+            test = Test(f"d.reason IS NOT NULL AND d.reason = %s{attempts}", (reason.value,))
+            yield Range("job_reason", test)
+        if not sort.reasons:
+            found = _state_range(sort.state)
+            yield Range(found.name, Test(found.test.sql + attempts, found.test.values))
+
+
 def _state_range(state: State) -> Range:
     if state == State.RUNNING:
         return Range("job_holder", Test("d.state = 'running'"))
@@ -229,7 +254,7 @@ def _walks(
     connection: BaseDatabaseWrapper, way: Way, asked: Mapping[str, Any], more: Iterable[Test]
 ) -> Iterator[Walk]:
     is_sqlite = connection.vendor == "sqlite"
-    tests = [*_tests(way, asked), *more]
+    tests = [*_possible(connection, asked), *_tests(way, asked), *more]
     join = ""
     if way.table == "job":
         tests = [Test(test.sql.replace("j.", "d."), test.values) for test in tests]
@@ -245,6 +270,19 @@ def _walks(
         )
 
 
+def _possible(connection: BaseDatabaseWrapper, asked: Mapping[str, Any]) -> Iterator[Test]:
+    """No job has ended later than now. It names no row, so both databases look at it once, and where
+    it does not hold they read nothing: else all jobs would be gone through in vain."""
+    if "finished_after" in asked:
+        yield Test(f"%s <= {_NOW[connection.vendor]}", (asked["finished_after"],))
+
+
+_NOW = {
+    "postgresql": "statement_timestamp()",
+    "sqlite": "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')",
+}
+
+
 def _beyond(connection: BaseDatabaseWrapper, way: Way, beyond: Position, sign: str) -> Test:
     if connection.vendor == "sqlite":
         # With statistics it would rather skip through all values of the first column than use a bound
@@ -258,14 +296,20 @@ def _tests(way: Way, asked: Mapping[str, Any]) -> Iterator[Test]:
     """The conditions that the way's own ranges do not hold already."""
     listed = "d" if way.table == "job_listing" else "j"
     for word in ("queue", "type"):
-        if word in asked and word != way.word:
-            yield Test(f"{listed}.{word} = %s", (asked[word],))
+        if (names := _names(asked, word)) and word != way.word:
+            marks = ", ".join(["%s"] * len(names))
+            yield Test(f"{listed}.{word} IN ({marks})", tuple(names))
     for word, sql in _PLAIN.items():
         if word in asked and word != way.word:
             yield Test(sql, (asked[word],))
     if (states := asked.get("state")) and way.word != "state":
         marks = ", ".join(["%s"] * len(states))
         yield Test(f"j.state IN ({marks})", tuple(map(str, states)))
+    if "awaits_retry" in asked and way.word != "awaits_retry":
+        tried = "> 0" if asked["awaits_retry"] else "= 0"
+        yield Test(f"(j.state <> 'scheduled' OR j.attempts {tried})")
+    if (sorts := asked.get("sorts")) and way.word != "sorts":
+        yield _sorts_test(sorts)
     if "is_held" in asked and way.word != "is_held":
         yield Test("j.is_held" if asked["is_held"] else "NOT j.is_held")
     if "tag" in asked and way.word != "tag":
@@ -285,6 +329,18 @@ def _tests(way: Way, asked: Mapping[str, Any]) -> Iterator[Test]:
     for word in ("created_before", "finished_before"):
         if word in asked:
             yield Test("d.created_at < %s", (asked[word],))
+
+
+def _sorts_test(sorts: Iterable[Sort]) -> Test:
+    parts, values = [], []
+    for sort in sorts:
+        part = f"j.state = %s AND {sort.attempts_sql}"
+        values.append(sort.state.value)
+        if sort.reasons:
+            part += f" AND j.reason IN ({', '.join(['%s'] * len(sort.reasons))})"
+            values += [reason.value for reason in sort.reasons]
+        parts.append(f"({part})")
+    return Test(f"({' OR '.join(parts)})", tuple(values))
 
 
 _PLAIN = {

@@ -14,13 +14,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.db import connections
-from django.db.models import Q, Sum
+from django.db.models import OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 
 from clusters.policy import ClusterPolicy
 from jobs.engine.clock import database_now
 from jobs.histogram import mean, percentile
-from jobs.models import FailureHour
+from jobs.models import Failure, FailureHour
 from jobs.models.rollup import ALL, DAY, HOUR, MINUTE, Event
 from jobs.states import State
 
@@ -146,6 +146,18 @@ def timeline(
     for row in _read(using, _Question(queue, type), [(unit, start, end)], start, end, tail):
         row.add_to(points[int((row.starts_at - start).total_seconds()) // step][1])
     return Timeline(start, end, step, tail.as_of, points)
+
+
+def rows_between(
+    using: str,
+    pieces: Sequence[tuple[int, datetime, datetime]],
+    *,
+    queue: str | None = None,
+) -> Iterator[_Row]:
+    """The roll-ups of so many seconds each between two moments, and what is not folded yet."""
+    start, end = pieces[0][1], pieces[-1][2]
+    tail = _Tail(database_now(connections[using]))
+    return _read(using, _Question(queue, None), pieces, start, end, tail)
 
 
 # -- Which roll-ups answer -------------------------------------------------------------------------
@@ -344,6 +356,26 @@ def recent_failures(using: str, fingerprints: Iterable[str]) -> dict[str, Recent
     return {fingerprint: found.get(fingerprint, RecentFailures(0, 0)) for fingerprint in wanted}
 
 
+def recent_of(hours: Sequence[tuple[datetime, int]]) -> RecentFailures:
+    """The same of hours that have been read, the last of them being this one."""
+    counts = [count for _, count in hours]
+    return RecentFailures(sum(counts[-24:]), sum(counts[-168:]))
+
+
+def with_recent(groups: QuerySet[Failure]) -> QuerySet[Failure]:
+    """Groups with ``in_24_hours`` and ``in_7_days``, read in one with how often they were seen ever."""
+    this_hour = _floor(database_now(connections[groups.db]), HOUR)
+
+    def seen(length: timedelta) -> Coalesce:
+        hours = FailureHour.objects.using(groups.db).filter(
+            fingerprint=OuterRef("fingerprint"), starts_at__gt=this_hour - length
+        )
+        counted = hours.order_by().values("fingerprint").annotate(n=Sum("count")).values("n")
+        return Coalesce(Subquery(counted), 0)
+
+    return groups.annotate(in_24_hours=seen(timedelta(hours=24)), in_7_days=seen(timedelta(days=7)))
+
+
 def failure_hours(using: str, fingerprint: str, number: int) -> list[tuple[datetime, int]]:
     """How often a group was seen in each of the last hours, oldest first, those without included."""
     this_hour = _floor(database_now(connections[using]), HOUR)
@@ -376,17 +408,29 @@ _OTHERS = {
     State.WAITING: "state = 'waiting' AND finished_at IS NULL AND NOT state = 'running'"
     " ORDER BY created_at DESC, id DESC",
 }
-# From one queue, kind and priority to the next, of each the first by its due time.
-_OLDEST = """
+# From one queue, kind and priority to the next, of each the first by its due time. The next one is of
+# the same queue and kind, or else of the same queue, or else of another: three places of the index.
+# SQLite would go through a whole queue to compare all three at once.
+_NEXT = """
+(SELECT id FROM job AS {name} WHERE {name}.state = 'ready' AND {where}
+  ORDER BY {name}.queue, {name}.kind, {name}.priority, {name}.run_at, {name}.id LIMIT 1)"""
+_SAME_QUEUE, _SAME_KIND = "{name}.queue = hop.queue", "{name}.kind = hop.kind"
+_NEXT_OF_ALL = ", ".join(
+    _NEXT.format(name=name, where=where.format(name=name))
+    for name, where in (
+        ("p", f"{_SAME_QUEUE} AND {_SAME_KIND} AND {{name}}.priority > hop.priority"),
+        ("k", f"{_SAME_QUEUE} AND {{name}}.kind > hop.kind"),
+        ("q", "{name}.queue > hop.queue"),
+    )
+)
+_OLDEST = f"""
 WITH RECURSIVE hop AS (
   SELECT * FROM (
     SELECT queue, kind, priority, run_at FROM job WHERE state = 'ready'
      ORDER BY queue, kind, priority, run_at, id LIMIT 1) AS first
   UNION ALL
-  SELECT job.queue, job.kind, job.priority, job.run_at FROM hop JOIN job ON job.id = (
-    SELECT id FROM job AS j WHERE j.state = 'ready'
-       AND (j.queue, j.kind, j.priority) > (hop.queue, hop.kind, hop.priority)
-     ORDER BY j.queue, j.kind, j.priority, j.run_at, j.id LIMIT 1)
+  SELECT job.queue, job.kind, job.priority, job.run_at
+    FROM hop JOIN job ON job.id = COALESCE({_NEXT_OF_ALL})
 )
 SELECT queue, min(run_at) FROM (SELECT queue, run_at FROM hop LIMIT %s) AS hops GROUP BY queue
 """

@@ -29,6 +29,8 @@ from typing import Any, Protocol, Unpack
 
 from jobs.declarations import Declaration, Terms, declare
 
+# The only kind of work whose types are names of handlers.
+KIND = "python"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,199}\Z")
 
 

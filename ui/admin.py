@@ -179,12 +179,15 @@ class ClusterAdmin(BaseAdmin):
                     form,
                     title=f"Delete {obj}",
                     button="Delete",
-                    effect=self.deletion_effect,
+                    effect=self.effect_of_deletion(obj),
                     target=str(obj),
                     back="../change/",
                 )
             request.reason = form.cleaned_data["reason"]  # type: ignore[attr-defined]
         return super().delete_view(request, object_id, extra_context)
+
+    def effect_of_deletion(self, obj: Any) -> str:
+        return self.deletion_effect
 
     def _may(self, request: HttpRequest, deed: str) -> bool:
         verb = self.verbs.get(deed)

@@ -17,6 +17,8 @@ CLUSTER_PAGES = (
     ("Queues", "stacks", "queues"),
     ("Nodes", "dns", "nodes"),
     ("Schedules", "schedule", "schedules"),
+    ("Workflows", "account_tree", "workflows"),
+    ("Calendars", "event_busy", "jobs_calendar_changelist"),
 )
 
 

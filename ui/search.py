@@ -7,7 +7,7 @@ from django.urls import reverse
 
 from clusters.api.fields import parse_uuid
 from clusters.binding import bound_cluster_id
-from jobs.models import Job, Queue, Schedule
+from jobs.models import Job, Queue, Schedule, Workflow
 from ui.callers import caller
 from ui.navigation import CLUSTER_PAGES, site_name
 
@@ -26,6 +26,7 @@ def find(request: HttpRequest) -> list[dict[str, str]]:
             *_jobs(cluster_id, text),
             *_queues(cluster_id, text),
             *_schedules(cluster_id, text),
+            *_workflows(cluster_id, text),
             *_pages(cluster_id, text),
         ]
     return found[:MAX_RESULTS]
@@ -62,6 +63,20 @@ def _schedules(cluster_id: str, text: str) -> list[dict[str, str]]:
             name,
             "schedule",
             reverse("admin:schedule", kwargs={"schedule_id": pk}, current_app=site),
+        )
+        for pk, name in rows.values_list("pk", "name")[:MAX_RESULTS]
+    ]
+
+
+def _workflows(cluster_id: str, text: str) -> list[dict[str, str]]:
+    rows = Workflow.objects.filter(deleted_at=None, name__icontains=text).order_by("name")
+    site = site_name(cluster_id)
+    return [
+        _result(
+            "account_tree",
+            name,
+            "workflow",
+            reverse("admin:workflow", kwargs={"workflow_id": pk}, current_app=site),
         )
         for pk, name in rows.values_list("pk", "name")[:MAX_RESULTS]
     ]

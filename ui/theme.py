@@ -8,7 +8,11 @@ from __future__ import annotations
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.sites import UnfoldAdminSite
-from unfold.widgets import UnfoldAdminSelectMultipleWidget, UnfoldAdminSelectWidget
+from unfold.widgets import (
+    UnfoldAdminSelectMultipleWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextareaWidget,
+)
 
 # The template that shows what the palette found.
 COMMAND_RESULTS = "unfold/helpers/command_results.html"
@@ -21,6 +25,7 @@ __all__ = [
     "UnfoldAdminSelectMultipleWidget",
     "UnfoldAdminSelectWidget",
     "UnfoldAdminSite",
+    "UnfoldAdminTextareaWidget",
     "UserChangeForm",
     "UserCreationForm",
 ]

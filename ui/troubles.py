@@ -80,6 +80,6 @@ def _failures(snapshot: Snapshot) -> Iterator[Trouble]:
     hour = snapshot.hour
     ratio, failed = hour.failure_rate or 0.0, hour.counts["failed"]
     if failed >= FAILURES_AT_LEAST and ratio > FAILURE_RATIO:
-        judged = failed + hour.counts["succeeded"]
-        sentence = f"{number(failed)} of {number(judged)} jobs failed in the last hour."
+        # Of the same jobs as the figures beside it, though those that were cancelled do not tell.
+        sentence = f"{number(failed)} of {number(hour.finished)} jobs failed in the last hour."
         yield Trouble(Severity.WARNING, sentence, "failures")

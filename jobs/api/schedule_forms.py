@@ -34,6 +34,7 @@ from jobs.engine.definition import (
     MAX_SPREAD_SECONDS,
 )
 from jobs.engine.new_job import (
+    FARTHEST,
     MAX_ATTEMPTS,
     MAX_RETRY_BASE_SECONDS,
     MAX_RETRY_CAP_SECONDS,
@@ -204,6 +205,13 @@ class ScheduleChangeInput(DefinitionFields):
     )
     timeout_seconds = Number(
         min_value=0, max_value=MAX_TIMEOUT_SECONDS, required=False, allow_null=True
+    )
+    expires_in_seconds = Number(
+        min_value=0,
+        max_value=FARTHEST.total_seconds(),
+        required=False,
+        allow_null=True,
+        help_text="A run that is not started so long after it was due fails as `expired`.",
     )
     max_attempts = WholeNumber(min_value=1, max_value=MAX_ATTEMPTS, required=False, allow_null=True)
     retry_base_seconds = Number(

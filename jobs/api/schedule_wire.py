@@ -21,6 +21,7 @@ from jobs.engine.definition import (
     describe,
     local_time,
 )
+from jobs.engine.prerequisites import Needed
 from jobs.models import (
     Fire,
     FireReason,
@@ -116,6 +117,7 @@ class ScheduleDetail(ScheduleItem):
     payload_base64 = serializers.CharField(allow_null=True)
     has_variables = serializers.BooleanField()
     timeout_seconds = serializers.FloatField(allow_null=True)
+    expires_in_seconds = serializers.FloatField(allow_null=True)
     max_attempts = serializers.IntegerField(allow_null=True)
     retry_base_seconds = serializers.FloatField(allow_null=True)
     retry_cap_seconds = serializers.FloatField(allow_null=True)
@@ -140,6 +142,10 @@ class SchedulePage(serializers.Serializer[Any]):
     items = ScheduleItem(many=True)
     next = serializers.CharField(allow_null=True)
     previous = serializers.CharField(allow_null=True)
+
+
+class DeletedSchedule(serializers.Serializer[Any]):
+    warnings = serializers.ListField(child=serializers.CharField())
 
 
 class Triggered(serializers.Serializer[Any]):
@@ -261,6 +267,7 @@ def schedule_detail_to_json(
         "payload_base64": None if data is None else base64.b64encode(data).decode(),
         "has_variables": schedule.has_variables,
         "timeout_seconds": schedule.timeout_seconds,
+        "expires_in_seconds": schedule.expires_in_seconds,
         "max_attempts": schedule.max_attempts,
         "retry_base_seconds": schedule.retry_base_seconds,
         "retry_cap_seconds": schedule.retry_cap_seconds,
@@ -326,6 +333,21 @@ def prerequisite_to_json(schedule: Schedule) -> dict[str, Any]:
         "state": str(schedule.status),
         "last_succeeded_at": format_time(schedule.last_succeeded_at),
     }
+
+
+def warnings_of(needed: Needed) -> list[str]:
+    """What follows for those who need a schedule that is deleted."""
+    return [
+        *(
+            f"schedule {name!r} depends on it: its runs wait until it is restored or left out there"
+            for name in needed.schedules
+        ),
+        *(
+            f"workflow {name!r} has it as a node: it cannot be started until it is restored or left "
+            "out there"
+            for name in needed.workflows
+        ),
+    ]
 
 
 def _pending(pending: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -186,12 +186,13 @@ class ScheduleViewSet(NativeViewSet):
     @extend_schema(
         operation_id="schedules_delete",
         summary="Delete a schedule",
-        description="Its runs and fires stay, and it can be restored. Schedules and workflows that "
-        "need it find it deleted. With `hard` it goes for good, with its fires and its runs; those "
-        "that go on are asked to stop. That needs the role admin, and is refused while others need it.",
+        description="Its runs and fires stay, and it can be restored. Where schedules or workflows "
+        "need it, the answer is 200 and tells which: they wait in vain. With `hard` it goes for good, "
+        "with its fires and its runs; those that go on are asked to stop. That needs the role admin, "
+        "and is refused while others need it.",
         parameters=[SCHEDULE_ID, forms.DeleteQuery, IF_MATCH],
         request=None,
-        responses=answers({204: None}, 409, 412),
+        responses=answers({200: wire.DeletedSchedule, 204: None}, 409, 412),
     )
     def destroy(self, request: Request, cluster_id: str, schedule_id: str) -> HttpResponse:
         is_hard = self.query(forms.DeleteQuery).get("hard", False)
@@ -202,10 +203,12 @@ class ScheduleViewSet(NativeViewSet):
             schedules.delete_for_good(
                 key_of(schedule_id), by=self.principal.actor, versions=asked_versions(request)
             )
-        else:
-            schedules.delete(
-                key_of(schedule_id), by=self.principal.actor, versions=asked_versions(request)
-            )
+            return HttpResponse(status=204)
+        needed = schedules.delete(
+            key_of(schedule_id), by=self.principal.actor, versions=asked_versions(request)
+        )
+        if warnings := wire.warnings_of(needed):
+            return reply({"warnings": warnings})
         return HttpResponse(status=204)
 
     @extend_schema(
@@ -254,7 +257,9 @@ class ScheduleViewSet(NativeViewSet):
         operation_id="schedules_trigger",
         summary="Run a schedule now",
         description="Whatever its timing, its exclusions and what it depends on say, also while it is "
-        "paused; one that is disabled is 409 `disabled`. The next run stays where it is.",
+        "paused; one that is disabled is 409 `disabled`. The next run stays where it is. Its `overlap` "
+        "holds: unless it is `allow` the run waits for the one before, which under `replace` is asked to "
+        "stop at once.",
         parameters=[SCHEDULE_ID, IDEMPOTENCY_KEY],
         request=forms.TriggerInput,
         responses=answers({202: wire.Triggered}, 409, 422, 429, *BODY),

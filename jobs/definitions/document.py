@@ -26,6 +26,7 @@ SCHEDULE: Mapping[str, Any] = {
     **{"description": str, "enabled": (bool, dict), "workflow": str, "kind": str, "type": str},
     **{"payload": object, "payload_base64": str, "has_variables": bool, "queue": str},
     **{"priority": int, "timeout_seconds": _NUMBER, "max_attempts": int},
+    **{"expires_in_seconds": _NUMBER},
     **{"retry_base_seconds": _NUMBER, "retry_cap_seconds": _NUMBER, "retry_curve": str},
     **{"on_lost": str, "tags": list, "metadata": dict},
     **{"timing": str, "expression": str, "interval_seconds": _NUMBER, "run_at": str},

@@ -35,6 +35,7 @@ from jobs.definitions.document import (
 )
 from jobs.definitions.stored import (
     calendar_document,
+    deleted_prerequisites,
     node_document,
     nodes_of,
     prerequisites,
@@ -45,6 +46,7 @@ from jobs.definitions.stored import (
 )
 from jobs.engine import calendars, schedules, workflows
 from jobs.engine.clock import database_now
+from jobs.engine.prerequisites import who_needs
 from jobs.engine.workflows import NewNode
 from jobs.errors import JobError
 from jobs.models import (
@@ -52,10 +54,8 @@ from jobs.models import (
     OnNodeFailure,
     Queue,
     Schedule,
-    ScheduleDependency,
     Source,
     Workflow,
-    WorkflowNode,
 )
 from jobs.models.queue_policies import POLICIES
 
@@ -248,6 +248,9 @@ class _Work:
     def dependencies(self) -> None:
         """All that go first, then those that come: no circle is seen that is only passed through."""
         names = {pk: name for name, pk in self._ids.items()}
+        names |= {
+            pk: f"{name} (deleted)" for pk, name in deleted_prerequisites(self._using).items()
+        }
         wanted: dict[str, tuple[UUID, list[UUID], dict[str, tuple[Any, Any]]]] = {}
         for name, said in self._wanted.schedules.items():
             pk = self._ids.get(name.strip().lower())
@@ -257,7 +260,7 @@ class _Work:
             before = self._edges.get(pk, [])
             if ids is None or set(ids) == set(before):
                 continue
-            old = sorted(names[one] for one in before if one in names)
+            old = sorted(names[one] for one in before)
             change = {"depends_on": (old or None, sorted(names[one] for one in ids) or None)}
             wanted[name] = pk, ids, change
         for pk, ids, _ in wanted.values():
@@ -384,13 +387,8 @@ class _Work:
 
     def _prune_schedule(self, schedule: Schedule) -> None:
         pk, using = schedule.pk, self._using
-        edges = ScheduleDependency.objects.using(using).filter(prerequisite_id=pk)
-        nodes = WorkflowNode.objects.using(using).filter(schedule_id=pk, workflow__deleted_at=None)
-        users = [
-            *edges.filter(schedule__deleted_at=None).values_list("schedule__name", flat=True),
-            *nodes.values_list("workflow__name", flat=True),
-        ]
-        if users:
+        needed = who_needs(using, pk)
+        if users := [*needed.schedules, *needed.workflows]:
             shown = ", ".join(map(repr, sorted(users)[:5]))
             path = f"schedules.{schedule.name}"
             self._fail(path, f"cannot be deleted, it is needed by {shown}")

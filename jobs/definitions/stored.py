@@ -42,6 +42,7 @@ def export(using: str) -> tuple[Definitions, list[str]]:
         found.calendars[calendar.name] = calendar_document(calendar)
     names = schedule_names(using)
     edges = prerequisites(using)
+    gone = deleted_prerequisites(using)
     workflows = dict(Workflow.objects.using(using).kept().values_list("pk", "name"))
     ended = set(
         Schedule.objects.using(using).filter(run_at__lte=Now()).values_list("pk", flat=True)
@@ -52,11 +53,18 @@ def export(using: str) -> tuple[Definitions, list[str]]:
         elif schedule.pk in ended:
             remarks.append(f"schedule {schedule.name!r} has had its last run and is left out")
         else:
+            before = edges.get(schedule.pk, ())
             found.schedules[schedule.name] = schedule_document(
                 schedule,
-                [names[pk] for pk in edges.get(schedule.pk, ()) if pk in names],
+                [names[pk] for pk in before if pk in names],
                 workflows.get(schedule.workflow_id) if schedule.workflow_id else None,
             )
+            remarks += [
+                f"schedule {schedule.name!r} depends on {gone[pk]!r}, which is deleted: "
+                "the dependency is left out, and where this is applied it waits for that no more"
+                for pk in before
+                if pk in gone
+            ]
     for workflow in _by_name(Workflow.objects.using(using).kept()):
         found.workflows[workflow.name] = workflow_document(workflow, nodes_of(using, workflow))
     return found, remarks
@@ -77,6 +85,13 @@ def prerequisites(using: str) -> dict[UUID, list[UUID]]:
     for schedule_id, prerequisite_id in rows:
         found.setdefault(schedule_id, []).append(prerequisite_id)
     return found
+
+
+def deleted_prerequisites(using: str) -> dict[UUID, str]:
+    """The names of deleted schedules that others depend on."""
+    rows = Schedule.objects.using(using).filter(deleted_at__isnull=False)
+    needed = rows.filter(dependants__schedule__deleted_at=None)
+    return dict(needed.values_list("pk", "name"))
 
 
 def nodes_of(using: str, workflow: Workflow) -> list[WorkflowNode]:

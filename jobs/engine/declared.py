@@ -119,7 +119,7 @@ def _bring(using: str, declaration: Declaration, values: Mapping[str, Any]) -> S
                 raise ScheduleNotFound
         # Another node may have done it while we waited for the row.
         if differing := _differing(found, values):
-            found = schedules.change(found.pk, differing, by=BY)
+            found = schedules.change(found.pk, differing, by=BY, source=Source.CODE)
         Schedule.objects.using(using).filter(pk=found.pk).update(declared_at=Now())
     return found
 

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from clusters.models import current_policy
-from jobs import cron, timing
+from clusters.models import Node, current_policy
+from jobs import cron, registry, timing
 from jobs.engine import arm
 from jobs.engine.new_job import check
 from jobs.engine.schedule_work import as_sample_job
-from jobs.errors import InvalidSchedule, JobError
+from jobs.errors import InvalidSchedule, JobError, UnknownHandler
 from jobs.exclusions import MOST_NAMES, Exclusions
 from jobs.models import Calendar, Gap, Misfire, Needs, Overlap, Schedule, Timing, Workflow
 from jobs.models.job import check_queue
@@ -26,7 +26,8 @@ from jobs.zones import zone
 # What a definition may say; anything else is no business of people.
 WORK = (
     *("kind", "type", "payload", "payload_bytes", "has_variables", "queue", "priority"),
-    *("timeout_seconds", "max_attempts", "retry_base_seconds", "retry_cap_seconds", "retry_curve"),
+    *("timeout_seconds", "expires_in_seconds", "max_attempts"),
+    *("retry_base_seconds", "retry_cap_seconds", "retry_curve"),
     *("on_lost", "tags", "metadata", "workflow_id"),
 )
 TIMING = (
@@ -86,6 +87,17 @@ def apply(
     if is_new or is_mended or timing_of(schedule) != before:
         schedule.error = None
         check_rule(schedule, now, calendars_of(using, schedule), is_done=schedule.is_completed)
+
+
+def check_handler(using: str, schedule: Schedule) -> None:
+    """Refuse a handler that neither this process nor any live node has.
+
+    Where no node lives nobody can tell: the one that has it may be on its way up.
+    """
+    if schedule.kind != registry.KIND or registry.find(schedule.type) is not None:
+        return
+    if Node.objects.using(using).all().knows_type(schedule.type) is False:
+        raise UnknownHandler(field="type")
 
 
 def set_plain(schedule: Schedule, values: Mapping[str, Any], names: Iterable[str]) -> None:

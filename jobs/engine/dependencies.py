@@ -20,6 +20,7 @@ from django.db.models.functions import Coalesce
 from clusters.policy import ClusterPolicy
 from jobs.errors import InvalidJob, InvalidTransition, JobError
 from jobs.models import Job, JobDependency, Needs, OnParentFailure
+from jobs.models.job import JobQuerySet
 from jobs.models.release import release as release
 from jobs.models.release import release_ended
 from jobs.states import FINAL, UNSTARTED, State
@@ -27,6 +28,8 @@ from jobs.states import FINAL, UNSTARTED, State
 logger = logging.getLogger(__name__)
 
 MAX_PARENTS = 1000
+# Names of parents that are not there, in an error.
+TOLD = 20
 # Blocked jobs that one round of the sweeper counts.
 SWEEP = 2000
 # Where the next round goes on; it saves work and decides nothing.
@@ -43,6 +46,8 @@ class Waits:
     on_failure: str = OnParentFailure.FAIL
     # Of parents that have one of their own.
     rules: Mapping[UUID, str] = field(default_factory=dict)
+    # Names of parents that are not there. Not None: the job fails where any is not, and is not refused.
+    lost: Sequence[str] | None = None
 
 
 def attach(
@@ -69,22 +74,37 @@ def attach_many(using: str, waits: Sequence[Waits]) -> dict[UUID, State]:
     """The same for many jobs of one transaction, which may wait for each other."""
     for index, wait in enumerate(waits):
         _check(wait, index)
-    waits = [wait for wait in waits if wait.parents]
+    waits = [wait for wait in waits if wait.parents or wait.lost]
     children = [wait.child_id for wait in waits]
     if not children:
         return {}
     _check_order(waits)
     known = _lock(using, {*children, *(parent for wait in waits for parent in wait.parents)})
-    for index, wait in enumerate(waits):
-        for parent in wait.parents:
-            if parent not in known:
-                raise _refused(f"there is no job {parent} to wait for", index)
-    _insert(using, waits)
+    lost = _lost(waits, known)
+    waits = [wait for wait in waits if wait.child_id not in lost]
+    if waits:
+        _insert(using, waits)
+    jobs: JobQuerySet = Job.objects.using(using)
+    for child_id, names in lost.items():
+        told = ", ".join(name[:100] for name in names[:TOLD])
+        jobs.filter(pk=child_id).give_up(f"it was to wait for jobs that are not there: {told}")
     ended = {parent: known[parent] for wait in waits for parent in wait.parents}
     ended = {parent: state for parent, state in ended.items() if state in FINAL}
     release_ended(using, ended, children=children)
-    jobs = Job.objects.using(using).filter(pk__any_of=children)
-    return {pk: State(state) for pk, state in jobs.values_list("pk", "state")}
+    states = jobs.filter(pk__any_of=children).values_list("pk", "state")
+    return {pk: State(state) for pk, state in states}
+
+
+def _lost(waits: Sequence[Waits], known: Mapping[UUID, str]) -> dict[UUID, list[str]]:
+    """Children that wait for what is not there, and may, with the names of that."""
+    lost: dict[UUID, list[str]] = {}
+    for index, wait in enumerate(waits):
+        missing = [str(parent) for parent in wait.parents if parent not in known]
+        if missing and wait.lost is None:
+            raise _refused(f"there is no job {missing[0]} to wait for", index)
+        if missing or wait.lost:
+            lost[wait.child_id] = [*missing, *(wait.lost or ())]
+    return lost
 
 
 def _check(wait: Waits, index: int) -> None:

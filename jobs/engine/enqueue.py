@@ -74,7 +74,8 @@ def enqueue(new: NewJob, *, by: str) -> Enqueued:
 def _in_one_statement(new: NewJob, by: str) -> Enqueued | None:
     using = router.db_for_write(Job)
     connection = connections[using]
-    if connection.vendor != "postgresql" or new.depends_on or new.names_a_moment or new.origin:
+    waits = new.depends_on or new.lost_parents
+    if connection.vendor != "postgresql" or waits or new.names_a_moment or new.origin:
         return None
     policy = current_policy()
     (job,) = check((new,), policy, None)
@@ -95,7 +96,10 @@ def enqueue_many(news: Sequence[NewJob], *, by: str) -> list[Enqueued]:
     call = _Call(using, current_policy(), database_now(connection), by[:200])
     check_ids(news)
     checked: Iterable[CheckedJob] = check(news, call.policy, call.now)
-    is_plain = not any(new.may_exist or new.depends_on or new.origin for new in news)
+    is_plain = not any(
+        new.may_exist or new.depends_on or new.lost_parents or new.origin or new.notes is not None
+        for new in news
+    )
     if connection.vendor == "postgresql" and is_plain and len(news) >= COPY_FROM:
         # One is checked while the server inserts another.
         return call.copy_all(checked, news)
@@ -218,7 +222,7 @@ class _Call:
 
     def _attach(self, fresh: Sequence[Row]) -> dict[str, State]:
         """Let jobs wait for their parents; returns the states they are in then."""
-        children = [row for row in fresh if row.job.new.depends_on]
+        children = [row for row in fresh if row.job.new.depends_on or row.job.new.lost_parents]
         waits = [
             Waits(
                 UUID(row.job.id),
@@ -226,6 +230,7 @@ class _Call:
                 row.job.new.needs,
                 row.job.new.on_dependency_failure,
                 row.job.new.origin.rules if row.job.new.origin else {},
+                row.job.new.lost_parents,
             )
             for row in children
         ]

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -62,6 +63,8 @@ BATCH = 200
 ROUNDS = 10
 # How soon a schedule is looked at again whose next instant has to wait for a run.
 LOOK_AGAIN = timedelta(seconds=1)
+# What the error of a run begins with that gave way to the next one.
+SUPERSEDED = "superseded:"
 # After so many refusals in a batch each schedule is done alone.
 REFUSALS = 3
 
@@ -191,11 +194,14 @@ def _decide_waits(
         "schedule_id", "prerequisite__last_succeeded_at"
     ):
         gates.setdefault(schedule_id, []).append(succeeded_at)
+    held = {pk: [*runs[pk].for_schedules] for pk in gates}
     for start in starts:
         schedule = start.plan.schedule
         if schedule.pk in gates and not is_gate_open(schedule, gates[schedule.pk]):
             start.waits_for = WaitsFor.SCHEDULES
-            start.superseded = runs[schedule.pk].for_schedules
+            # Those of the same turn, too: one success lets one run go.
+            start.superseded = [*held[schedule.pk]]
+            held[schedule.pk] += [start.fire.job_id] if start.fire.job_id else []
             continue
         if schedule.pk in gates:
             schedule.dependencies_since = now
@@ -271,11 +277,12 @@ def _start_workflow(using: str, start: _Start) -> None:
     schedule.last_run_at = run.created_at
 
 
-def trigger(pk: UUID, *, by: str, payload: Any = UNCHANGED) -> Made:
+def trigger(pk: UUID, *, by: str, payload: Any = UNCHANGED, even_disabled: bool = False) -> Made:
     """Run a schedule now, whatever its timing, its exclusions and what it depends on say.
 
     The next run stays where it is. Where two runs may not go on at a time, this one waits for the one
-    before. ``payload`` takes the place of the schedule's for this run.
+    before, which is asked to stop where new runs replace old ones. ``payload`` takes the place of the
+    schedule's for this run.
     """
     using = router.db_for_write(Schedule)
     with transaction.atomic(using=using):
@@ -283,7 +290,7 @@ def trigger(pk: UUID, *, by: str, payload: Any = UNCHANGED) -> Made:
         schedule = row.select_for_update(no_key=True).first()
         if schedule is None:
             raise ScheduleNotFound
-        if not schedule.is_enabled:
+        if not schedule.is_enabled and not even_disabled:
             raise ScheduleState("the schedule is disabled", code="disabled")
         now = database_now(connections[using])
         if schedule.workflow_id is not None:
@@ -305,6 +312,8 @@ def trigger(pk: UUID, *, by: str, payload: Any = UNCHANGED) -> Made:
         new = made_by(schedule, origin, now)
         job_id = UUID(enqueue_many([new], by=by)[0].job_id)
         Schedule.objects.using(using).filter(pk=pk).update(last_job_id=job_id, last_run_at=now)
+        if has_to_wait:
+            replace_soon(using, schedule)
     return Made(job_id, None)
 
 
@@ -317,7 +326,8 @@ def _supersede(using: str, ids: Sequence[UUID]) -> None:
         waiting.select_for_update(no_key=True, skip_locked=skip).values_list("pk", flat=True)
     )
     jobs = Job.objects.using(using).filter(pk__in=mine)
-    jobs.update(error="superseded: the schedules it depends on had not succeeded by the next run")
+    told = f"{SUPERSEDED} the schedules it depends on had not succeeded by the next run"
+    jobs.update(error=told)
     jobs.cancel()
 
 
@@ -362,10 +372,22 @@ def _replace(using: str, plans: Iterable[Plan]) -> None:
             cancel_replaced(using, plan.schedule.pk)
 
 
+def replace_soon(using: str, schedule: Schedule) -> None:
+    """Do the same for one schedule as soon as the transaction is over that holds it.
+
+    What goes wrong then is only written to the log: upkeep does it again.
+    """
+    if schedule.overlap == Overlap.REPLACE:
+        cancel = partial(cancel_replaced, using, schedule.pk)
+        transaction.on_commit(cancel, using=using, robust=True)
+
+
 def cancel_replaced(using: str, schedule_id: UUID) -> int:
-    """Cancel all runs of a schedule but the newest that waits for them."""
+    """Cancel all runs of a schedule but the newest that waits for them, and those that wait for other
+    schedules to succeed."""
     jobs = Job.objects.using(using).filter(schedule_id=schedule_id, finished_at=None)
     jobs = jobs.filter(workflow_run_id=None)
+    jobs = jobs.exclude(waits_for=WaitsFor.SCHEDULES, state=State.BLOCKED)
     newest = (
         jobs.filter(waits_for=WaitsFor.RUN, state=State.BLOCKED)
         .order_by("-created_at", "-pk")

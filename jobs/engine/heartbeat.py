@@ -26,6 +26,7 @@ from clusters.models import ALIVE, Node, NodeStatus
 from clusters.policy import ClusterPolicy
 from jobs.engine.clock import countdown, host_now
 from jobs.engine.fuse import Fuse
+from jobs.engine.host_samples import Latencies
 from jobs.engine.trouble import Trouble
 from jobs.engine.watchdog import Watchdog
 
@@ -59,6 +60,7 @@ class Heartbeat(threading.Thread):
         self._stopping = threading.Event()
         self._usage = Usage()
         self._limit_seconds = min(policy.lease_seconds / 10, LONGEST_CALL_SECONDS)
+        self.latencies = Latencies()
         self._trouble = Trouble(
             f"the heartbeat of node {node_id}",
             shortest=self._limit_seconds / 4,
@@ -121,11 +123,15 @@ class Heartbeat(threading.Thread):
             self._wake()
             return
         self.last_good_at = sent
+        written = countdown()
+        self.latencies.writes.append(written - sent)
         with self._limited(alias):
             beat_at, drain_at, status = nodes.values_list(
                 "heartbeat_at", "drain_requested_at", "status"
             ).get()
-        self._measure_skew(beat_at, countdown() - sent)
+        answered = countdown()
+        self.latencies.reads.append(answered - written)
+        self._measure_skew(beat_at, answered - sent)
         if drain_at is not None and not self.drain_is_ordered:
             self.drain_is_ordered = True
             if status == NodeStatus.LIVE:

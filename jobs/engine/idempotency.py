@@ -31,25 +31,41 @@ class KeyReused(InvalidJob):
 
 
 def once(
-    principal: str, key: str, request_hash: str, effect: Callable[[], tuple[int, Any]]
+    principal: str,
+    key: str,
+    request_hash: str,
+    effect: Callable[[], tuple[int, Any]],
+    *,
+    kept_for: timedelta = KEPT_FOR,
+    scope: str = "",
+    holds: Callable[[Any], bool] | None = None,
 ) -> Reply:
     """Run ``effect`` and keep its reply; for a repeat of the same request return the kept one.
+
+    Keys of one ``scope`` are apart from those of all others. ``kept_for`` is at most the day that upkeep
+    leaves them. Where a reply no longer ``holds`` the request is as good as new.
 
     Row, effect and reply are one transaction. A second request that arrives while the first still
     runs waits on the unique key, and is a conflict when that takes longer than the lock limit.
     """
+    if scope:
+        # No surface takes keys with a tab in them.
+        key = f"{scope}\t{key}"
     using = Job.objects.all().db
     keys = IdempotencyKey.objects.using(using)
     is_first = False
     try:
         with transaction.atomic(using=using):
-            keys.filter(principal=principal, key=key, created_at__lt=Now() - KEPT_FOR).delete()
+            keys.filter(principal=principal, key=key, created_at__lt=Now() - kept_for).delete()
             row = IdempotencyKey(principal=principal, key=key, request_hash=request_hash)
             inserted = keys.bulk_create([row], ignore_conflicts=True)
             kept = keys.select_for_update().get(principal=principal, key=key)
             if kept.status is not None:
-                return _repeat(kept, request_hash)
-            assert inserted
+                if holds is None or holds(kept.reply):
+                    return _repeat(kept, request_hash)
+                keys.filter(pk=kept.pk).update(request_hash=request_hash, created_at=Now())
+            else:
+                assert inserted
             is_first = True
             status, body = effect()
             keys.filter(pk=kept.pk).update(status=status, reply=body)

@@ -39,6 +39,7 @@ _OPTIONAL = (
     ("metadata", "%s::jsonb", "'{}'"),
     ("unique_key", "%s", "NULL"),
     ("copy_of", "%s::uuid", "NULL"),
+    ("dialect_notes", "%s::jsonb", "NULL"),
     ("progress_timeout_seconds", "%s::float8", "NULL"),
     ("retry_curve", "%s", "NULL"),
     ("priority", "%s::int2", "coalesce(default_priority, 0)"),
@@ -57,6 +58,8 @@ _WITH_FALLBACK = (
     ("max_attempts", "%s::int2", "coalesce(default_max_attempts, %s::int2)"),
     ("expires_at", _AFTER, _AFTER.replace("%s", "max_age_seconds + %s")),
 )
+# In the place of ``max_attempts``, where it is an upper limit; null counts for nothing here.
+_LIMITED = "least(default_max_attempts, %s::int2)"
 _ONE = """
 WITH fresh AS (
   INSERT INTO job (id, kind, type, state, enqueued_by, on_lost, {columns},
@@ -87,8 +90,14 @@ _NOTED = """, noted AS (
 
 
 @lru_cache(maxsize=256)
-def _statement(said: tuple[bool, ...], may_exist: bool, is_tagged: bool, is_noted: bool) -> str:
-    columns = _OPTIONAL + _WITH_FALLBACK
+def _statement(
+    said: tuple[bool, ...], is_limited: bool, may_exist: bool, is_tagged: bool, is_noted: bool
+) -> str:
+    columns: tuple[tuple[str, str, str], ...] = _OPTIONAL + _WITH_FALLBACK
+    if is_limited:
+        columns = tuple(
+            (n, _LIMITED, o) if n == "max_attempts" else (n, g, o) for n, g, o in columns
+        )
     return _ONE.format(
         columns=", ".join(name for name, _, _ in columns),
         values=", ".join(
@@ -117,6 +126,7 @@ def insert_one(
         to_json(job.metadata) if job.metadata else None,
         new.unique_key,
         new.copy_of,
+        None if new.notes is None else to_json(new.notes),
         terms.progress_timeout_seconds,
         terms.retry_curve,
         terms.priority,
@@ -145,6 +155,7 @@ def insert_one(
             *(value is not None for value in optional),
             *(value is not None for value, _ in with_fallback),
         ),
+        terms.is_limited_by_queue,
         new.may_exist,
         bool(job.tags),
         bool(job.metadata),
@@ -191,6 +202,7 @@ class InsertedJob:
             metadata=dict(self.job.metadata),
             unique_key=new.unique_key,
             copy_of=new.copy_of,
+            dialect_notes=None if new.notes is None else dict(new.notes),
             enqueued_by=self.by,
             on_lost=terms.on_lost,
             timeout_seconds=timeout,
@@ -247,6 +259,8 @@ _SHARED = (
 COLUMNS = _OWN + _SHARED
 # Of jobs that something made: a schedule, a workflow.
 _MADE = ("schedule_id", "trigger", "due_at", "workflow_run_id", "waits_for", "has_dependants")
+# Of jobs of dialects.
+_NOTES = ("dialect_notes",)
 # Rows of one statement: SQLite takes 32,766 values, the driver for PostgreSQL as many.
 PORTION = 500
 
@@ -273,7 +287,8 @@ class Row:
     def state(self) -> State:
         new = self.job.new
         is_held_back = new.origin is not None and new.origin.waits_for is not None
-        return State.BLOCKED if new.depends_on or is_held_back else self.shared.state
+        waits = new.depends_on or new.lost_parents or is_held_back
+        return State.BLOCKED if waits else self.shared.state
 
 
 def fill_in(terms: Terms, queue: Queue, policy: ClusterPolicy, now: datetime, by: str) -> Shared:
@@ -284,13 +299,16 @@ def fill_in(terms: Terms, queue: Queue, policy: ClusterPolicy, now: datetime, by
         expires_after = timedelta(seconds=queue.max_age_seconds)
     run_at = now + terms.due_after
     state = State.SCHEDULED if terms.due_after else State.READY
+    attempts = _first(terms.max_attempts, queue.default_max_attempts, policy.default_max_attempts)
+    if terms.is_limited_by_queue:
+        attempts = min(attempts, _first(queue.default_max_attempts, attempts))
     values = (
         *(terms.kind.name, terms.type, terms.queue, by, terms.on_lost),
         _first(terms.priority, queue.default_priority, 0),
         _first(
             terms.timeout_seconds, queue.default_timeout_seconds, policy.default_timeout_seconds
         ),
-        _first(terms.max_attempts, queue.default_max_attempts, policy.default_max_attempts),
+        attempts,
         terms.progress_timeout_seconds,
         _first(terms.retry_base_seconds, retry_base),
         _first(terms.retry_cap_seconds, queue.retry_cap_seconds),
@@ -313,13 +331,15 @@ def insert_rows(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> set[str
     In the order of their unique keys, because two calls that wait for each other's would never end.
     """
     fresh: set[str] = set()
-    columns = COLUMNS + (_MADE if any(row.job.new.origin for row in rows) else ())
+    is_made = any(row.job.new.origin for row in rows)
+    has_notes = any(row.job.new.notes is not None for row in rows)
+    columns = COLUMNS + (_MADE if is_made else ()) + (_NOTES if has_notes else ())
     places = f"({', '.join(['%s'] * len(columns))})"
     is_sqlite = connection.vendor == "sqlite"
     ordered = iter(sorted(rows, key=_by_unique_key))
     with connection.cursor() as cursor:
         while portion := [*islice(ordered, PORTION)]:
-            values = [value for row in portion for value in _values(row)[: len(columns)]]
+            values = [value for row in portion for value in _values(row, is_made, has_notes)]
             cursor.execute(
                 f"INSERT INTO job ({', '.join(columns)}) VALUES {', '.join([places] * len(portion))}"
                 " ON CONFLICT DO NOTHING RETURNING id",
@@ -348,12 +368,12 @@ def _by_unique_key(row: Row) -> str:
     return row.job.new.unique_key or ""
 
 
-def _values(row: Row) -> tuple[Any, ...]:
-    """The values of all columns, those of what made the job at the end."""
+def _values(row: Row, is_made: bool, has_notes: bool) -> tuple[Any, ...]:
+    """The values of all columns: those every job has, of what made it, and what a dialect notes."""
     job, new = row.job, row.job.new
     pending = 0
-    if new.depends_on:
-        pending = 1 if new.needs == Needs.ANY else len(new.depends_on)
+    if parents := len(new.depends_on) + len(new.lost_parents or ()):
+        pending = 1 if new.needs == Needs.ANY else parents
     origin: tuple[Any, ...] = (None, None, None, None, None, False)
     if (made := new.origin) is not None:
         pending += made.waits_for is not None
@@ -370,7 +390,8 @@ def _values(row: Row) -> tuple[Any, ...]:
         to_json(job.metadata),
         *(new.unique_key, new.copy_of, row.state.value, pending),
         *row.shared.values,
-        *origin,
+        *(origin if is_made else ()),
+        *((None if new.notes is None else to_json(new.notes),) if has_notes else ()),
     )
 
 

@@ -105,6 +105,14 @@ class NewJob:
     # The job this one is requeued from; no surface lets a caller set it.
     copy_of: uuid.UUID | None = None
     origin: Origin | None = None
+    # What a dialect has promised of its jobs, which callers of our own API cannot ask for. ``notes`` are
+    # kept with the job, to be said again word for word. Attempts are no more than the queue's default.
+    # A job may be late already, and expires. With ``lost_parents``, which may be empty, a job fails where
+    # one that it depends on is not there, and those named here are known not to be.
+    notes: Mapping[str, Any] | None = None
+    is_limited_by_queue: bool = False
+    may_be_late: bool = False
+    lost_parents: Sequence[str] | None = None
 
     @property
     def names_a_moment(self) -> bool:
@@ -138,6 +146,8 @@ class Terms:
     deadline_after: timedelta | None
     # Why it cannot be accepted any more, though it could have been when it was asked for first.
     too_late: InvalidJob | None = None
+    # ``max_attempts`` is an upper limit, and the queue's default another.
+    is_limited_by_queue: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -158,7 +168,7 @@ _alike = attrgetter(
     *("type", "kind", "queue", "priority", "run_at", "delay_seconds", "expires_at"),
     *("expires_in_seconds", "deadline_at", "deadline_seconds", "max_attempts", "timeout_seconds"),
     *("progress_timeout_seconds", "retry_base_seconds", "retry_cap_seconds", "on_lost"),
-    *("needs", "on_dependency_failure", "retry_curve"),
+    *("needs", "on_dependency_failure", "retry_curve", "is_limited_by_queue", "may_be_late"),
 )
 
 
@@ -185,7 +195,7 @@ def check(
             metadata = _metadata(new.metadata) if new.metadata else _NO_METADATA
             if new.unique_key is not None:
                 _check_unique_key(new.unique_key)
-            if new.depends_on:
+            if new.depends_on or new.lost_parents:
                 _check_parents(new)
         except JobError as error:
             error.index = index
@@ -235,7 +245,8 @@ def _terms(new: NewJob, now: datetime | None) -> Terms:
         )
     if new.retry_curve is not None and not is_curve(new.retry_curve):
         raise InvalidJob(
-            "retry_curve must be fixed, linear, exponential or a list of up to 20 waits in seconds",
+            "retry_curve must be fixed, linear, exponential, a list of up to 20 waits in seconds, or a "
+            "ramp such as ramp:60,10.8,50,0.9",
             field="retry_curve",
         )
     due_after = _moment(new, "run_at", "delay_seconds", now, timedelta())
@@ -256,7 +267,10 @@ def _terms(new: NewJob, now: datetime | None) -> Terms:
         due_after=due_after,
         expires_after=_moment(new, "expires_at", "expires_in_seconds", now, due_after),
         deadline_after=_moment(new, "deadline_at", "deadline_seconds", now, due_after),
+        is_limited_by_queue=new.is_limited_by_queue,
     )
+    if new.may_be_late and terms.expires_after is not None:
+        return terms
     for field, after in (
         ("expires_at", terms.expires_after),
         ("deadline_at", terms.deadline_after),
@@ -396,7 +410,7 @@ def _check_unique_key(key: str) -> None:
 
 
 def _check_parents(new: NewJob) -> None:
-    if len(new.depends_on) > MAX_PARENTS:
+    if len(new.depends_on) + len(new.lost_parents or ()) > MAX_PARENTS:
         raise InvalidJob(f"a job may depend on at most {MAX_PARENTS} others", field="depends_on")
     if len(set(new.depends_on)) != len(new.depends_on):
         raise InvalidJob("the same job is named twice", field="depends_on")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connections
@@ -11,6 +12,7 @@ from jobs.errors import DependencyCycle, InvalidSchedule, ScheduleInUse
 from jobs.models import Schedule, ScheduleDependency, WorkflowNode
 
 MAX_PREREQUISITES = 100
+MAX_NAMED = 5
 _NO_WAIT = "the schedule of a workflow waits for no other"
 # Runs of workflows are the workflow's: their schedule never learns of a success.
 _NO_SUCCESS = "no schedule waits for that of a workflow"
@@ -57,20 +59,40 @@ def of(schedule: Schedule) -> list[Schedule]:
     return list(rows.filter(dependants__schedule_id=schedule.pk).order_by("name", "pk"))
 
 
+class Needed(NamedTuple):
+    """Who needs a schedule: by name, the first of each."""
+
+    schedules: list[str]
+    workflows: list[str]
+
+
+def who_needs(using: str, pk: UUID) -> Needed:
+    """The schedules and workflows that need this one, without those that are deleted."""
+    edges, nodes = _needs(using, pk)
+    schedules = edges.filter(schedule__deleted_at=None).order_by("schedule__name")
+    workflows = nodes.filter(workflow__deleted_at=None).order_by("workflow__name")
+    return Needed(
+        list(schedules.values_list("schedule__name", flat=True)[:MAX_NAMED]),
+        list(workflows.values_list("workflow__name", flat=True)[:MAX_NAMED]),
+    )
+
+
 def refuse_if_needed(using: str, schedule: Schedule) -> None:
     """Raise ScheduleInUse where others need the schedule; forget those that are deleted themselves."""
     lock_all(using)
-    edges = ScheduleDependency.objects.using(using).filter(prerequisite_id=schedule.pk)
-    nodes = WorkflowNode.objects.using(using).filter(schedule_id=schedule.pk)
-    names = [
-        *edges.filter(schedule__deleted_at=None).values_list("schedule__name", flat=True)[:5],
-        *nodes.filter(workflow__deleted_at=None).values_list("workflow__name", flat=True)[:5],
-    ]
-    if names:
+    needed = who_needs(using, schedule.pk)
+    if names := [*needed.schedules, *needed.workflows]:
         shown = ", ".join(repr(name) for name in names)
         raise ScheduleInUse(f"others need this schedule: {shown}")
-    edges.delete()
-    nodes.delete()
+    for rows in _needs(using, schedule.pk):
+        rows.delete()
+
+
+def _needs(using: str, pk: UUID) -> tuple[Any, Any]:
+    return (
+        ScheduleDependency.objects.using(using).filter(prerequisite_id=pk),
+        WorkflowNode.objects.using(using).filter(schedule_id=pk),
+    )
 
 
 def lock_all(using: str) -> None:

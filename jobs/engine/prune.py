@@ -12,6 +12,7 @@ the time.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -113,6 +114,19 @@ class Pruner:
                 return max(done, 1)
             del self._steps[:1]
         return 0
+
+    def sweep(self, using: str, policy: ClusterPolicy, seconds: float) -> Counter[str]:
+        """Delete jobs that are due, for so long at most; how many of each state."""
+        self._begin(using, policy)
+        until = countdown() + seconds
+        deleted: Counter[str] = Counter()
+        for walk in self._walks:
+            while countdown() < until:
+                done = self._jobs(walk, using, policy)
+                if done is None:
+                    break
+                deleted[walk.state] += done
+        return deleted
 
     def _begin(self, using: str, policy: ClusterPolicy) -> None:
         retentions = _retentions(using, policy)

@@ -18,7 +18,8 @@ def is_repeat(old: Job, row: Row) -> bool:
     asked_and_kept = (
         (new.priority, old.priority),
         (terms.timeout_seconds, old.timeout_seconds),
-        (new.max_attempts, old.max_attempts),
+        # An upper limit tells nothing of what the queue's was at that time.
+        (None if new.is_limited_by_queue else new.max_attempts, old.max_attempts),
         (terms.progress_timeout_seconds, old.progress_timeout_seconds),
         (terms.retry_base_seconds, old.retry_base_seconds),
         (terms.retry_cap_seconds, old.retry_cap_seconds),
@@ -35,7 +36,9 @@ def is_repeat(old: Job, row: Row) -> bool:
         and is_same_json(old.metadata, dict(row.job.metadata))
         and is_same_json(old.payload, new.payload)
         and (new.run_at is None or _is_due_as_asked(old, new.run_at))
-        and _waits_for_the_same(old, row)
+        and is_same_json(old.dialect_notes, new.notes)
+        # Where parents may be missing there may be no edges; a dialect's notes tell of all of them.
+        and (new.lost_parents is not None or _waits_for_the_same(old, row))
     )
 
 

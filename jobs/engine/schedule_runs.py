@@ -10,6 +10,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from jobs.engine.enqueue import enqueue_many
+from jobs.engine.fires import replace_soon
 from jobs.engine.new_job import Origin
 from jobs.engine.requeue import copied
 from jobs.errors import InvalidTransition, ScheduleNotFound
@@ -22,7 +23,8 @@ DELETED_AT_ONCE = 500
 def retry(job: Job, *, by: str) -> Job:
     """Run once more what failed or was cancelled, as a run of its own for the same instant.
 
-    ``copy_of`` links it. Where two runs may not go on at a time, it waits for the one before.
+    ``copy_of`` links it. Where two runs may not go on at a time, it waits for the one before, which is
+    asked to stop where new runs replace old ones.
     """
     using = router.db_for_write(Job)
     with transaction.atomic(using=using):
@@ -31,7 +33,7 @@ def retry(job: Job, *, by: str) -> Job:
         rows = Schedule.objects.using(using).kept().filter(pk=job.schedule_id)
         schedule = rows.select_for_update(no_key=True).first()
         if schedule is None:
-            raise ScheduleNotFound("the job of this execution has been deleted")
+            raise ScheduleNotFound("the schedule of this job has been deleted")
         job.refresh_from_db(using=using)
         if job.state not in RETRYABLE_FROM:
             raise InvalidTransition(f"cannot retry what has {_said(job.state)}", field="state")
@@ -48,6 +50,8 @@ def retry(job: Job, *, by: str) -> Job:
         Schedule.objects.using(using).filter(pk=schedule.pk).update(
             last_job_id=job_id, last_run_at=Now()
         )
+        if has_to_wait:
+            replace_soon(using, schedule)
         made: Job = Job.objects.using(using).get(pk=job_id)
     return made
 

@@ -25,6 +25,7 @@ def as_new_job(schedule: Schedule) -> NewJob:
         queue=schedule.queue,
         priority=schedule.priority,
         timeout_seconds=schedule.timeout_seconds,
+        expires_in_seconds=schedule.expires_in_seconds,
         max_attempts=schedule.max_attempts,
         retry_base_seconds=schedule.retry_base_seconds,
         retry_cap_seconds=schedule.retry_cap_seconds,

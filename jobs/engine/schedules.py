@@ -21,6 +21,7 @@ from jobs import timing
 from jobs.engine import arm, definition, prerequisites
 from jobs.engine.clock import database_now
 from jobs.engine.definition import EDITABLE
+from jobs.engine.prerequisites import Needed
 from jobs.engine.upcoming import next_runs, preview
 from jobs.errors import (
     DuplicateSchedule,
@@ -29,7 +30,7 @@ from jobs.errors import (
     ScheduleNotFound,
     ScheduleState,
 )
-from jobs.models import Job, Misfire, Schedule, Source, Timing
+from jobs.models import Fire, Job, Misfire, Schedule, Source, Timing
 from jobs.models.queue_policies import text_problem
 from jobs.models.rewrite import rewrite
 from jobs.models.schedule import MAX_REASON_LENGTH
@@ -60,6 +61,8 @@ __all__ = [
 LONGEST_PAUSE = timedelta(days=3653)
 # Schedules of one transaction, where all are meant.
 PORTION = 200
+# Fires that are deleted by one statement.
+FIRES_AT_ONCE = 2000
 
 
 def create(
@@ -72,7 +75,8 @@ def create(
 ) -> Schedule:
     """Make a schedule of the bound cluster; ``values`` are of ``EDITABLE``.
 
-    ``created_by`` is a label in the place of who asked, where somebody wants another one shown.
+    ``created_by`` is a label in the place of who asked, where somebody wants another one shown. What
+    stands in code beside its handler needs nobody who knows that handler.
     """
     using = router.db_for_write(Schedule)
     with transaction.atomic(using=using):
@@ -86,6 +90,8 @@ def create(
         )
         definition.hold_calendars(using, values.get("exclusions"))
         definition.apply(using, schedule, values, now, is_new=True)
+        if source != Source.CODE:
+            definition.check_handler(using, schedule)
         if depends_on:
             schedule.dependencies_since = now
         arm.arm(schedule, now, definition.calendars_of(using, schedule))
@@ -109,7 +115,10 @@ def change(
     with _held(pk, versions, exclusions=exclusions) as (schedule, now, using):
         before = definition.timing_of(schedule)
         was_running = arm.is_running(schedule)
+        handler = schedule.kind, schedule.type
         definition.apply(using, schedule, values, now)
+        if source != Source.CODE and handler != (schedule.kind, schedule.type):
+            definition.check_handler(using, schedule)
         if source is not None:
             schedule.source = source
         if depends_on is not None:
@@ -322,14 +331,18 @@ def set_dependencies(
     return change(pk, {"needs": needs}, by=by, depends_on=ids, versions=versions)
 
 
-def delete(pk: UUID, *, by: str, versions: Collection[int] | None = None) -> None:
-    """Stop a schedule for good and hide it; its runs stay, and those that go on end by themselves."""
+def delete(pk: UUID, *, by: str, versions: Collection[int] | None = None) -> Needed:
+    """Stop a schedule for good and hide it; its runs stay, and those that go on end by themselves.
+
+    Returns who needs it, and will wait for it in vain until it is restored.
+    """
     with _held(pk, versions) as (schedule, now, using):
         schedule.deleted_at = now
         schedule.pending = schedule.effective_from = None
         arm.arm(schedule, now, {})
         _touch(schedule, by, now)
         _save(using, schedule)
+        return prerequisites.who_needs(using, pk)
 
 
 def restore(pk: UUID, *, by: str) -> Schedule:
@@ -373,6 +386,9 @@ def delete_for_good(pk: UUID, *, by: str, versions: Collection[int] | None = Non
             Job.objects.using(using).filter(pk__in=ids).update(schedule_id=None)
         if not ids:
             break
+    fires = Fire.objects.using(using).filter(schedule_id=pk)
+    while ids := list(fires.order_by("due_at").values_list("pk", flat=True)[:FIRES_AT_ONCE]):
+        Fire.objects.using(using).filter(pk__in=ids)._raw_delete(using)
     with _held(pk, is_deleted=True) as (schedule, _, using):
         prerequisites.refuse_if_needed(using, schedule)
         schedule.delete(using=using)

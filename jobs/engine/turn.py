@@ -20,6 +20,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from jobs.engine import claim, complete, limits
 from jobs.engine.claim import Appetite, Claimed
 from jobs.engine.complete import Completion, Report, Success
+from jobs.models.release import lock_all
 from jobs.states import Outcome, Reason, State
 
 logger = logging.getLogger(__name__)
@@ -169,6 +170,8 @@ def _complete_awaited(connection: BaseDatabaseWrapper, batch: Batch) -> int:
     parameters = complete.postgres_parameters(batch[0].node, successes, moves)
     ended, done = complete.postgres_ctes(bool(successes), bool(moves), awaited=True)
     with transaction.atomic(using=connection.alias):
+        # In one order with whoever ends several jobs at once, and before any of them is written.
+        lock_all(connection.alias, [row.id for row in batch], ending=[row.id for row in moves])
         rows = _fetch(connection, _statement(ended, done, False), parameters)
         _release(connection.alias, [row.id for row in batch])
         return int(rows[0][0])

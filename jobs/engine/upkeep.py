@@ -28,6 +28,7 @@ from jobs.engine import (
     bulk,
     dependencies,
     fires,
+    host_samples,
     idempotency,
     rollup,
     run_upkeep,
@@ -36,6 +37,7 @@ from jobs.engine import (
 )
 from jobs.engine.clock import countdown
 from jobs.engine.declared import LOOK_SECONDS, SAY_SECONDS, Declared, Retirement
+from jobs.engine.host_samples import Latencies
 from jobs.engine.prune import Pruner
 from jobs.engine.rescue import rescue_lost
 from jobs.engine.ticks import expire_due, fail_overdue, promote_due, restore_queues, resume_due
@@ -75,8 +77,11 @@ class Duty:
         return min(self.every_seconds, policy.lease_seconds / self.times_a_lease)
 
 
-def duties(declarations: Sequence[Declaration] = ()) -> tuple[Duty, ...]:
-    """All there is to do, for one node, whose handlers come with these declarations."""
+def duties(
+    declarations: Sequence[Declaration] = (), latencies: Latencies | None = None
+) -> tuple[Duty, ...]:
+    """All there is to do, for one node, whose handlers come with these declarations and whose heartbeat
+    measures these latencies."""
     return (
         # Each node knows only its own; first of all it makes what is missing.
         Duty("declare_schedules", Declared(declarations), SAY_SECONDS, is_everywhere=True),
@@ -117,6 +122,14 @@ def duties(declarations: Sequence[Declaration] = ()) -> tuple[Duty, ...]:
         Duty("compact_rollups", rollup.compact, 300.0),
         Duty("prune", Pruner(), 60.0, waits_for_person=True),
         Duty("forget_replies", idempotency.prune, 60.0),
+        # Of its own host each node knows.
+        Duty(
+            "sample_host",
+            host_samples.HostSampler(latencies or host_samples.Latencies()),
+            host_samples.EVERY_SECONDS,
+            is_everywhere=True,
+        ),
+        Duty("forget_samples", host_samples.forget, 300.0),
     )
 
 

@@ -15,6 +15,7 @@ from django.db import connections
 from django.db.models import Q
 
 from clusters.models import ClusterSetting, Node, NodeStatus
+from jobs import registry
 from jobs.engine.clock import database_now
 from jobs.engine.limits import Limit, room_again_at
 from jobs.models import Job, JobDependency, Needs, Queue, Schedule, Status
@@ -24,8 +25,6 @@ from jobs.states import FINAL, State, WaitsFor
 MAX_COUNTED = 1000
 MAX_PARENTS_NAMED = 10
 MAX_NODES = 1000
-# The only kind whose types a node must know.
-TYPED_KIND = "python"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +159,9 @@ def _prerequisites(schedule: Schedule) -> Reason:
     how = "any of" if schedule.needs == Needs.ANY else "each of"
     after = f" after {_moment(since)}" if since is not None else ""
     told = f"Its schedule waits for {how} these schedules to succeed{after}: {shown}."
+    gone = [one for one in missing if one.deleted_at is not None]
+    if gone and (schedule.needs == Needs.ALL or len(gone) == len(missing)):
+        told += " What is deleted never succeeds: restore it, or let the schedule depend on others."
     data = {
         "schedule_id": schedule.pk,
         "needs": str(schedule.needs),
@@ -255,7 +257,7 @@ def _nodes(using: str, job: Job, now: datetime) -> Iterator[Reason]:
     if not nodes:
         yield Reason("kind_unknown", f"No node that serves its queue runs {job.kind} jobs.", about)
         return
-    if job.kind == TYPED_KIND:
+    if job.kind == registry.KIND:
         nodes = [node for node in nodes if job.type in node.types]
         if not nodes:
             told = f"No node that serves its queue knows the type {job.type}."

@@ -223,7 +223,7 @@ class Worker:
             self._watchdog,
         )
         self._heartbeat.start()
-        tasks = duties(self._template.declarations)
+        tasks = duties(self._template.declarations, self._heartbeat.latencies)
         self._upkeep = Upkeep(
             self.cluster_id, self.node_id, self._watchdog, self._look_at_once, tasks
         )

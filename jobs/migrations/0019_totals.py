@@ -24,7 +24,7 @@ OUTCOMES = [
 
 
 class Migration(migrations.Migration):
-    dependencies = [("jobs", "0017_scheduled_job_indexes")]
+    dependencies = [("jobs", "0018_dialect_notes")]
 
     operations = [
         # Without defaults, so that nodes of the version before go on writing tallies.

@@ -4,6 +4,7 @@ from jobs.models.calendar import Calendar
 from jobs.models.dependency import JobDependency, Needs, OnParentFailure
 from jobs.models.failure import Failure, FailureHour, FailureSighting
 from jobs.models.fire import Fire, FireReason, FireState
+from jobs.models.host_sample import HostSample
 from jobs.models.idempotency import IdempotencyKey
 from jobs.models.job import Job, JobListing, JobMetadata, JobTag
 from jobs.models.log import LogLine
@@ -39,6 +40,7 @@ __all__ = [
     "FireReason",
     "FireState",
     "Gap",
+    "HostSample",
     "IdempotencyKey",
     "Job",
     "JobDependency",

@@ -9,9 +9,10 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
+from uuid import UUID
 
-from django.db import IntegrityError, models, transaction
+from django.db import IntegrityError, connections, models, transaction
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Greatest, Now
 from uuid_utils.compat import uuid7
@@ -41,6 +42,13 @@ class Touched(int):
         touched = super().__new__(cls, changed)
         touched.outcomes = {name: count for name, count in outcomes.items() if count}
         return touched
+
+
+class Restart(NamedTuple):
+    """What a job was when somebody wanted it to run, and whether it may now."""
+
+    was: State
+    is_due: bool
 
 
 # What the end of a job is told with.
@@ -119,7 +127,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         with transaction.atomic(using=using):
             # Under one lock: between two statements, a job that its node hands back would slip
             # through both.
-            rows = self.filter(open_jobs)._lock()
+            rows = self.filter(open_jobs)._lock_ending()
             unstarted = [row for row in rows if row.state in UNSTARTED]
             running = [row.pk for row in rows if row.state == State.RUNNING]
             cancelled = self._end(unstarted, State.CANCELLED, cancel_requested_at=Now())
@@ -132,7 +140,8 @@ class JobQuerySet(models.QuerySet["Job"]):
     def skip(self) -> Touched:
         """End jobs that have not started without running them."""
         with transaction.atomic(using=self.db):
-            skipped = self._end(self.filter(state__in=UNSTARTED)._lock(), State.SKIPPED)
+            rows = self.filter(state__in=UNSTARTED)._lock_ending()
+            skipped = self._end(rows, State.SKIPPED)
         return Touched(skipped, skipped=skipped)
 
     def expire(self) -> Touched:
@@ -145,11 +154,26 @@ class JobQuerySet(models.QuerySet["Job"]):
         error = "not finished by its deadline"
         return self._fail(Q(deadline_at__lte=Now()), Reason.TIMEOUT, error, "overdue")
 
+    def give_up(self, error: str) -> Touched:
+        """Fail what waits for something that will never be there."""
+        return self._fail(Q(), Reason.DEPENDENCY, error, "given_up")
+
     def _fail(self, is_late: Q, reason: Reason, error: str, outcome: str) -> Touched:
         with transaction.atomic(using=self.db):
-            rows = self.filter(is_late, state__in=UNSTARTED)._lock()
+            rows = self.filter(is_late, state__in=UNSTARTED)._lock_ending()
             failed = self._end(rows, State.FAILED, reason, error=error)
         return Touched(failed, **{outcome: failed})
+
+    def _lock_ending(self) -> list[Any]:
+        """The same for rows that are about to end, together with those who wait for them."""
+        from jobs.models.release import lock_all
+
+        if connections[self.db].vendor == "postgresql":
+            # Nobody else writes while SQLite does.
+            waited_for = dict(self.order_by().values_list("pk", "has_dependants"))
+            if any(waited_for.values()):
+                lock_all(self.db, waited_for, ending=waited_for)
+        return self._lock()
 
     def _lock(self) -> list[Any]:
         """Lock the rows in id order and return what their ends must be told with."""
@@ -223,6 +247,27 @@ class JobQuerySet(models.QuerySet["Job"]):
             )
         self._hinted(retried)
         return Touched(retried, retried=retried, unique_key_taken=len(rows) - len(chosen))
+
+    def restart(self) -> dict[UUID, Restart]:
+        """Let jobs run again, or at once where they have not started; says of each what it was.
+
+        What runs, has succeeded or waits for other jobs is left alone.
+        """
+        with transaction.atomic(using=self.db):
+            rows = self.order_by("pk").select_for_update(no_key=True)
+            states = {pk: State(state) for pk, state in rows.values_list("pk", "state")}
+            jobs: JobQuerySet = Job.objects.using(self.db)
+            stopped = [pk for pk, state in states.items() if state in RETRYABLE_FROM]
+            retried = jobs.filter(pk__any_of=stopped).retry() if stopped else Touched(0)
+            left: set[UUID] = set()
+            if retried.outcomes.get("unique_key_taken"):
+                still = jobs.filter(pk__any_of=stopped, state__in=RETRYABLE_FROM)
+                left = set(still.values_list("pk", flat=True))
+            waiting = [pk for pk, state in states.items() if state == State.SCHEDULED]
+            if waiting:
+                jobs.filter(pk__any_of=waiting).run_now()
+        runs = (*RETRYABLE_FROM, State.SCHEDULED, State.READY)
+        return {pk: Restart(was, was in runs and pk not in left) for pk, was in states.items()}
 
     def promote(self) -> int:
         """Make scheduled jobs ready and keep their due time, which is their place in the queue."""
@@ -301,6 +346,14 @@ class JobQuerySet(models.QuerySet["Job"]):
             edges.filter(child_id__in=ids)._raw_delete(using)
             deleted = Job.objects.using(using).filter(pk__in=ids)._raw_delete(using) or 0
         return Touched(deleted, deleted=deleted, has_dependants=len(kept))
+
+    def discard(self) -> Touched:
+        """Delete finished jobs, and those that have not started, which are cancelled first."""
+        with transaction.atomic(using=self.db):
+            jobs: JobQuerySet = Job.objects.using(self.db)
+            ids = [*self.filter(state__in=UNSTARTED).values_list("pk", flat=True)]
+            jobs.filter(pk__any_of=ids, state__in=UNSTARTED).cancel()
+            return self.delete_final()
 
 
 def check_queue(using: str | None, name: str) -> None:
@@ -390,6 +443,8 @@ class Job(models.Model):
     copy_of = models.UUIDField(null=True)
     # Of the failure it ended with; see Failure.
     fingerprint = models.CharField(max_length=16, null=True)
+    # What a dialect must say again word for word and no column holds, such as a signature.
+    dialect_notes = models.JSONField(null=True)
 
     objects: ClassVar[models.Manager[Job]] = JobQuerySet.as_manager()
 
@@ -450,6 +505,12 @@ class Job(models.Model):
             ),
             # promotion: what has become due
             models.Index(name="job_due", fields=["run_at"], condition=Q(state=State.SCHEDULED)),
+            # what waits for another attempt; few jobs do
+            models.Index(
+                name="job_retrying",
+                fields=["created_at", "id", "queue"],
+                condition=Q(state=State.SCHEDULED, attempts__gt=0),
+            ),
             # queues: what is in them besides ready and running jobs, which have indexes of their own
             models.Index(
                 name="job_unready",
@@ -500,6 +561,12 @@ class Job(models.Model):
                 condition=Q(reason__isnull=False),
             ),
             models.Index(name="job_held", fields=["created_at", "id"], condition=Q(is_held=True)),
+            # who follows what happens: ends, beside the attempts that were made
+            models.Index(
+                name="job_unsuccessful",
+                fields=["finished_at", "id"],
+                condition=Q(finished_at__isnull=False) & ~Q(state=State.SUCCEEDED),
+            ),
             models.Index(
                 name="job_kind",
                 fields=["kind", "created_at", "id"],

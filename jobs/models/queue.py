@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from django.core.validators import RegexValidator
 from django.db import IntegrityError, connections, models, transaction
 from django.db.models import F, Value
+from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce, Now
 from django.db.models.lookups import GreaterThan, LessThan
 from uuid_utils.compat import uuid7
@@ -25,7 +26,7 @@ from jobs.models.queue_policies import (
     check_together,
     text_problem,
 )
-from jobs.states import State
+from jobs.states import UNSTARTED, State
 
 QUEUE_NAME = RegexValidator(
     r"\A[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}\Z",
@@ -44,6 +45,7 @@ _LIMITS = frozenset({"max_concurrency", "rate_limit", "rate_period_seconds"})
 
 # The states are written out: only so does SQLite see that an index with a condition will do.
 _UNREADY = "state IN ('blocked', 'scheduled', 'waiting')"
+_IS_UNREADY = RawSQL("state IN ('blocked', 'scheduled', 'waiting')", [], models.BooleanField())
 _OPEN = {
     State.BLOCKED: f"{_UNREADY} AND state = 'blocked'",
     State.SCHEDULED: f"{_UNREADY} AND state = 'scheduled'",
@@ -155,6 +157,32 @@ class QueueQuerySet(models.QuerySet["Queue"]):
             queues = self.exclude(name=DEFAULT_QUEUE).select_for_update()
             unused = [q.pk for q in queues if not any(count_open(self.db, q.name, 1).values())]
             return Queue.objects.using(self.db).filter(pk__in=unused)._raw_delete(self.db) or 0
+
+    def delete_with_waiting(self, most: int) -> int:
+        """Delete these queues and cancel what waits in them, as long as that is not more than so many.
+
+        Refused where something runs, where more waits, and for the default queue. Those jobs stay, with
+        the name of their queue.
+        """
+        from jobs.models.job import Job
+
+        deleted = 0
+        with transaction.atomic(using=self.db):
+            for queue in self.order_by("name").select_for_update():
+                left = count_open(self.db, queue.name, most + 1)
+                runs = left[State.RUNNING] or left[State.WAITING]
+                if queue.name == DEFAULT_QUEUE or runs or sum(left.values()) > most:
+                    raise queue.in_use()
+                jobs = Job.objects.using(self.db).filter(queue=queue.name)
+                # Two halves, which have an index each.
+                ids = [*jobs.filter(state=State.READY).values_list("pk", flat=True)]
+                ids += jobs.filter(_IS_UNREADY).values_list("pk", flat=True)
+                Job.objects.using(self.db).filter(pk__any_of=ids, state__in=UNSTARTED).cancel()
+                if not Queue.objects.using(self.db).filter(pk=queue.pk).delete_unused():
+                    # Some of it was claimed, or more came, just now.
+                    raise queue.in_use()
+                deleted += 1
+        return deleted
 
 
 def count_open(using: str, queue: str, limit: int) -> dict[str, int]:

@@ -16,7 +16,7 @@ from clusters.policy import FIELDS as CLUSTER_SETTINGS
 from jobs.errors import InvalidQueue
 from jobs.models.job import HIGHEST_PRIORITY, LOWEST_PRIORITY
 
-_MONTH, _DECADE = 31 * 86400, 3653 * 86400
+_DAY, _MONTH, _DECADE = 86400, 31 * 86400, 3653 * 86400
 
 
 class Overflow(models.TextChoices):
@@ -72,11 +72,12 @@ POLICIES: Mapping[str, Policy] = {
     "is_backoff_enabled": Policy(
         bool, "Whether a failed job waits before its next attempt.", is_nullable=False
     ),
-    "retry_base_seconds": _as_cluster(
+    "retry_base_seconds": Policy(
         float,
-        "retry_base_seconds",
         "Longest wait before the first retry, doubled with each attempt; null: as the cluster's "
         "settings say.",
+        0,
+        _DAY,
     ),
     "retry_cap_seconds": _as_cluster(
         float,

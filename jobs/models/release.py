@@ -53,6 +53,17 @@ _LOCK = """
 SELECT id FROM job WHERE id = ANY(%(children)s::uuid[]) AND state || '' = 'blocked'
  ORDER BY id FOR NO KEY UPDATE
 """
+# Who will be told, and of whom that may mean the end, so that those who wait for them are told as well.
+_LOCK_ALL = """
+WITH RECURSIVE told(id, ends) AS (
+  SELECT id, id = ANY(%(ending)s::uuid[]) FROM unnest(%(ids)s::uuid[]) AS r(id)
+  UNION
+  SELECT e.child_id, told.ends AND e.on_failure <> 'run'
+    FROM told JOIN job_dependency AS e ON e.parent_id = told.id AND e.satisfied_at IS NULL
+   WHERE told.ends OR told.id = ANY(%(ids)s::uuid[]))
+SELECT id FROM job WHERE id = ANY(ARRAY(SELECT id FROM told LIMIT %(limit)s))
+ ORDER BY id FOR NO KEY UPDATE
+"""
 _OUTCOME = "COALESCE(d.at_once, CASE WHEN job.pending_dependencies <= d.closed THEN d.at_zero END)"
 _TELL = f"""
 UPDATE job SET
@@ -156,6 +167,21 @@ def release_ended(
     if ended_runs and not is_attaching:
         settle(using, ended_runs)
     return moved
+
+
+def lock_all(using: str, ids: Iterable[UUID | str], *, ending: Iterable[UUID | str] = ()) -> None:
+    """Lock jobs that are about to end and all whom that moves, in the order of their ids.
+
+    ``ending``: those that will not succeed. Whoever would lock the children only when he holds their
+    parents could wait for somebody who holds a child and waits for one of those parents. A graph that
+    is larger than a page is locked as far as that, and the rest of it on the way.
+    """
+    connection = connections[using]
+    if connection.vendor != "postgresql":
+        return
+    parameters: dict[str, Any] = {"ids": list(ids), "ending": list(ending), "limit": PAGE}
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK_ALL, parameters)
 
 
 def _close(

@@ -94,8 +94,9 @@ def _lock(using: str, ids: Iterable[UUID]) -> dict[UUID, Schedule]:
 
 
 def open_gate(using: str, schedule: Schedule) -> int:
-    """Let runs go that waited for other schedules, if those have succeeded; the caller holds the row."""
-    held = _held(using, schedule.pk, WaitsFor.SCHEDULES)
+    """Let the newest run go that waited for other schedules, if those have succeeded; the caller holds
+    the row. One success lets one go; of several the next run ends all but the last."""
+    held = _held(using, schedule.pk, WaitsFor.SCHEDULES)[-1:]
     if not held:
         return 0
     edges = ScheduleDependency.objects.using(using).filter(schedule_id=schedule.pk)

@@ -11,7 +11,8 @@ import json
 from collections.abc import Iterable
 from functools import reduce
 from operator import or_
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
+from uuid import UUID
 
 from django.db import connections, models
 from django.db.models import F, Func, Q, Value
@@ -82,6 +83,32 @@ class _HasTag(Func):
     output_field = models.BooleanField()
 
 
+_UNSTOPPED = Q(deleted_at=None, is_paused=False, is_enabled=True)
+# The same as ``Schedule.status``, for many.
+_OF_STATUS = {
+    Status.DELETED: Q(deleted_at__isnull=False),
+    Status.PAUSED: Q(deleted_at=None, is_paused=True),
+    Status.DISABLED: Q(deleted_at=None, is_paused=False, is_enabled=False),
+    Status.BROKEN: _UNSTOPPED & Q(error__isnull=False),
+    Status.COMPLETED: _UNSTOPPED & Q(error=None, next_due_at=None),
+    Status.ENABLED: _UNSTOPPED & Q(error=None, next_due_at__isnull=False),
+}
+
+
+class Named(NamedTuple):
+    """A name as this database compares names, which depends on its locale, and who has it."""
+
+    key: str
+    id: UUID | None
+
+
+NAMES_AT_ONCE = 500
+_NAMED = {
+    "postgresql": "SELECT n.name, lower(n.name), s.id FROM unnest(%s::text[]) AS n(name)"
+    " LEFT JOIN schedule s ON lower(s.name) = lower(n.name) AND s.deleted_at IS NULL",
+    "sqlite": "SELECT n.value, lower(n.value), s.id FROM json_each(%s) AS n"
+    " LEFT JOIN schedule s ON lower(s.name) = lower(n.value) AND s.deleted_at IS NULL",
+}
 # What a search finds is looked up by its ids as long as it is not more than this.
 FEW_FOUND = 500
 
@@ -101,21 +128,11 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
 
     def active(self) -> ScheduleQuerySet:
         """Schedules that nobody has stopped."""
-        return self.kept().filter(is_enabled=True, is_paused=False)
+        return self.filter(_UNSTOPPED)
 
-    def of_status(self, status: str) -> ScheduleQuerySet:
-        """Schedules whose ``status`` is this."""
-        if status == Status.DELETED:
-            return self.filter(deleted_at__isnull=False)
-        if status == Status.PAUSED:
-            return self.kept().filter(is_paused=True)
-        rows = self.kept().filter(is_paused=False)
-        if status == Status.DISABLED:
-            return rows.filter(is_enabled=False)
-        rows = rows.filter(is_enabled=True)
-        if status == Status.BROKEN:
-            return rows.filter(error__isnull=False)
-        return rows.filter(error=None, next_due_at__isnull=status == Status.COMPLETED)
+    def of_status(self, *statuses: str) -> ScheduleQuerySet:
+        """Schedules whose ``status`` is one of these."""
+        return self.filter(reduce(or_, (_OF_STATUS[Status(status)] for status in statuses)))
 
     def tagged(self, tag: str) -> ScheduleQuerySet:
         """Schedules that carry this tag."""
@@ -134,6 +151,24 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
             if wanted
             else self.filter(consecutive_failures=0)
         )
+
+    def named(self, names: Iterable[str]) -> dict[str, Named]:
+        """For each of these names that a schedule can have, whatever its case, the kept one that does."""
+        connection = connections[self.db]
+        # Others no schedule can have, and some databases refuse the very question.
+        asked = [*{name for name in names if name.isprintable()}]
+        found: dict[str, Named] = {}
+        with connection.cursor() as cursor:
+            for start in range(0, len(asked), NAMES_AT_ONCE):
+                some = asked[start : start + NAMES_AT_ONCE]
+                is_postgresql = connection.vendor == "postgresql"
+                cursor.execute(
+                    _NAMED[connection.vendor], [some if is_postgresql else json.dumps(some)]
+                )
+                for name, key, pk in cursor.fetchall():
+                    is_id = pk is None or isinstance(pk, UUID)
+                    found[name] = Named(key, pk if is_id else UUID(pk))
+        return found
 
     def search(self, text: str) -> ScheduleQuerySet:
         """Schedules with this text in their name or description, in any case."""
@@ -197,6 +232,8 @@ class Schedule(models.Model):
     queue = models.CharField(max_length=100, default="default")
     priority = models.SmallIntegerField(null=True)
     timeout_seconds = models.FloatField(null=True)
+    # A run that is not started so long after it was due fails as `expired`.
+    expires_in_seconds = models.FloatField(null=True)
     max_attempts = models.PositiveSmallIntegerField(null=True)
     retry_base_seconds = models.FloatField(null=True)
     retry_cap_seconds = models.FloatField(null=True)

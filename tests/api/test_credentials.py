@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -12,9 +13,14 @@ from django.utils import timezone
 from authn.models import ApiKey
 from tests.api.conftest import Api, check_problem
 from tests.api.routes import METHODS, all_routes, filled, native_routes
+from tests.dialects.asyncjobs.conftest import check_error
+from tests.dialects.forge.conftest import check_refusal as of_forge
+from tests.dialects.forge.conftest import speaks as is_forge
 from tests.dialects.scheduler.conftest import check_problem as of_scheduler
 
-OPEN = {"/livez", "/readyz"}
+OPEN = {"/livez", "/jm-api/readyz", "/readyz", "/asyncjobs/readyz"}
+OPEN |= {f"{place}/healthz" for place in ("", "/asyncjobs", "/clusters/alpha/asyncjobs")}
+OF_ASYNCJOBS = re.compile(r"/(v1|healthz|readyz)\b|(/clusters/<str:cluster_id>)?/asyncjobs\b")
 REDIRECT = {"/", "/admin", "/jm-api/swagger"}
 METRICS = "/jm-api/metrics"
 
@@ -53,7 +59,7 @@ def test_every_route_but_health_and_pages_is_401_without_credentials(
     asked = 0
     for route in all_routes():
         path = filled(route)
-        if path in OPEN | REDIRECT or path.startswith("/admin/"):
+        if path in OPEN | REDIRECT or path.endswith("/health") or path.startswith("/admin/"):
             continue
         for address in (path, path + "/"):
             for method in METHODS:
@@ -61,9 +67,15 @@ def test_every_route_but_health_and_pages_is_401_without_credentials(
                 assert response.status_code == 401, (method, address)
                 assert response["WWW-Authenticate"] == "Bearer"
                 assert "Allow" not in response
-                if method != "HEAD":
-                    check = of_scheduler if "/scheduler" in route else check_problem
-                    if route == METRICS:
+                if method != "HEAD" and OF_ASYNCJOBS.match(route):
+                    check_error(response, 401, "invalid_argument", "unauthenticated")
+                elif method != "HEAD":
+                    check: Callable[..., object] = check_problem
+                    if is_forge(route):
+                        check = of_forge
+                    elif "/scheduler" in route:
+                        check = of_scheduler
+                    elif route == METRICS:
                         check = check_plain
                     check(response, 401, "not_authenticated")
                 asked += 1

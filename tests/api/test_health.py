@@ -1,4 +1,4 @@
-"""/livez and /readyz"""
+"""/livez, and /readyz below the base path"""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_livez_asks_no_database(client: Any) -> None:
 
 
 def test_readyz_says_up_or_down_and_the_time(client: Any, db: None) -> None:
-    for path in ("/readyz", "/readyz/"):
+    for path in ("/jm-api/readyz", "/jm-api/readyz/"):
         response = client.get(path, headers={"x-api-key": "not even read"})
         assert response.status_code == 200
         body = response.json()
@@ -45,7 +45,7 @@ def test_only_the_control_database_decides(
     dead: set[str], status: int, clusters: Any, client: Any, db: None, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(health, "_answers", lambda alias: alias not in dead)
-    response = client.get("/readyz")
+    response = client.get("/jm-api/readyz")
     assert response.status_code == status
     assert response.json()["clusters"] == clusters
     text = response.content.decode()
@@ -62,7 +62,7 @@ def test_a_cluster_that_hangs_is_down_after_the_wait(
     monkeypatch.setattr(views, "WAIT_SECONDS", 0.2)
     try:
         began = time.monotonic()
-        response = client.get("/readyz")
+        response = client.get("/jm-api/readyz")
         assert time.monotonic() - began < 2
         assert response.status_code == 200
         assert response.json()["clusters"] == {"up": 1, "down": 1}
@@ -90,7 +90,7 @@ def test_a_database_is_asked_once_at_a_time_and_not_again_while_fresh(monkeypatc
 
 
 def test_health_takes_no_posts(client: Any, db: None) -> None:
-    assert client.post("/readyz").status_code == 405
+    assert client.post("/jm-api/readyz").status_code == 405
     assert client.head("/livez").status_code == 200
 
 

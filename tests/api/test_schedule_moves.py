@@ -10,8 +10,15 @@ import pytest
 from django.utils import timezone
 
 from clusters.api.fields import format_time
-from jobs.api.schedule_wire import FireItem, OccurrenceItem, Prerequisites, Preview
-from jobs.engine import schedules
+from jobs.api.schedule_wire import (
+    DeletedSchedule,
+    FireItem,
+    OccurrenceItem,
+    Prerequisites,
+    Preview,
+)
+from jobs.engine import schedules, workflows
+from jobs.engine.workflows import NewNode
 from jobs.models import Fire, Job, Schedule, ScheduleDependency
 from tests.api.conftest import Api, check_problem
 from tests.api.test_schedules import HOURLY, MISSING, PATH, errors
@@ -280,10 +287,27 @@ def test_dependencies_are_set_shown_and_removed(path: str, api: Api) -> None:
     )
     assert api.get(address).json() == body
     assert api.get(path).json()["depends_on"] == [str(second.pk), str(first.pk)]
-    assert api.delete(f"{PATH}/{first.pk}").status_code == 204
+    assert api.delete(f"{PATH}/{first.pk}").status_code == 200
     assert [item["state"] for item in api.get(address).json()["items"]] == ["enabled", "deleted"]
     assert api.delete(address).status_code == 204
     assert api.get(address).json()["items"] == []
+
+
+def test_who_deletes_what_others_need_is_told_of_them(path: str, api: Api) -> None:
+    needed = make_schedule(name="needed")
+    make_schedule(name="waits", depends_on=[needed.pk])
+    workflows.create("graph", [NewNode(needed.pk)], by="test")
+    schedules.delete(make_schedule(name="gone", depends_on=[needed.pk]).pk, by="test")
+    answer = api.delete(f"{PATH}/{needed.pk}")
+    assert answer.status_code == 200
+    assert list(answer.json()) == list(DeletedSchedule().fields)
+    assert [text.partition(":")[0] for text in answer.json()["warnings"]] == [
+        "schedule 'waits' depends on it",
+        "workflow 'graph' has it as a node",
+    ]
+    assert Schedule.objects.get(pk=needed.pk).deleted_at is not None
+    alone = api.delete(path)
+    assert (alone.status_code, alone.content) == (204, b"")
 
 
 def test_a_circle_of_dependencies_is_refused(path: str, api: Api) -> None:
@@ -313,7 +337,7 @@ def test_a_run_that_waits_for_schedules_says_for_which(path: str, api: Api) -> N
     [job] = runs_of(schedule)
     why = api.get(f"alpha/jobs/{job.pk}/why").json()["reasons"]
     [reason] = [one for one in why if one["code"] == "schedules"]
-    assert "'gone' (deleted), 'slow'" in reason["message"]
+    assert "'gone' (deleted), 'slow'. What is deleted never succeeds" in reason["message"]
     assert reason["data"]["schedules"] == ["gone", "slow"]
     api.post(f"{PATH}/{slow.pk}/trigger")
     end_run(runs_of(slow)[0])

@@ -19,6 +19,7 @@ from jobs.engine import schedules
 from jobs.engine.definition import EDITABLE
 from jobs.models import Fire, Job, Schedule, ScheduleDependency, ScheduleListing, Source, Status
 from tests.api.conftest import Api, check_problem
+from tests.factories import make_node
 from tests.jobs.schedule_cases import hours_ago, make_schedule, put_back
 
 PATH = "alpha/schedules"
@@ -31,6 +32,18 @@ def errors(response: Any, status: int = 400, code: str = "invalid") -> list[str]
 
 
 # -- Create, show ----------------------------------------------------------------------------------
+
+
+def test_a_handler_that_nobody_has_is_refused_at_its_field(alpha: object, api: Api) -> None:
+    make_node(types=["demo:noop"])
+    typo = {**HOURLY, "type": "demo:typo"}
+    assert errors(api.post(PATH, typo), code="unknown_handler") == ["type"]
+    made = api.post(PATH, HOURLY).json()
+    changed = api.patch(f"{PATH}/{made['id']}", {"type": "demo:typo"})
+    assert errors(changed, code="unknown_handler") == ["type"]
+    assert [one.type for one in Schedule.objects.all()] == ["demo:noop"]
+    # A job may be there before its handler.
+    assert api.post("alpha/jobs", {"type": "demo:typo"}).status_code == 201
 
 
 def test_a_schedule_is_created_and_shown(alpha: object, api: Api) -> None:

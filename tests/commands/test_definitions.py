@@ -387,6 +387,20 @@ def test_schedules_of_code_are_neither_exported_nor_changed(definitions):
     assert (done.code, "schedules.coded: stands in code" in done.err) == (2, True)
 
 
+def test_a_dependency_on_what_is_deleted_is_told_of_and_not_lost_silently(definitions):
+    apply(definitions, one(name="first"))
+    [first] = Schedule.objects.all()
+    apply(
+        definitions, one(name="first") + one(name="second", depends_on="[first]").partition("\n")[2]
+    )
+    schedules.delete(first.pk, by="anna")
+    done = definitions("export")
+    assert "depends_on" not in done.out
+    assert "schedule 'second' depends on 'first', which is deleted" in done.err
+    assert "first (deleted)" in definitions("plan", done.out).out
+    assert Schedule.objects.get(name="second").dependencies.count() == 1
+
+
 def test_what_has_had_its_time_is_left_alone(definitions):
     text = one("run_at: 2020-01-01T00:00:00Z")
     done = definitions("plan", text)

@@ -88,7 +88,7 @@ def test_only_what_is_said_is_changed_and_none_takes_a_limit_away(run):
         ("--backoff", "true"),
         ("--overflow", "explode"),
         ("--overflow", "drop_oldest"),
-        ("--retry-base", "2h"),
+        ("--retry-base", "25h"),
         ("--retry-base", "60", "--retry-cap", "30"),
         ("--description", "x" * 501),
         ("--rate-grants", "1"),

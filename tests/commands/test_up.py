@@ -126,6 +126,7 @@ def test_the_life_of_an_installation(tmp_path, eventually):
         assert kept["api_key"] in first.printed
         assert kept["admin_password"] in first.printed
         assert "shell" in first.printed
+        assert f", from {home}/clusters.toml\n" in first.printed
         found: list[dict] = []
 
         def all_have_ended() -> bool:
@@ -197,8 +198,13 @@ def test_a_node_that_cannot_start_stops_everything_and_says_why(tmp_path):
 def test_its_own_clusters_and_a_second_start_on_the_same_files(tmp_path):
     home = tmp_path / "home"
     cluster = f"mine=sqlite:///{tmp_path}/mine.sqlite3"
-    with up(home, YARDMASTER_CLUSTERS=cluster) as running:
+    config = tmp_path / "other.toml"
+    config.write_text(f'[clusters.other]\ndatabase_url = "sqlite:///{tmp_path}/other.sqlite3"\n')
+    with up(home, YARDMASTER_CLUSTERS=cluster, YARDMASTER_CONFIG=str(config)) as running:
         running.wait_for("Ctrl-C stops everything")
+        # What the environment names counts, whatever the home is, and the screen says so.
+        told = f"mine, other, from YARDMASTER_CLUSTERS and {config} (YARDMASTER_CONFIG)"
+        assert told in running.printed
         assert not (home / "clusters.toml").exists()
         assert (tmp_path / "mine.sqlite3").exists()
         with up(home) as other:

@@ -31,6 +31,12 @@ class Mutation:
     test: str  # below tests/faults/
     backends: tuple[str, ...] = BOTH
     scale: float = 0.2
+    # Guards behind this one, of the same harm: file, old and new text of each.
+    also: tuple[tuple[str, str, str], ...] = ()
+
+    @property
+    def replacements(self) -> tuple[tuple[str, str, str], ...]:
+        return ((self.file, self.old, self.new), *self.also)
 
 
 KILL = "test_kill.py::test_killed_nodes_lose_no_job_and_run_none_twice_without_reason"
@@ -106,6 +112,10 @@ MUTATIONS = (
         "os.kill(self.pid, number)",
         f"{STOP}[python]",
         scale=1.0,
+        also=(
+            ("jobs/engine/template.py", "os.killpg(pid, signal.SIGKILL)", "pass"),
+            ("jobs/engine/template.py", "send(one, signal.SIGKILL)", "pass"),
+        ),
     ),
     # -- Lease and drain --
     Mutation(
@@ -386,10 +396,11 @@ def check_texts() -> None:
     """Every text of the table is in the tree, once."""
     wrong = []
     for one in MUTATIONS:
-        found = (ROOT / one.file).read_text().count(one.old)
-        # A statement that exists once for each database may hold the guard twice.
-        if found == 0 or (found > 1 and one.backends != BOTH):
-            wrong.append(f"{one.guard}: {found} times in {one.file}: {one.old!r}")
+        for file, old, _ in one.replacements:
+            found = (ROOT / file).read_text().count(old)
+            # A statement that exists once for each database may hold the guard twice.
+            if found == 0 or (found > 1 and one.backends != BOTH):
+                wrong.append(f"{one.guard}: {found} times in {file}: {old!r}")
     if wrong:
         raise OutOfDate("\n".join(wrong))
 
@@ -417,8 +428,9 @@ def _outcome(one: Mutation, backend: str, scale: float) -> str:
     with tempfile.TemporaryDirectory(prefix="yardmaster-mutant-") as directory:
         tree = Path(directory)
         _copy(tree)
-        path = tree / one.file
-        path.write_text(path.read_text().replace(one.old, one.new))
+        for file, old, new in one.replacements:
+            path = tree / file
+            path.write_text(path.read_text().replace(old, new))
         environment = {
             k: v for k, v in os.environ.items() if k not in ("YARDMASTER_TEST_DIR", "FAULTS_REPORT")
         }

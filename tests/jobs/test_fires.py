@@ -5,16 +5,17 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, transaction
 from django.utils import timezone
 
-from jobs.engine import fire_plan, fires, run_upkeep, schedules
+from jobs.engine import fire_plan, fires, run_upkeep, schedule_runs, schedules
 from jobs.errors import ScheduleState
 from jobs.models import Fire, Job, Queue, Schedule
 from jobs.states import State, Trigger, WaitsFor
 from tests.jobs.schedule_cases import (
     POLICY,
     USING,
+    begin_run,
     end_run,
     fire,
     fires_of,
@@ -153,6 +154,54 @@ def test_overlap_replace_of_a_run_that_has_not_started_is_done_at_once():
     assert (old.state, new.state) == (State.CANCELLED, State.READY)
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("retried", [False, True])
+def test_a_run_that_people_start_replaces_the_old_one_at_once(retried: bool):
+    schedule = make_schedule(overlap="replace")
+    ended = fires.trigger(schedule.pk, by="anna").job_id
+    end_run(Job.objects.get(pk=ended), State.FAILED)
+    old = Job.objects.get(pk=fires.trigger(schedule.pk, by="anna").job_id)
+    begin_run(old)
+    with transaction.atomic(using=USING):
+        if retried:
+            new_id = schedule_runs.retry(Job.objects.get(pk=ended), by="anna").pk
+        else:
+            new_id = fires.trigger(schedule.pk, by="anna").job_id
+        # Whoever ends the old run waits for the schedule, which is held up to here.
+        assert not Job.objects.filter(pk=old.pk, cancel_requested_at__isnull=False).exists()
+    old.refresh_from_db()
+    assert (old.state, old.cancel_requested_at is not None) == (State.RUNNING, True)
+    assert Job.objects.get(pk=new_id).state == State.BLOCKED
+    end_run(old, State.CANCELLED)
+    assert Job.objects.get(pk=new_id).state == State.READY
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_run_that_people_start_leaves_the_old_one_alone_unless_it_replaces():
+    for overlap in ("skip", "queue_one", "allow"):
+        schedule = make_schedule(overlap=overlap)
+        old = Job.objects.get(pk=fires.trigger(schedule.pk, by="anna").job_id)
+        begin_run(old)
+        fires.trigger(schedule.pk, by="anna")
+        run_upkeep.mend_runs(USING, POLICY)
+        old.refresh_from_db()
+        assert old.cancel_requested_at is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_run_that_waits_for_other_schedules_is_not_replaced_by_one_that_people_start():
+    upstream = make_schedule()
+    schedule = make_schedule(overlap="replace", depends_on=[upstream.pk])
+    just_due(schedule)
+    fire()
+    (held,) = runs_of(schedule)
+    begin_run(Job.objects.get(pk=fires.trigger(schedule.pk, by="anna").job_id))
+    fires.trigger(schedule.pk, by="anna")
+    run_upkeep.mend_runs(USING, POLICY)
+    held.refresh_from_db()
+    assert (held.state, held.waits_for) == (State.BLOCKED, WaitsFor.SCHEDULES)
+
+
 def test_a_queue_that_is_gone_is_told_of_and_keeps_nobody_from_his_turn():
     Queue.objects.create(name="mail")
     bad, good = make_schedule(queue="mail"), make_schedule()
@@ -199,6 +248,47 @@ def test_a_run_that_waits_for_schedules_is_superseded_by_the_next():
     old, new = runs_of(schedule)
     assert (old.state, new.state) == (State.CANCELLED, State.BLOCKED)
     assert "superseded" in old.error
+
+
+@pytest.mark.parametrize("has_succeeded", [False, True])
+def test_of_many_instants_that_are_caught_up_only_the_newest_waits_for_schedules(has_succeeded):
+    upstream = make_schedule()
+    schedule = make_schedule(depends_on=[upstream.pk], misfire="all", overlap="allow")
+    if has_succeeded:
+        just_due(upstream)
+        fire()
+        end_run(runs_of(upstream)[0])
+    put_back(schedule, hours_ago(24))
+    while fire():
+        pass
+    *runs, newest = runs_of(schedule)
+    assert len(runs) >= 24
+    assert (newest.state, newest.waits_for) == (State.BLOCKED, WaitsFor.SCHEDULES)
+    # The success that was there let the first one go.
+    states = [State.READY] * has_succeeded + [State.CANCELLED] * (len(runs) - has_succeeded)
+    assert [run.state for run in runs] == states
+    just_due(upstream)
+    fire()
+    end_run(runs_of(upstream)[-1])
+    assert [run.state for run in runs_of(schedule)] == [*states, State.READY]
+
+
+def test_one_success_lets_one_run_go_however_many_wait():
+    upstream = make_schedule()
+    schedule = make_schedule(depends_on=[upstream.pk], overlap="allow")
+    just_due(schedule)
+    fire()
+    (old,) = runs_of(schedule)
+    just_due(schedule)
+    fire()
+    # As if it had been locked when the newer one came.
+    Job.objects.filter(pk=old.pk).update(
+        state=State.BLOCKED, finished_at=None, waits_for="schedules"
+    )
+    just_due(upstream)
+    fire()
+    end_run(runs_of(upstream)[0])
+    assert [run.state for run in runs_of(schedule)] == [State.BLOCKED, State.READY]
 
 
 def test_variables_are_filled_in_when_a_run_is_made():

@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 from django.db import connections
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from jobs import listing
@@ -144,6 +145,33 @@ def test_several_states_are_a_range_each(many):
     check(plan, "job_final", "job_open", is_sorted=False)
     # What is sorted are the pages of the three, not what they are from.
     assert len(re.findall(r"\bjob_(?:final|open)\b", plan)) == 3, plan
+
+
+def test_what_cannot_be_is_not_looked_for(many, is_postgresql):
+    """Of jobs that have ended in the future there are none, and none is read to find that out."""
+
+    def work(asked) -> int:
+        """Of PostgreSQL the rows that were read, of SQLite the steps of its machine."""
+        with CaptureQueriesContext(connections[ALPHA]) as sent:
+            assert listing.newest(ALPHA, asked, "j.id", 10) == []
+        sql = sent[-1]["sql"]
+        with connections[ALPHA].cursor() as cursor:
+            if is_postgresql:
+                cursor.execute(f"EXPLAIN ANALYZE {sql}")
+                plan = "\n".join(row[0] for row in cursor.fetchall())
+                read = re.findall(r"Scan .*rows=(\d+(?:\.\d+)?) loops|Filter: (\d+)", plan)
+                return int(sum(float(one or other) for one, other in read))
+            steps: list[None] = []
+            connections[ALPHA].connection.set_progress_handler(lambda: steps.append(None), 10)
+            assert cursor.execute(sql).fetchall() == []
+            connections[ALPHA].connection.set_progress_handler(None, 0)
+            return 10 * len(steps)
+
+    now = timezone.now()
+    for words in ({}, {"queue": "queue-7"}, {"state": ["failed", "succeeded"]}):
+        assert work({**words, "finished_after": now - timedelta(days=1)}) > 100
+        assert work({**words, "finished_after": now + timedelta(days=1)}) <= 100
+    assert listing.count(ALPHA, {"finished_after": now + timedelta(days=1)})["count"] == 0
 
 
 def test_where_two_ways_lead_the_short_one_is_taken(many, monkeypatch):

@@ -39,6 +39,8 @@ def jobs(alpha):
             "unique_key": dice.choice([None, "key"]) if state in FINAL else None,
             "copy_of": dice.choice([None, None, COPIED]),
         }
+        if state == State.SCHEDULED:
+            columns["attempts"] = dice.choice([0, 1, 2])
         if state in (State.RUNNING, State.FAILED):
             columns["node"] = dice.choice(nodes)
         if state in FINAL:
@@ -57,6 +59,9 @@ def words(nodes):
         "state": [["failed"], ["succeeded", "ready", "running", "failed"], ["running"], [*State]],
         "queue": ["one", "nowhere"],
         "type": ["a"],
+        "queues": [["one", "two"], ["two", "nowhere"]],
+        "types": [["a", "b", "a"], ["c"]],
+        "awaits_retry": [True, False],
         "kind": ["python", "http", "shell"],
         "tag": ["red", "none"],
         "metadata": [["size:1"], ['size:"1"', "eu:true"]],
@@ -110,6 +115,21 @@ def test_any_two_words_mean_both(short, jobs, monkeypatch):
         asked = {one: ones[0], two: twos[0]}
         expected = filtered(Job.objects.all(), asked).order_by("-created_at", "-id")
         assert ids(asked) == list(expected.values_list("pk", flat=True)), asked
+
+
+def test_what_waits_for_another_attempt_has_an_index_of_its_own(jobs):
+    for asked in (
+        {"state": ["scheduled"], "awaits_retry": True},
+        {"state": ["scheduled"], "awaits_retry": True, "queue": "one"},
+        {"state": ["scheduled"], "awaits_retry": False},
+        {"state": ["scheduled", "ready"], "awaits_retry": True, "types": ["a", "b"]},
+    ):
+        check(asked)
+    assert ids({"state": ["scheduled"], "awaits_retry": True})
+    way = listing.choose_way(
+        connections[ALPHA], {"state": ["scheduled"], "awaits_retry": True, "queue": "one"}
+    )
+    assert way.word == "awaits_retry"
 
 
 def test_all_metadata_must_fit(jobs):

@@ -108,8 +108,10 @@ def test_schedules_are_found_by_one_of_their_tags():
 def test_a_type_is_known_while_a_node_lives_that_has_it():
     from clusters.models import Node
 
-    make_node("dead", types=["gone"])
-    make_node(types=["here"])
     nodes = Node.objects.all()
-    assert nodes.knows_type("here")
-    assert not nodes.knows_type("gone") and not nodes.knows_type("her")
+    make_node("dead", types=["gone"])
+    make_node(kinds=["http"], types=[])
+    assert nodes.knows_type("gone") is None
+    make_node(types=["here"])
+    assert nodes.knows_type("here") is True
+    assert nodes.knows_type("gone") is False and nodes.knows_type("her") is False

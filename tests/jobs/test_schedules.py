@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -22,9 +23,11 @@ from jobs.errors import (
     ScheduleInUse,
     ScheduleNotFound,
     ScheduleState,
+    UnknownHandler,
 )
-from jobs.models import Calendar, Fire, Job, Schedule, ScheduleDependency, Status
+from jobs.models import Calendar, Fire, Job, Schedule, ScheduleDependency, Source, Status
 from jobs.states import State
+from tests.factories import make_node
 from tests.jobs.schedule_cases import (
     POLICY,
     USING,
@@ -47,6 +50,44 @@ def fresh(schedule: Schedule) -> Schedule:
 
 def interval(**values: Any) -> Schedule:
     return make_schedule(timing="interval", interval_seconds=3600, **values)
+
+
+# -- Handlers --------------------------------------------------------------------------------------
+
+
+def refuses_handler(verb: Callable[[], Any]) -> None:
+    with pytest.raises(UnknownHandler) as caught:
+        verb()
+    assert (caught.value.field, caught.value.code) == ("type", "unknown_handler")
+
+
+def test_a_handler_that_no_live_node_has_is_refused(alpha: object) -> None:
+    make_node(types=["demo:noop"])
+    schedule = make_schedule()
+    refuses_handler(lambda: make_schedule(type="demo:typo"))
+    refuses_handler(lambda: schedules.change(schedule.pk, {"type": "demo:typo"}, by="anna"))
+    assert [one.type for one in Schedule.objects.all()] == ["demo:noop"]
+    # Other kinds have no handlers, and what stays as it is is not asked about.
+    make_schedule(kind="http", type="ping", payload={"method": "GET", "url": "https://a.example"})
+    Schedule.objects.filter(pk=schedule.pk).update(type="demo:gone")
+    schedules.change(schedule.pk, {"description": "still there"}, by="anna")
+    schedules.change(schedule.pk, {"type": "demo:noop"}, by="anna")
+
+
+def test_where_no_node_could_tell_any_handler_is_taken(alpha: object) -> None:
+    make_schedule(type="demo:soon")
+    make_node("dead", types=["demo:noop"])
+    make_node(lease_until=timezone.now() - timedelta(seconds=1))
+    make_node(kinds=["http"], types=[])
+    make_schedule(type="demo:later")
+
+
+def test_what_stands_in_code_brings_its_handler_along(alpha: object) -> None:
+    make_node(types=["demo:other"])
+    values = {"name": "declared", "type": "demo:new", "timing": "cron", "expression": "0 * * * *"}
+    made = schedules.create(values, by="code", source=Source.CODE)
+    schedules.change(made.pk, {"type": "demo:newer"}, by="code", source=Source.CODE)
+    refuses_handler(lambda: schedules.change(made.pk, {"type": "demo:typo"}, by="anna"))
 
 
 # -- Change ----------------------------------------------------------------------------------------
@@ -378,6 +419,32 @@ def test_deleting_for_good_asks_what_runs_to_stop_and_takes_the_rest(alpha: obje
     [left] = Job.objects.all()
     assert (left.pk, left.schedule_id, left.state) == (running.pk, None, State.RUNNING)
     assert left.cancel_requested_at is not None
+
+
+def test_fires_are_deleted_for_good_in_batches(
+    monkeypatch: pytest.MonkeyPatch, alpha: object
+) -> None:
+    monkeypatch.setattr(schedules, "FIRES_AT_ONCE", 2)
+    schedule, other = make_schedule(), make_schedule()
+    for one in (schedule, other):
+        rows = [
+            Fire(schedule=one, due_at=hours_ago(ago), state="skipped", reason="overlap")
+            for ago in range(5)
+        ]
+        Fire.objects.bulk_create(rows)
+    counts: list[int] = []
+
+    def note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        done = execute(sql, params, many, context)
+        if sql.startswith('DELETE FROM "fire"'):
+            counts.append(context["cursor"].rowcount)
+        return done
+
+    with connections[USING].execute_wrapper(note):
+        schedules.delete_for_good(schedule.pk, by="test")
+    assert sum(counts) == 5
+    assert max(counts) == 2
+    assert Fire.objects.filter(schedule=other).count() == 5
 
 
 def test_what_a_deleted_schedule_needed_can_go_for_good(alpha: object) -> None:

@@ -23,10 +23,11 @@ from authn.keys import create_key
 from authn.models import UserRole
 from clusters.binding import cluster_bound
 from clusters.models import AuditEntry, Node
-from jobs.engine import schedules
+from jobs.engine import calendars, schedules, workflows
 from jobs.engine.enqueue import enqueue
 from jobs.engine.new_job import NewJob
-from jobs.models import Job, Queue
+from jobs.engine.workflows import NewNode
+from jobs.models import Calendar, Job, Queue, Schedule, WorkflowRun
 from tests.processes import free_port, started, worker_environment
 from tests.ui.browser import SCHEMES, WIDTHS, Visit, chromium, program, visit
 
@@ -74,6 +75,16 @@ def _work() -> dict[str, str]:
             nightly = {"name": "nightly", "type": "demo:echo", "timezone": "Europe/Berlin"}
             timing = {"timing": "cron", "expression": "0 3 * * *"}
             schedule = schedules.create({**nightly, **timing}, by="test")
+            second = {"name": "afterwards", "type": "demo:echo", **timing}
+            after = schedules.create(second, by="test")
+            nodes = [NewNode(schedule.pk), NewNode(after.pk, [schedule.pk])]
+            graph = workflows.create("morning", nodes, by="test")
+            weekly = {"name": "weekly", "workflow_id": graph.pk, **timing}
+            made[f"{cluster}-weekly"] = str(schedules.create(weekly, by="test").pk)
+            made[f"{cluster}-workflow"] = str(graph.pk)
+            run = workflows.start_run(graph.pk, by="test")
+            made[f"{cluster}-run"] = str(run.pk)
+            calendars.create("closed", ["2034-12-25"], by="test")
             made[f"{cluster}-schedule"] = str(schedule.pk)
             made[f"{cluster}-running"] = str(enqueue(runs, by="test").job.pk)
     return made
@@ -127,6 +138,9 @@ def _every_page(made: dict[str, str]) -> list[str]:
     with cluster_bound("alpha"):
         queue = Queue.objects.get(name="mail").pk
         [node] = Node.objects.all()
+        calendar = Calendar.objects.get().pk
+        [node_job, *_] = WorkflowRun.objects.get().nodes
+    workflow = f"/admin/alpha/workflows/{made['alpha-workflow']}/"
     jobs = [
         f"/admin/alpha/jobs/{made[f'alpha-{name}']}/" for name in ("failed", "waiting", "running")
     ]
@@ -146,6 +160,14 @@ def _every_page(made: dict[str, str]) -> list[str]:
         "/admin/alpha/schedules/",
         f"/admin/alpha/schedules/{made['alpha-schedule']}/",
         f"/admin/alpha/jobs/schedule/{made['alpha-schedule']}/change/",
+        f"/admin/alpha/jobs/schedule/{made['alpha-weekly']}/change/",
+        "/admin/alpha/workflows/",
+        workflow,
+        f"{workflow}runs/{made['alpha-run']}/",
+        f"{workflow}runs/{made['alpha-run']}/cancel/",
+        f"/admin/alpha/jobs/{node_job['job_id']}/",
+        "/admin/alpha/jobs/calendar/",
+        f"/admin/alpha/jobs/calendar/{calendar}/change/",
         f"/admin/alpha/nodes/{node.pk}/drain/",
         "/admin/auth/user/",
         "/admin/authn/apikey/",
@@ -177,6 +199,8 @@ def test_each_button_once(yard: Any) -> None:
         _retry(visitor, made["alpha-failed"])
         _cancel(visitor, made["alpha-waiting"])
         _trigger(visitor, made["alpha-schedule"])
+        _workflow(visitor, made["alpha-workflow"])
+        _calendar(visitor)
         _drain(visitor)
     told = in_thread(_traces)
     assert told == [
@@ -185,7 +209,11 @@ def test_each_button_once(yard: Any) -> None:
         ("jobs.retry", made["alpha-failed"], ""),
         ("jobs.cancel", made["alpha-waiting"], "nobody wants it"),
         ("schedules.trigger", made["alpha-schedule"], ""),
-        ("nodes.drain", told[5][1], "new release"),
+        ("workflows.trigger", made["alpha-workflow"], ""),
+        ("workflows.cancel", made["alpha-workflow"], "too late"),
+        ("workflows.trigger", made["alpha-workflow"], ""),
+        ("calendars.change", "closed", ""),
+        ("nodes.drain", told[9][1], "new release"),
     ]
 
 
@@ -231,6 +259,49 @@ def _trigger(visitor: Visit, schedule: str) -> None:
     visitor.click("Trigger").sees("runs now")
     visitor.page.wait_for_selector(".ui-state-succeeded")
     visitor.check("trigger")
+
+
+def _workflow(visitor: Visit, workflow: str) -> None:
+    # A run that goes on until it is stopped: its first node waits in a queue that rests.
+    in_thread(_let_nodes_wait)
+    visitor.go(f"/admin/alpha/workflows/{workflow}/").sees("after nightly")
+    visitor.click("Run now").sees("0 of 2 nodes have succeeded")
+    visitor.click("Cancel…", "link").sees("No other node starts")
+    visitor.page.fill("input[name=reason]", "too late")
+    visitor.click("Cancel the run")
+    visitor.page.wait_for_selector(".ui-why:has-text('it ended')")
+    in_thread(_let_nodes_go)
+    visitor.click("Run again what did not succeed")
+    visitor.page.wait_for_selector(".ui-why:has-text('2 of 2 nodes have succeeded')")
+    # From a node to its job, and back to the run.
+    visitor.click("afterwards", "link").sees("It has ended as succeeded")
+    visitor.page.get_by_role("link", name="run", exact=True).click()
+    visitor.sees("2 of 2 nodes have succeeded")
+    visitor.check("workflow")
+
+
+def _let_nodes_wait() -> None:
+    _move_schedules("slow")
+
+
+def _let_nodes_go() -> None:
+    _move_schedules("default")
+
+
+def _move_schedules(queue: str) -> None:
+    with cluster_bound("alpha"):
+        for name in ("nightly", "afterwards"):
+            pk = Schedule.objects.get(name=name).pk
+            schedules.change(pk, {"queue": queue}, by="test")
+
+
+def _calendar(visitor: Visit) -> None:
+    visitor.go("/admin/alpha/jobs/calendar/").click("closed", "link")
+    assert visitor.page.input_value("textarea[name=dates]") == "2034-12-25"
+    visitor.page.fill("textarea[name=dates]", "2034-12-25\n2034-12-31")
+    visitor.page.locator("button[name=_save], input[name=_save]").first.click()
+    visitor.sees("was changed successfully")
+    visitor.check("calendar")
 
 
 def _drain(visitor: Visit) -> None:
@@ -279,7 +350,13 @@ def _keys(visitor: Visit) -> None:
     # It is remembered.
     page.wait_for_function("document.getElementById('ui-live-word').textContent === 'Paused'")
     page.keyboard.press("p")
-    for letter, path in (("q", "queues/"), ("n", "nodes/"), ("f", "failures/"), ("c", "")):
+    for letter, path in (
+        ("q", "queues/"),
+        ("n", "nodes/"),
+        ("w", "workflows/"),
+        ("f", "failures/"),
+        ("c", ""),
+    ):
         page.keyboard.press("g")
         page.keyboard.press(letter)
         page.wait_for_url(f"{visitor.address}/admin/alpha/{path}")

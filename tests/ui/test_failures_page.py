@@ -55,6 +55,17 @@ def test_one_group_with_its_trace_and_its_jobs(viewer, group):
     assert str(group.job_id) in listed
 
 
+def test_the_figures_of_a_row_are_of_one_look(viewer, group, queries):
+    """What is counted between two looks would make a part larger than the whole."""
+    with queries() as asked:
+        viewer.get(PATH)
+    assert len([sql for sql in asked if '"failure"' in sql or '"failure_hour"' in sql]) == 1
+    with queries() as asked:
+        viewer.get(f"{PATH}{group.pk}/")
+    looks = [sql for sql in asked if '"failure"' in sql or '"failure_hour"' in sql]
+    assert ["failure_hour" in sql for sql in looks] == [True, False]
+
+
 def test_filters(viewer, group):
     assert b"SMTPError" in viewer.get(f"{PATH}?queue=mail&type=email:new").content
     assert b"No failure matches" in viewer.get(f"{PATH}?queue=other").content

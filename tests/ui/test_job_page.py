@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import re
+from uuid import uuid4
 
 import pytest
+from django.utils import timezone
 
 from clusters.models import AuditEntry
-from jobs.models import Job, JobDependency, LogLine, Needs, OnParentFailure
+from jobs.engine import workflows
+from jobs.engine.workflows import NewNode
+from jobs.models import (
+    Job,
+    JobDependency,
+    LogLine,
+    Needs,
+    OnParentFailure,
+    Schedule,
+    Workflow,
+)
 from jobs.states import State
 from tests.factories import make_attempt, make_job, make_node, make_queue
+from tests.jobs.schedule_cases import make_schedule
 
 
 def path(job: Job, rest: str = "") -> str:
@@ -21,6 +34,35 @@ def test_it_says_why_it_waits(viewer, alpha):
     page = viewer.get(path(make_job(queue="mail"))).content.decode()
     assert "The queue mail was paused by test" in page
     assert "the server moves" in page
+
+
+def test_it_leads_to_its_schedule_and_to_its_run_of_a_workflow(viewer, alpha):
+    schedule = make_schedule(name="nightly")
+    workflow = workflows.create("the graph", [NewNode(schedule.pk)], by="test")
+    run = workflows.start_run(workflow.pk, by="test")
+    [job] = Job.objects.all()
+    page = viewer.get(path(job)).content.decode()
+    assert f'<a href="/admin/alpha/schedules/{schedule.pk}/">nightly</a>' in page
+    assert f'<a href="/admin/alpha/workflows/{workflow.pk}/">the graph</a>' in page
+    assert f'<a href="/admin/alpha/workflows/{workflow.pk}/runs/{run.pk}/">run</a>' in page
+    Schedule.objects.update(deleted_at=timezone.now(), next_due_at=None, next_run_at=None)
+    Workflow.objects.update(deleted_at=timezone.now())
+    page = viewer.get(path(job)).content.decode()
+    assert f"/admin/alpha/schedules/{schedule.pk}/" not in page
+    assert f'/admin/alpha/workflows/{workflow.pk}/"' not in page
+    assert page.count('<span class="ui-tag">deleted</span>') == 2
+    # Retention may have been there before.
+    job.schedule_id = job.workflow_run_id = uuid4()
+    job.save()
+    assert viewer.get(path(job)).status_code == 200
+
+
+def test_secrets_of_a_payload_are_masked(viewer, alpha):
+    headers = {"Authorization": "Bearer hush", "Accept": "text/plain"}
+    job = make_job(kind="http", payload={"url": "https://a.example", "headers": headers})
+    page = viewer.get(path(job)).content.decode()
+    assert "hush" not in page
+    assert "text/plain" in page
 
 
 @pytest.mark.parametrize("state", State.values)

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from django.utils import timezone
 
+from jobs.tallies import count
 from tests.factories import make_job, make_node, make_queue
 
 PATH = "/admin/alpha/"
@@ -27,6 +28,15 @@ def test_queues_nodes_and_what_is_wrong(viewer, alpha):
     assert "mail: paused by test" in page
     assert 'href="/admin/alpha/queues/"' in page
     assert "worker-one:5" in page
+
+
+def test_failures_are_told_of_as_part_of_the_same_jobs_everywhere(viewer, alpha):
+    events = (("failed", 20), ("succeeded", 5), ("cancelled", 10), ("skipped", 5))
+    count("cluster-alpha", [("default", "t", event, number) for event, number in events])
+    for path in (PATH, f"{PATH}card/"):
+        page = viewer.get(path).content.decode()
+        assert "20 of 40 jobs failed in the last hour." in page
+        assert "40 jobs finished in the last hour, 20 of them failed." in page
 
 
 def test_it_asks_at_most_fifteen_times(viewer, alpha, queries):

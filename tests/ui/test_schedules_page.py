@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from html import unescape
 
 import pytest
 from django.utils import timezone
@@ -11,7 +12,7 @@ from clusters.binding import cluster_bound
 from clusters.models import AuditEntry
 from jobs.engine import schedules, workflows
 from jobs.engine.workflows import NewNode
-from jobs.models import Job, Schedule
+from jobs.models import Job, Schedule, Source
 
 PATH = "/admin/alpha/schedules/"
 ADD = "/admin/alpha/jobs/schedule/add/"
@@ -154,6 +155,22 @@ def test_one_is_made_changed_and_deleted(operator, alpha):
     assert not Job.objects.exists()
 
 
+def test_who_deletes_one_is_told_who_needs_it(operator, alpha):
+    needed = make("needed")
+    delete = f"/admin/alpha/jobs/schedule/{needed.pk}/delete/"
+    assert "Needed by" not in operator.get(delete).content.decode()
+    make_waiting = {
+        "timing": "cron",
+        "expression": "0 4 * * *",
+        "name": "waits",
+        "type": "demo:noop",
+    }
+    schedules.create(make_waiting, by="test", depends_on=[needed.pk])
+    workflows.create("graph", [NewNode(needed.pk)], by="test")
+    page = unescape(operator.get(delete).content.decode())
+    assert "Needed by schedule 'waits', workflow 'graph'" in page
+
+
 @pytest.mark.parametrize(
     ("form", "field"),
     [
@@ -176,6 +193,81 @@ def test_what_no_schedule_may_say_is_refused_at_its_field(operator, alpha, form,
     assert field in response.context["adminform"].form.errors
     assert not Schedule.objects.exists()
     assert not AuditEntry.objects.exists()
+
+
+def test_the_form_of_one_that_starts_a_workflow_says_which_and_no_kind(operator, alpha):
+    workflow = workflows.create("the graph", [NewNode(make("node").pk)], by="test")
+    starts = make("starts", workflow_id=workflow.pk)
+    page = operator.get(change(starts))
+    form = page.context["adminform"].form
+    assert not {"kind", "type", "queue", "payload", "tags"} & set(form.fields)
+    assert "the graph" in page.content.decode()
+    said = {**FORM, "name": "starts", "description": "the night"}
+    assert operator.post(change(starts), said).status_code == 302
+    starts.refresh_from_db()
+    assert (starts.description, starts.kind, starts.workflow_id) == (
+        "the night",
+        "workflow",
+        workflow.pk,
+    )
+    shown = operator.get(f"{PATH}{starts.pk}/").content.decode()
+    assert f'<a href="/admin/alpha/workflows/{workflow.pk}/">the graph</a>' in shown
+    assert "a workflow</span>" in operator.get(PATH).content.decode()
+
+
+def test_what_stands_in_code_is_enabled_and_disabled_and_no_more(operator, alpha):
+    timing = {"timing": "cron", "expression": "0 3 * * *", "timezone": "Europe/Berlin"}
+    values = {"name": "nightly", "type": "demo:noop", "payload": {"a": 1}, **timing}
+    coded = schedules.create(values, by="code", source=Source.CODE)
+    page = operator.get(f"{PATH}{coded.pk}/").content.decode()
+    assert "Declared in code" in page
+    assert "Enable or disable" in page
+    page = operator.get(change(coded))
+    assert [*page.context["adminform"].form.fields] == ["is_enabled"]
+    assert "Declared in code, beside its handler." in page.content.decode()
+    forged = {**FORM, "name": "mine", "expression": "1 1 * * *", "is_enabled": ""}
+    assert operator.post(change(coded), forged).status_code == 302
+    coded.refresh_from_db()
+    assert (coded.name, coded.expression, coded.is_enabled) == ("nightly", "0 3 * * *", False)
+    assert coded.source == Source.CODE
+    delete = operator.get(f"/admin/alpha/jobs/schedule/{coded.pk}/delete/").content.decode()
+    assert "a node that declares it brings it back" in delete
+
+
+def test_what_comes_from_a_file_says_so(operator, alpha):
+    values = {"name": "filed", "type": "demo:noop", "timing": "interval", "interval_seconds": 60}
+    filed = schedules.create(values, by="cli:x", source=Source.FILE)
+    for path in (f"{PATH}{filed.pk}/", change(filed)):
+        assert "From a file of definitions." in operator.get(path).content.decode()
+    assert "expression" in operator.get(change(filed)).context["adminform"].form.fields
+
+
+def test_secrets_of_a_payload_are_masked_and_stay_as_they_are(operator, viewer, alpha):
+    payload = {"method": "GET", "url": "https://a.example", "headers": {"X-Api-Key": "hush"}}
+    schedule = make(kind="http", type="ping", payload=payload)
+    for who in (operator, viewer):
+        page = who.get(change(schedule)).content.decode()
+        assert "https://a.example" in page
+        assert "hush" not in page
+    shown = operator.get(change(schedule)).context["adminform"].form["payload"].value()
+    form = {**FORM, "kind": "http", "type": "ping", "description": "x"}
+    assert operator.post(change(schedule), {**form, "payload": shown}).status_code == 302
+    schedule.refresh_from_db()
+    assert (schedule.payload, schedule.description) == (payload, "x")
+    [entry] = AuditEntry.objects.all()
+    assert "hush" not in str([entry.before, entry.after])
+
+
+def test_what_it_waits_for_and_who_needs_it_are_shown(viewer, alpha):
+    first, gone = make("first"), make("gone")
+    timing = {"timing": "cron", "expression": "0 4 * * *"}
+    values = {"name": "second", "type": "demo:noop", **timing}
+    second = schedules.create(values, by="test", depends_on=[first.pk, gone.pk])
+    schedules.delete(gone.pk, by="test")
+    page = viewer.get(f"{PATH}{second.pk}/").content.decode()
+    assert f'<a href="{PATH}{first.pk}/">first</a>' in page
+    assert 'gone <span class="ui-warn">deleted</span>' in page
+    assert "<dt>Needed by</dt><dd>second" in viewer.get(f"{PATH}{first.pk}/").content.decode()
 
 
 def test_starting_a_workflow_needs_the_grants_of_its_nodes(operator, sign_in, alpha):

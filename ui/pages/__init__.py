@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ui.pages import failures, fleet, job, jobs, nodes, now, queues, schedules
+from ui.pages import failures, fleet, job, jobs, nodes, now, queues, schedules, workflows
 
 # The addresses below a cluster's own, each with its view and its name.
 ROUTES = (
@@ -14,4 +14,5 @@ ROUTES = (
     *queues.ROUTES,
     *nodes.ROUTES,
     *schedules.ROUTES,
+    *workflows.ROUTES,
 )

@@ -42,13 +42,12 @@ def page(site: Any, request: HttpRequest) -> HttpResponse:
             if "since" in asked.words:
                 groups = groups.filter(last_seen_at__gte=asked.words["since"])
             words = {"limit": PAGE_SIZE, **asked.words}
-            turned = read_page(asked.turner(request), groups, NEWEST, words)
+            turned = read_page(asked.turner(request), metrics.with_recent(groups), NEWEST, words)
             rows, following, previous = [*turned.rows], turned.next, turned.previous
     except InvalidInput as error:
         asked.refuse(error)
-    recent = metrics.recent_failures(current_cluster().alias, [row.fingerprint for row in rows])
     context = {
-        "rows": [(row, recent[row.fingerprint]) for row in rows],
+        "rows": rows,
         "next": following,
         "previous": previous,
         "errors": asked.errors,
@@ -60,12 +59,14 @@ def page(site: Any, request: HttpRequest) -> HttpResponse:
 
 def group(site: Any, request: HttpRequest, fingerprint: str) -> HttpResponse:
     require(request, "failures.read")
-    found = Failure.objects.filter(pk=fingerprint).first() if _is_sound(fingerprint) else None
+    if not _is_sound(fingerprint):
+        raise Http404
+    # All but the whole from one look, and the whole afterwards: it is never less than its parts.
+    hours = metrics.failure_hours(current_cluster().alias, fingerprint, HOURS)
+    found = Failure.objects.filter(pk=fingerprint).first()
     if found is None:
         raise Http404
-    using = current_cluster().alias
-    hours = metrics.failure_hours(using, fingerprint, HOURS)
-    recent = metrics.recent_failures(using, [fingerprint])[fingerprint]
+    recent = metrics.recent_of(hours)
     told = f"{number(recent.in_7_days)} failures in the last 7 days, by the hour."
     counts = [count for _, count in hours]
     context = {

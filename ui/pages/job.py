@@ -16,7 +16,8 @@ from clusters.binding import current_cluster
 from clusters.models import AuditEntry, Node
 from jobs.engine.waiting import why_waiting
 from jobs.errors import JobError
-from jobs.models import Attempt, Job, JobDependency, LogLine
+from jobs.models import Attempt, Job, JobDependency, LogLine, Schedule, WorkflowRun
+from jobs.secrets import shown_payload
 from jobs.states import FINAL, RETRYABLE_FROM, State
 from ui.answers import address, confirm, done, post_only, refused, sent
 from ui.callers import may, may_start, require
@@ -41,6 +42,8 @@ def page(site: Any, request: HttpRequest, job_id: UUID) -> HttpResponse:
     parents, children = _edges(job)
     context = {
         "job": job,
+        "payload": shown_payload(job.kind, job.payload),
+        "origin": _origin(job),
         "reasons": why_waiting(job),
         "attempts": attempts[:SHOWN_ATTEMPTS],
         "has_more_attempts": len(attempts) > SHOWN_ATTEMPTS,
@@ -100,6 +103,18 @@ def _attempts(job: Job) -> list[Any]:
 def _last_lines(job_id: UUID) -> list[LogLine]:
     newest = LogLine.objects.filter(job_id=job_id).order_by("-id")[:SHOWN_LINES]
     return [*newest][::-1]
+
+
+def _origin(job: Job) -> dict[str, Any]:
+    """The schedule that made it, and its run of a workflow, as far as they are still there."""
+    origin: dict[str, Any] = {}
+    if job.schedule_id is not None:
+        rows = Schedule.objects.filter(pk=job.schedule_id)
+        origin["schedule"] = rows.only("id", "name", "deleted_at").first()
+    if job.workflow_run_id is not None:
+        runs = WorkflowRun.objects.filter(pk=job.workflow_run_id)
+        origin["run"] = runs.select_related("workflow").defer("nodes").first()
+    return origin
 
 
 def _holder(job: Job) -> Node | None:

@@ -11,9 +11,9 @@ from django.http import Http404, HttpRequest, HttpResponse
 from clusters.api.fields import Text
 from clusters.api.paging import NEWEST_FIRST, PageQuery, read_page
 from config.problems import InvalidInput
-from jobs.engine import fires, schedules, workflows
+from jobs.engine import fires, prerequisites, schedules, workflows
 from jobs.errors import InvalidSchedule, JobError
-from jobs.models import Fire, Schedule
+from jobs.models import Fire, Schedule, Workflow
 from ui.answers import address, confirm, done, post_only, refused, sent
 from ui.asking import Asked
 from ui.callers import may, may_start, require
@@ -22,7 +22,7 @@ from ui.forms import PauseForm
 from ui.fragments import show
 
 PAGE_SIZE = 50
-SHOWN_RUNS, SHOWN_FIRES = 5, 20
+SHOWN_RUNS, SHOWN_FIRES, SHOWN_NEEDED = 5, 20, 20
 PAUSE = ("is_paused", "paused_by", "pause_reason", "resume_at")
 
 
@@ -67,9 +67,15 @@ def one(site: Any, request: HttpRequest, schedule_id: UUID) -> HttpResponse:
         except InvalidSchedule:
             # Such as a zone that newer rules do not know any more; its row will say so soon.
             runs = []
+    workflow = None
+    if schedule.workflow_id is not None:
+        workflow = Workflow.objects.filter(pk=schedule.workflow_id).first()
     context = {
         "schedule": schedule,
         "runs": runs,
+        "workflow": workflow,
+        "prerequisites": prerequisites.of(schedule)[:SHOWN_NEEDED],
+        "needed": prerequisites.who_needs(str(schedule._state.db), schedule.pk),
         "fires": [*Fire.objects.filter(schedule_id=schedule.pk).order_by("-due_at")[:SHOWN_FIRES]],
         "may_pause": may(request, "schedules.pause"),
         "may_change": may(request, "schedules.change"),
@@ -134,7 +140,12 @@ def trigger(site: Any, request: HttpRequest, schedule_id: UUID) -> HttpResponse:
             trace.after = {"job_id": made.job_id, "workflow_run_id": made.workflow_run_id}
     except JobError as error:
         return refused(request, error, back)
-    to = address(request, "job", job_id=made.job_id) if made.job_id else back
+    to = back
+    if made.job_id is not None:
+        to = address(request, "job", job_id=made.job_id)
+    elif made.workflow_run_id is not None:
+        names = {"workflow_id": schedule.workflow_id, "run_id": made.workflow_run_id}
+        to = address(request, "workflow-run", **names)
     return done(request, f"{schedule.name} runs now; its next run stays where it is.", to)
 
 

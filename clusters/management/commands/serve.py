@@ -64,6 +64,12 @@ class Command(BaseCommand):
             action="store_true",
             help="allow an address others can reach while anonymous callers are let in",
         )
+        add("--queue", metavar="NAME", help="queue of tasks of asyncjobs clients that name none")
+        add(
+            "--allow-create-default",
+            action="store_true",
+            help="let asyncjobs clients have a queue DEFAULT, made where it is missing",
+        )
         add("--access-log", action="store_true", help="a line for each request, on stdout")
         add("--pid-file", metavar="PATH")
 
@@ -88,8 +94,11 @@ class Command(BaseCommand):
     def _serve(self, options: dict[str, Any]) -> None:
         # Static files are found in the apps; a directory of collected ones is not needed.
         warnings.filterwarnings("ignore", message="No directory at", category=UserWarning)
+        settings.ASYNCJOBS_QUEUE = options["queue"] or settings.ASYNCJOBS_QUEUE
+        settings.ASYNCJOBS_ALLOW_DEFAULT |= options["allow_create_default"]
         self.check()
         persist_explicit_settings(by="serve")
+        prepare_task_queue()
         # Programs that jobs start may run as our own user, and must not read our environment.
         forbid_inspection()
         Server(options).run()
@@ -153,6 +162,23 @@ def _tls_problems(options: dict[str, Any]) -> list[str]:
     except (OSError, ssl.SSLError) as error:
         return [f"TLS: {error} (of {certificate}, {key} or {authority or 'no client authority'})"]
     return []
+
+
+def prepare_task_queue() -> None:
+    """See to the queue of tasks that name none; of a cluster that is down nothing is known."""
+    from jobs.dialects.asyncjobs.start import prepare_queue
+
+    cluster = settings.CLUSTERS[settings.DEFAULT_CLUSTER_ID]
+    problem = None
+    try:
+        check_database_is_there(cluster.alias)
+        with cluster_bound(cluster.id):
+            problem = prepare_queue()
+    except (CommandFailed, DatabaseError, InterfaceError) as error:
+        logger.warning("the queue for asyncjobs clients was not looked for: %s", error)
+    connections.close_all()
+    if problem:
+        raise CommandError(f"not started:\n  - --queue: {problem}")
 
 
 def persist_explicit_settings(*, by: str) -> None:

@@ -112,7 +112,7 @@ class Command(BaseCommand):
             if is_up:
                 if is_first:
                     self._submit_first_jobs(bind.local, clusters, credentials)
-                self._tell(credentials, clusters, is_first)
+                self._tell(credentials, clusters, _source(environment), is_first)
                 self._watch(children)
         finally:
             killed = self._stop(children)
@@ -194,7 +194,9 @@ class Command(BaseCommand):
                     f"  {cluster_id}: {about} is job {json.loads(body).get('id')}", highlight=False
                 )
 
-    def _tell(self, credentials: Credentials, clusters: list[str], is_first: bool) -> None:
+    def _tell(
+        self, credentials: Credentials, clusters: list[str], source: str, is_first: bool
+    ) -> None:
         url, base = credentials.url, settings.BASE_PATH.rstrip("/")
         file = settings.HOME / "dev-credentials.json"
         read_key = f"import json; print(json.load(open('{file}'))['api_key'])"
@@ -203,7 +205,7 @@ class Command(BaseCommand):
             f"Yardmaster is up at {url}",
             f"  Admin     {url}/admin/",
             f"  API       {url}{base}/swagger",
-            f"  Clusters  {', '.join(clusters)}",
+            f"  Clusters  {', '.join(clusters)}, from {source}",
             f"  Secrets   {file} (admin's password, API key)",
         ]
         if is_first:
@@ -255,6 +257,19 @@ def _environment(bind: Address) -> dict[str, str]:
         hosts = [*settings.ALLOWED_HOSTS, bind.host]
         environment["YARDMASTER_ALLOWED_HOSTS"] = ",".join(dict.fromkeys(hosts))
     return environment
+
+
+def _source(environment: dict[str, str]) -> str:
+    """Where the clusters come from; what the environment names counts, wherever the home is."""
+    named = [
+        *(["YARDMASTER_CLUSTERS"] if environment.get("YARDMASTER_CLUSTERS") else []),
+        *(["YARDMASTER_CLUSTERS_FILE"] if environment.get("YARDMASTER_CLUSTERS_FILE") else []),
+    ]
+    if file := environment.get("YARDMASTER_CONFIG"):
+        path = Path(file).resolve()
+        is_ours = path == settings.HOME / "clusters.toml"
+        named.append(str(path) if is_ours else f"{path} (YARDMASTER_CONFIG)")
+    return " and ".join(named)
 
 
 def _clusters(environment: dict[str, str]) -> list[str]:

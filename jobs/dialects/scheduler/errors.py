@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -24,6 +23,7 @@ from config.problems import (
     Refusal,
     refusal_of,
 )
+from jobs.dialects.scheduler.wire.naming import field_to_wire, words_to_wire
 from jobs.engine.idempotency import KeyReused
 from jobs.errors import (
     DependencyCycle,
@@ -40,6 +40,7 @@ from jobs.errors import (
     ScheduleNotFound,
     ScheduleState,
     UniqueKeyTaken,
+    UnknownHandler,
     WorkflowInUse,
     WorkflowNotFound,
     WorkflowRunNotFound,
@@ -49,6 +50,7 @@ logger = logging.getLogger(__name__)
 
 VALIDATION_TYPE = "https://www.rfc-editor.org/rfc/rfc9110#section-15.5.1"
 VALIDATION_FAILED = "validation_failed"
+UNKNOWN_HANDLER = "unknown_handler"
 
 # Our errors, the first class that fits, as status and code here. Whatever is in no line is 400.
 STATUSES: Mapping[type[JobError], tuple[int, str]] = {
@@ -63,6 +65,7 @@ STATUSES: Mapping[type[JobError], tuple[int, str]] = {
     WorkflowInUse: (400, "workflow_in_use"),
     InvalidCron: (400, "invalid_cron"),
     InvalidTimezone: (400, "invalid_timezone"),
+    UnknownHandler: (400, UNKNOWN_HANDLER),
     DependencyCycle: (400, "dependency_cycle"),
     UniqueKeyTaken: (400, "execution_not_retryable"),
     KindNotGranted: (403, "permission_denied"),
@@ -76,64 +79,6 @@ SCHEDULE_STATES = {
 }
 # What an address names, by the argument it names it with.
 NOUNS = {"job_id": "job", "execution_id": "execution", "workflow_id": "workflow"}
-
-# Where our words for what is wrong differ from those of this API; longest first.
-FIELDS: tuple[tuple[str, str], ...] = (
-    ("payload.expected_status", "jobConfiguration.successStatusCodes"),
-    ("payload.retry_status", "jobConfiguration.retryOnStatusCodes"),
-    ("payload.timeout_seconds", "jobConfiguration.timeoutSeconds"),
-    ("payload.content_type", "jobConfiguration.body"),
-    ("payload.json", "jobConfiguration.body"),
-    ("payload.connection", "jobConfiguration.databaseConnectionStringName"),
-    ("payload.procedure", "jobConfiguration.storedProcedureName"),
-    ("payload.root", "jobConfiguration.sourcePath"),
-    ("payload.path", "jobConfiguration.sourcePath"),
-    ("payload.pattern", "jobConfiguration.sourcePath"),
-    ("payload.to", "jobConfiguration.destinationPath"),
-    ("payload.older_than_seconds", "jobConfiguration.olderThanHours"),
-    (
-        "payload.delete_empty_directories",
-        "jobConfiguration.deleteEmptyDirectories",
-    ),
-    ("payload.format", "jobConfiguration.compression"),
-    ("payload", "jobConfiguration"),
-    ("type", "jobConfiguration.handlerType"),
-    ("kind", "jobType"),
-    ("timing", "scheduleType"),
-    ("expression", "scheduleExpression"),
-    ("interval_seconds", "intervalSeconds"),
-    ("run_at", "runAt"),
-    ("effective_from", "effectiveFrom"),
-    ("timeout_seconds", "timeoutSeconds"),
-    ("max_attempts", "retryPolicy.maxAttempts"),
-    ("retry_base_seconds", "retryPolicy.delaySeconds"),
-    ("retry_cap_seconds", "retryPolicy.maxDelaySeconds"),
-    ("retry_curve", "retryPolicy.backoffType"),
-    ("misfire", "misfireHandling"),
-    ("overlap", "concurrencyPolicy"),
-    ("depends_on", "dependsOnJobIds"),
-    ("needs", "condition"),
-    ("exclusions.dates", "excludedDates"),
-    ("exclusions.days_of_week", "excludedDaysOfWeek"),
-    ("exclusions.time_ranges", "timeRanges"),
-    ("exclusions.calendars", "calendars"),
-    ("exclusions.countries", "countries"),
-    ("nodes", "jobs"),
-)
-# Inside of the nodes of a workflow.
-_NODE = re.compile(r"nodes\[(\d+)\]")
-_NODE_FIELDS = {"schedule_id": "jobId", "depends_on": "dependsOn", "on_failure": "onFailure"}
-
-
-def field_to_wire(field: str) -> str:
-    """What this API calls what we call by this name."""
-    if node := _NODE.match(field):
-        rest = field[node.end() :].removeprefix(".")
-        return f"jobs[{node[1]}]" + (f".{_NODE_FIELDS.get(rest, rest)}" if rest else "")
-    for ours, theirs in FIELDS:
-        if field == ours or field.startswith((f"{ours}.", f"{ours}[")):
-            return theirs + field[len(ours) :]
-    return field
 
 
 def exception_handler(exc: Exception, context: Mapping[str, Any]) -> HttpResponse:
@@ -157,7 +102,7 @@ def exception_handler(exc: Exception, context: Mapping[str, Any]) -> HttpRespons
 
 
 # Codes that a field's error may lend to the whole answer.
-_OWN_CODES = frozenset({"invalid_timezone", "invalid_cron", "duplicate_name", "unknown_handler"})
+_OWN_CODES = frozenset({"invalid_timezone", "invalid_cron", "duplicate_name"})
 
 
 def _of_domain(
@@ -176,11 +121,13 @@ def _of_domain(
     if code.endswith("_not_found"):
         return _missing(request, view, title, code)
     if status == 400 and code == "invalid":
-        code = VALIDATION_FAILED
+        # What no handler can be called is as unknown as any other name.
+        code = UNKNOWN_HANDLER if exc.field == "type" else VALIDATION_FAILED
+    told = words_to_wire(str(exc))
     if status == 400:
-        errors = [] if exc.field is None else [FieldError(exc.field, code, str(exc))]
-        return _invalid(request, code, title or "Validation failed", errors, str(exc))
-    return problem(request, status, code, str(exc), title=title, headers=refusal.headers)
+        errors = [] if exc.field is None else [FieldError(exc.field, code, told)]
+        return _invalid(request, code, title or "Validation failed", errors, told)
+    return problem(request, status, code, told, title=title, headers=refusal.headers)
 
 
 def _missing(request: Any, view: Any, title: str | None, code: str | None = None) -> HttpResponse:

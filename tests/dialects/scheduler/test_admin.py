@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connections
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from clusters.models import AuditEntry
+from jobs.engine import schedules
 from jobs.models import Job, Schedule
 from tests.dialects.scheduler.conftest import CRON_JOB, Caller, check_problem
 from tests.factories import make_job
@@ -33,6 +38,35 @@ def test_resuming_all_leaves_those_alone_that_were_paused_alone(admin: Caller) -
         response = admin.post("admin/resume-all")
         assert (response.status_code, response.content) == (200, b"")
     assert statuses(admin) == {"a": "Enabled", "b": "Enabled", "off": "Disabled", "alone": "Paused"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_all_are_paused_and_resumed_in_portions_with_one_trace(
+    admin: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedules, "PORTION", 2)
+    for number in range(5):
+        admin.make(name=f"job {number}")
+    written: list[int] = []
+
+    def note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        connection = context["connection"]
+        if sql.startswith('UPDATE "schedule"'):
+            # Of the transaction that holds them: none around the portion's own.
+            written.append(len([one for one in connection.savepoint_ids if one is not None]))
+        return execute(sql, params, many, context)
+
+    with connections["cluster-alpha"].execute_wrapper(note):
+        assert admin.post("admin/pause-all").status_code == 200
+    assert written == [0, 0, 0]
+    assert set(statuses(admin).values()) == {"Paused"}
+    assert admin.post("admin/resume-all").status_code == 200
+    assert set(statuses(admin).values()) == {"Enabled"}
+    traces = AuditEntry.objects.filter(target_type="cluster").order_by("at", "id")
+    assert [(one.verb, one.after) for one in traces] == [
+        ("schedules.pause_all", {"paused": 5}),
+        ("schedules.resume_all", {"resumed": 5}),
+    ]
 
 
 def test_clearing_deletes_executions_that_have_ended_and_are_old(admin: Caller) -> None:
@@ -147,6 +181,38 @@ def test_what_is_there_is_skipped_changed_or_gets_another_name(admin: Caller) ->
     assert names == {"first", "second", "third", "first (2)", "second (2)", "third (2)"}
     response = admin.post("admin/import?mode=merge", exported)
     check_problem(response, 400, "validation_failed", "mode")
+
+
+def questions_of_schedules(admin: Caller, path: str, items: list[Any]) -> int:
+    with CaptureQueriesContext(connections["cluster-alpha"]) as captured:
+        assert admin.post(path, items).status_code == 200
+    return sum(bool(re.match(r'SELECT .*(FROM|JOIN) "?schedule"? ', q["sql"])) for q in captured)
+
+
+def test_names_are_looked_up_for_all_items_at_once(admin: Caller) -> None:
+    admin.make(name="Nightly")
+    bad = [{**CRON_JOB, "name": f"bad {n}", "scheduleExpression": "x"} for n in range(30)]
+    assert questions_of_schedules(admin, "admin/import", bad) == 1
+    # As many of one name: each takes the next number, without trying those before it again.
+    same = [{**CRON_JOB, "name": name} for name in ("nightly", "NIGHTLY") * 15]
+    assert questions_of_schedules(admin, "admin/import?mode=rename", same) <= 2 * 30
+    assert {f"nightly ({n})" for n in range(2, 32)} == {
+        name.lower() for name in names_of(admin)
+    } - {"nightly"}
+
+
+def test_names_of_any_script_are_the_same_as_the_database_says(admin: Caller) -> None:
+    first, second = {**CRON_JOB, "name": "ÄRGER"}, {**CRON_JOB, "name": "zweite"}
+    second["dependencies"] = {"dependsOnJobNames": ["ÄRGER"], "condition": "AllSucceeded"}
+    unsound = {**CRON_JOB, "name": "no\nname"}
+    assert admin.post("admin/import?detailed=true", [unsound]).json()["created"] == 0
+    for mode, wanted in (("skip", (2, 0)), ("skip", (0, 2)), ("rename", (2, 0))):
+        report = admin.post(f"admin/import?detailed=true&mode={mode}", [first, second]).json()
+        assert (report["created"], report["skipped"], report["errors"]) == (*wanted, [])
+
+
+def names_of(admin: Caller) -> list[str]:
+    return [job["name"] for job in admin.get("jobs?pageSize=200").json()["items"]]
 
 
 def test_each_item_is_checked_by_itself(admin: Caller) -> None:

@@ -71,6 +71,33 @@ def test_every_deed_leaves_one_trace(admin: Caller) -> None:
     assert reason == "r"
 
 
+def test_changes_of_rules_tell_what_was_before(api: Caller) -> None:
+    job, other = api.make()["id"], api.make(name="other")["id"]
+
+    def last() -> tuple[Any, Any]:
+        (newest, *_) = api.get(f"jobs/{job}/history").json()["items"]
+        assert newest["action"] == "Updated"
+        return newest["changes"].get("before"), newest["changes"].get("after")
+
+    def dates(document: Any) -> Any:
+        return document["exclusions"] and document["exclusions"]["excludedDates"]
+
+    path = f"jobs/{job}/exclusions"
+    for method, body, before, after in (
+        ("POST", {"excludedDates": ["2034-01-01"]}, None, ["2034-01-01"]),
+        ("POST", {"excludedDates": ["2034-01-02"]}, ["2034-01-01"], ["2034-01-01", "2034-01-02"]),
+        ("PUT", {"excludedDates": ["2034-01-03"]}, ["2034-01-01", "2034-01-02"], ["2034-01-03"]),
+        ("DELETE", None, ["2034-01-03"], None),
+    ):
+        assert api(method, path, body).status_code in (200, 204)
+        assert [dates(one) for one in last()] == [before, after], method
+    rule = {"dependsOnJobIds": [other], "condition": "AllSucceeded"}
+    api.post(f"jobs/{job}/dependencies", rule)
+    assert last() == ({"dependencies": None}, {"dependencies": rule})
+    api.delete(f"jobs/{job}/dependencies")
+    assert last() == ({"dependencies": rule}, {"dependencies": None})
+
+
 def test_what_is_refused_or_repeated_leaves_none(api: Caller) -> None:
     job = api.make()["id"]
     api.post(f"jobs/{job}/trigger", {}, Idempotency_Key="k")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.db import connections
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from jobs.models import Schedule
 from tests.dialects.scheduler.conftest import Caller, check_problem
@@ -104,6 +105,30 @@ def test_pages_have_numbers_and_those_past_the_end_are_empty(api: Caller, jobs: 
 )
 def test_bad_parameters_are_refused_by_name(query: str, field: str, api: Caller) -> None:
     check_problem(api.get(f"jobs?{query}"), 400, "validation_failed", field)
+
+
+def test_lists_ask_for_the_status_that_jobs_are_shown_with(api: Caller, jobs: Any) -> None:
+    now = timezone.now()
+    api.make(name="ended")
+    Schedule.objects.filter(name="ended").update(next_due_at=None, next_run_at=None)
+    once = api.make(name="once", scheduleType="OneTime", runAt="2035-03-04T05:06:07Z")
+    Schedule.objects.filter(pk=once["id"]).update(
+        last_due_at=now, run_at=now, next_due_at=None, next_run_at=None
+    )
+    Schedule.objects.filter(name="gamma").all().park("no such zone any more")
+    api.post(f"jobs/{jobs['d']['id']}/pause")
+    api.delete(f"jobs/{api.make(name='gone')['id']}")
+    wanted = {
+        "Enabled": ["alpha", "gamma"],
+        "Paused": ["delta"],
+        "Disabled": ["Beta"],
+        "Completed": ["ended", "once"],
+        "Deleted": ["gone"],
+    }
+    for status, expected in wanted.items():
+        items = api.get(f"jobs?sortBy=name&status={status}").json()["items"]
+        assert [item["name"] for item in items] == expected
+        assert {item["status"] for item in items} == {status}
 
 
 def test_failed_jobs_come_with_most_failures_first(api: Caller, jobs: Any) -> None:

@@ -175,7 +175,7 @@
 
   // -- Keys ---------------------------------------------------------------------------------------
 
-  const LETTERS = { o: "fleet", c: "index", f: "failures", j: "jobs", q: "queues", n: "nodes", s: "schedules" };
+  const LETTERS = { o: "fleet", c: "index", f: "failures", j: "jobs", q: "queues", n: "nodes", s: "schedules", w: "workflows" };
   let isGoing = 0;
 
   function isWriting(target) {

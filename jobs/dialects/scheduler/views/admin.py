@@ -13,16 +13,15 @@ from rest_framework.request import Request
 from clusters.surfaces import reply
 from config.parsers import MAX_BULK_NODES, parse_json
 from config.problems import InvalidInput
-from jobs.dialects.scheduler.errors import field_to_wire
 from jobs.dialects.scheduler.views.base import SchedulerView, body_of, empty
-from jobs.dialects.scheduler.views.jobs import TARGET, check_handler, jobs_to_wire, shown
-from jobs.dialects.scheduler.wire.importing import MODES, Report, read_item, resolved
+from jobs.dialects.scheduler.views.jobs import TARGET, jobs_to_wire, shown
+from jobs.dialects.scheduler.wire.importing import MODES, Names, Report, read_item, resolved
 from jobs.dialects.scheduler.wire.jobs import change_from_wire
+from jobs.dialects.scheduler.wire.naming import field_to_wire, words_to_wire
 from jobs.dialects.scheduler.wire.reading import Reader, refuse
 from jobs.engine import schedule_runs, schedules
 from jobs.errors import JobError
 from jobs.models import Schedule
-from jobs.models.schedule import MAX_NAME_LENGTH
 
 MAX_DAYS = 36_500
 MAX_ITEMS = 5000
@@ -46,14 +45,15 @@ class AdminView(SchedulerView):
 
     def pause_all(self, request: Request, **_: Any) -> HttpResponse:
         body_of(request)
+        paused = schedules.pause_all(by=self.principal.actor)
+        # It is many transactions, so that none of them holds all jobs.
         with self.deed("cluster", self.kwargs["cluster_id"]) as trace:
-            trace.after = {"paused": schedules.pause_all(by=self.principal.actor)}
+            trace.after = {"paused": paused}
         return empty()
 
     def resume_all(self, request: Request, **_: Any) -> HttpResponse:
         body_of(request)
         resumed = schedules.resume_all(by=self.principal.actor)
-        # It is many transactions, so that none of them holds all jobs.
         with self.deed("cluster", self.kwargs["cluster_id"]) as trace:
             trace.after = {"resumed": resumed}
         return empty()
@@ -92,30 +92,33 @@ class AdminView(SchedulerView):
         query.done()
         items = _items(request.data)
         report = Report()
+        names = Names(Schedule.objects.all(), items)
         done: dict[int, Schedule] = {}
         for index, item in enumerate(items):
             try:
                 # Of a job that is refused nothing stays.
                 with transaction.atomic(using=shown().db):
-                    schedule = self._import(index, item, mode, report)
+                    schedule = self._import(index, item, mode, report, names)
                     if schedule is not None:
                         with self.deed(TARGET, schedule.pk) as trace:
                             trace.after = {"mode": mode}
                 if schedule is not None:
                     done[index] = schedule
+                    names.add(schedule)
             except (InvalidInput, JobError) as error:
                 report.refuse(index, item, _told(error))
         self._connect(items, done, report)
         return reply(report.to_wire() if is_detailed else report.created)
 
-    def _import(self, index: int, item: Any, mode: str, report: Report) -> Schedule | None:
+    def _import(
+        self, index: int, item: Any, mode: str, report: Report, names: Names
+    ) -> Schedule | None:
         found = read_item(item)
         actor = self.principal.actor
-        same = Schedule.objects.all().kept().filter(name__iexact=found.name).first()
-        if same is None or mode == "rename":
-            if same is not None:
-                found.values["name"] = _free_name(found.name)
-            check_handler(found.values)
+        known = names.find(found.name)
+        if known is None or mode == "rename":
+            if known is not None:
+                found.values["name"] = names.free(found.name)
             if found.masked:
                 # Without its secret it cannot do its work; somebody has to give it first.
                 found.values["is_enabled"] = False
@@ -127,11 +130,10 @@ class AdminView(SchedulerView):
         if mode == "skip":
             report.skipped += 1
             return None
-        if not shown().filter(pk=same.pk).exists():
+        same = shown().kept().filter(pk=known).first()
+        if same is None:
             refuse("name", "Something else has this name.", "duplicate_name")
         values = change_from_wire(item, same) | found.rules
-        if values.get("type") != same.type:
-            check_handler(values)
         changed = schedules.change(same.pk, values, by=actor)
         report.updated += 1
         return changed
@@ -175,19 +177,8 @@ def _items(data: Any) -> list[Any]:
 
 def _told(error: InvalidInput | JobError) -> dict[str, list[str]]:
     if isinstance(error, JobError):
-        return {field_to_wire(error.field or "body"): [str(error)]}
+        return {field_to_wire(error.field or "body"): [words_to_wire(str(error))]}
     texts: dict[str, list[str]] = {}
     for one in error.errors:
         texts.setdefault(field_to_wire(one.field), []).append(one.message)
     return texts
-
-
-def _free_name(name: str) -> str:
-    """The name with the first number behind it that is free."""
-    number = 2
-    while True:
-        suffix = f" ({number})"
-        wanted = name[: MAX_NAME_LENGTH - len(suffix)] + suffix
-        if not Schedule.objects.all().kept().filter(name__iexact=wanted).exists():
-            return wanted
-        number += 1

@@ -134,7 +134,10 @@ class PageAsked(NamedTuple):
 
 
 def empty(status: int = 200) -> HttpResponse:
-    return HttpResponse(status=status)
+    """No body, and no type of one."""
+    response = HttpResponse(status=status)
+    del response.headers["Content-Type"]
+    return response
 
 
 def accepted(location: str, guid: str, *, is_repeat: bool = False) -> HttpResponse:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from django.db.models import F, Q
+from django.db.models import F
 from django.db.models.functions import Lower
 from django.http import HttpResponse
 from rest_framework.exceptions import PermissionDenied
@@ -15,9 +15,9 @@ from rest_framework.request import Request
 
 from authn.permissions import is_allowed
 from clusters.deeds import differences
-from clusters.models import Node, current_policy
+from clusters.models import current_policy
 from clusters.surfaces import reply
-from jobs import registry, schedule_figures
+from jobs import schedule_figures
 from jobs.dialects.scheduler.views.base import (
     PageAsked,
     SchedulerView,
@@ -27,34 +27,29 @@ from jobs.dialects.scheduler.views.base import (
 )
 from jobs.dialects.scheduler.wire.configuration import overridden
 from jobs.dialects.scheduler.wire.jobs import change_from_wire, job_to_wire, new_job_from_wire
-from jobs.dialects.scheduler.wire.reading import Query, Reader, refuse
+from jobs.dialects.scheduler.wire.reading import Query, Reader
 from jobs.dialects.scheduler.wire.timing import (
     exclusions_from_wire,
     occurrence_to_wire,
     timing_from_wire,
 )
-from jobs.dialects.scheduler.wire.words import JOB_TYPES, KINDS, SCHEDULE_TYPES
+from jobs.dialects.scheduler.wire.words import (
+    FAILED,
+    JOB_TYPES,
+    KINDS,
+    SCHEDULE_TYPES,
+    STATUS_FILTERS,
+)
 from jobs.engine import fires, schedules
 from jobs.engine.edit import UNCHANGED
 from jobs.errors import ScheduleNotFound, ScheduleState
-from jobs.models import Schedule, ScheduleDependency, Timing
+from jobs.models import Schedule, ScheduleDependency
 from jobs.models.schedule import ScheduleQuerySet
 
 MAX_SEARCH = 200
 MAX_FAILED = 1000
 DEFAULT_RUNS, MAX_RUNS = 10, 100
 
-_COMPLETED = Q(timing=Timing.ONCE, last_due_at__isnull=False, effective_from=None)
-_RUNS = Q(deleted_at=None, is_paused=False, is_enabled=True)
-STATUS_FILTERS: Mapping[str, Q] = {
-    "Enabled": _RUNS & ~_COMPLETED,
-    "Active": _RUNS & ~_COMPLETED,
-    "Paused": Q(deleted_at=None, is_paused=True),
-    "Disabled": Q(deleted_at=None, is_paused=False, is_enabled=False),
-    "Completed": _RUNS & _COMPLETED,
-    "Failed": Q(deleted_at=None, consecutive_failures__gt=0),
-    "Deleted": Q(deleted_at__isnull=False),
-}
 SORTS: Mapping[str, Any] = {
     "name": Lower("name"),
     "createdAt": F("created_at"),
@@ -102,7 +97,6 @@ class JobView(SchedulerView):
 
     def create(self, request: Request, **_: Any) -> HttpResponse:
         values, created_by = new_job_from_wire(request.data)
-        check_handler(values)
         with self.deed(TARGET) as trace:
             schedule = schedules.create(values, by=self.principal.actor, created_by=created_by)
             trace.target_id = str(schedule.pk)
@@ -122,8 +116,6 @@ class JobView(SchedulerView):
     def update(self, request: Request, job_id: UUID, **_: Any) -> HttpResponse:
         stored = find(job_id)
         values = change_from_wire(request.data, stored)
-        if values.get("type") != stored.type or values.get("kind") != stored.kind:
-            check_handler(values)
         actor, versions = self.principal.actor, self.versions()
         with self._change_of(stored) as done:
             done.append(schedules.change(job_id, values, by=actor, versions=versions))
@@ -199,7 +191,7 @@ class JobView(SchedulerView):
 
     def restore(self, request: Request, job_id: UUID, **_: Any) -> HttpResponse:
         if find(job_id, with_deleted=True).deleted_at is None:
-            raise ScheduleState("the job has not been deleted", code="not_deleted")
+            raise ScheduleState("the schedule has not been deleted", code="not_deleted")
         with self.deed(TARGET, job_id):
             schedule = schedules.restore(job_id, by=self.principal.actor)
         return self._reply(schedule)
@@ -280,24 +272,13 @@ def jobs_to_wire(rows: Iterable[Schedule], *, with_names: bool = False) -> list[
     return [job_to_wire(one, policy, before.get(one.pk, ()), told) for one in page]
 
 
-def check_handler(values: Mapping[str, Any]) -> None:
-    """Refuse a handler that neither this process nor any live node has."""
-    if values.get("kind") != "python":
-        return
-    name = values["type"]
-    if registry.find(name) is None and not Node.objects.all().knows_type(name):
-        refuse(
-            "jobConfiguration.handlerType",
-            "No handler of this name is registered, here or on a live node.",
-            "unknown_handler",
-        )
-
-
 def _listed(query: Query) -> Any:
     rows = shown()
-    status: Q | None = query.choice("status", STATUS_FILTERS)
-    if status is not None:
-        rows = rows.filter(status)
+    status = query.choice("status", tuple(STATUS_FILTERS))
+    if status == FAILED:
+        rows = rows.kept().failing()
+    elif status is not None:
+        rows = rows.of_status(*STATUS_FILTERS[status])
     elif not query.boolean("includeDeleted"):
         rows = rows.kept()
     if (kind := query.choice("jobType", JOB_TYPES)) is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -57,24 +59,21 @@ class RuleView(SchedulerView):
     def add_exclusions(self, request: Request, job_id: UUID, **_: Any) -> HttpResponse:
         find(job_id)
         document = _document(request)
-        with self.deed(TARGET, job_id) as trace:
+        with self._rule_deed(job_id, _exclusions):
             schedules.add_exclusions(job_id, document, by=self.principal.actor)
-            trace.after = {"exclusions": document}
         return empty()
 
     def set_exclusions(self, request: Request, job_id: UUID, **_: Any) -> HttpResponse:
         find(job_id)
         document = _document(request)
-        with self.deed(TARGET, job_id) as trace:
+        with self._rule_deed(job_id, _exclusions):
             schedules.set_exclusions(job_id, document, by=self.principal.actor)
-            trace.after = {"exclusions": document}
         return empty()
 
     def clear_exclusions(self, request: Request, job_id: UUID, **_: Any) -> HttpResponse:
         find(job_id)
-        with self.deed(TARGET, job_id) as trace:
+        with self._rule_deed(job_id, _exclusions):
             schedules.set_exclusions(job_id, {}, by=self.principal.actor)
-            trace.after = {"exclusions": None}
         return empty(204)
 
     def dependencies(self, request: Request, job_id: UUID, **_: Any) -> HttpResponse:
@@ -94,17 +93,35 @@ class RuleView(SchedulerView):
         reader = Reader(request.data)
         ids, needs = dependencies_from_wire(reader)
         reader.done()
-        with self.deed(TARGET, job_id) as trace:
+        with self._rule_deed(job_id, _dependencies):
             schedules.set_dependencies(job_id, ids, needs=needs, by=self.principal.actor)
-            trace.after = {"dependsOnJobIds": [str(pk) for pk in ids], "condition": needs}
         return empty()
 
     def clear_dependencies(self, request: Request, job_id: UUID, **_: Any) -> HttpResponse:
         schedule = find(job_id)
-        with self.deed(TARGET, job_id) as trace:
+        with self._rule_deed(job_id, _dependencies):
             schedules.set_dependencies(job_id, [], needs=schedule.needs, by=self.principal.actor)
-            trace.after = {"dependsOnJobIds": []}
         return empty(204)
+
+    @contextmanager
+    def _rule_deed(
+        self, job_id: UUID, told: Callable[[Schedule], dict[str, Any]]
+    ) -> Iterator[None]:
+        """A deed that tells what the rule was before and what it is afterwards."""
+        with self.deed(TARGET, job_id) as trace:
+            before = told(find(job_id))
+            yield
+            trace.before, trace.after = before, told(find(job_id))
+
+
+def _exclusions(schedule: Schedule) -> dict[str, Any]:
+    return {"exclusions": exclusions_to_wire(schedule)}
+
+
+def _dependencies(schedule: Schedule) -> dict[str, Any]:
+    edges = ScheduleDependency.objects.filter(schedule_id=schedule.pk).order_by("prerequisite_id")
+    ids = list(edges.values_list("prerequisite_id", flat=True))
+    return {"dependencies": dependencies_to_wire(schedule, ids)}
 
 
 def _document(request: Request) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from jobs.dialects.scheduler.wire.naming import words_to_wire
 from jobs.dialects.scheduler.wire.words import (
     DEPENDENCY,
     EXECUTION_STATUSES,
@@ -16,6 +17,7 @@ from jobs.dialects.scheduler.wire.words import (
     duration_to_wire,
     time_to_wire,
 )
+from jobs.engine.fires import SUPERSEDED
 from jobs.models import Attempt, Job, LogLine
 from jobs.states import Outcome, Reason, State, Trigger
 
@@ -59,6 +61,8 @@ def execution_to_wire(job: Job, beside: Beside, *, is_detail: bool = False) -> d
     ended_at = job.finished_at
     duration = ended_at - started_at if started_at and ended_at else None
     error = job.error
+    if error is not None and error.startswith(SUPERSEDED):
+        error = words_to_wire(error)
     if error is not None and not is_detail:
         error = error[:MAX_ERROR_IN_LISTS]
     is_retry_due = job.state == State.SCHEDULED and job.attempts > 0

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from jobs.dialects.scheduler.wire.naming import words_to_wire
 from jobs.dialects.scheduler.wire.words import time_to_wire
 from jobs.schedule_history import Deed
 
@@ -34,6 +35,8 @@ _NAMES = {
 
 def deed_to_wire(job_id: UUID, deed: Deed) -> dict[str, Any]:
     about = {_NAMES.get(name, name): _plain(value) for name, value in deed.about.items()}
+    if deed.about.get("detail") is not None:
+        about["detail"] = words_to_wire(deed.about["detail"])
     return {
         "id": str(deed.id),
         "jobId": str(job_id),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
-
-from django.db.models.functions import Lower
 
 from jobs.dialects.scheduler.wire.jobs import new_job_from_wire
 from jobs.dialects.scheduler.wire.reading import Reader, read_text, refuse
@@ -16,6 +15,8 @@ from jobs.dialects.scheduler.wire.timing import (
     exclusions_from_wire,
 )
 from jobs.dialects.scheduler.wire.words import CONDITIONS
+from jobs.models import Schedule
+from jobs.models.schedule import MAX_NAME_LENGTH, ScheduleQuerySet
 from jobs.secrets import masks_left
 
 # What becomes of a job whose name is taken.
@@ -57,6 +58,39 @@ class Report:
         }
 
 
+class Names:
+    """Whose names are taken, asked of the database once for all items of an import."""
+
+    def __init__(self, rows: ScheduleQuerySet, items: Iterable[Any]) -> None:
+        self._rows = rows
+        names = (_name_of(item) for item in items)
+        asked = rows.named(name.strip() for name in names if name is not None)
+        self._keys = {name: one.key for name, one in asked.items()}
+        self._taken = {one.key: one.id for one in asked.values() if one.id is not None}
+        # Of a name the number that is tried next.
+        self._next: dict[str, int] = {}
+
+    def find(self, name: str) -> UUID | None:
+        return self._taken.get(self._keys.get(name, ""))
+
+    def add(self, schedule: Schedule) -> None:
+        if (key := self._keys.get(schedule.name)) is not None:
+            self._taken[key] = schedule.pk
+
+    def free(self, name: str) -> str:
+        """The name with the first number behind it that is free."""
+        key = self._keys[name]
+        number = self._next.get(key, 2)
+        while True:
+            suffix = f" ({number})"
+            wanted = name[: MAX_NAME_LENGTH - len(suffix)] + suffix
+            number += 1
+            found = self._rows.named([wanted])[wanted]
+            if found.id is None:
+                self._keys[wanted], self._next[key] = found.key, number
+                return wanted
+
+
 def _name_of(item: Any) -> str | None:
     name = Reader(item).raw("name")
     return name if isinstance(name, str) else None
@@ -76,7 +110,7 @@ def read_item(item: Any) -> Item:
     return Item(name, values | rules, created_by, rules, masked)
 
 
-def resolved(item: Any, rows: Any) -> tuple[list[UUID], str] | None:
+def resolved(item: Any, rows: ScheduleQuerySet) -> tuple[list[UUID], str] | None:
     """The jobs that this one depends on, by their names here, or else by the ids they have."""
     reader = Reader(item)
     given = reader.reader("dependencies")
@@ -92,9 +126,12 @@ def resolved(item: Any, rows: Any) -> tuple[list[UUID], str] | None:
     given.need("condition")
     given.done()
     assert condition is not None
-    wanted = rows.annotate(lower=Lower("name")).filter(lower__in=[name.lower() for name in names])
-    known = dict(wanted.values_list("lower", "pk"))
+    found = {name: one.id for name, one in rows.named(names).items()}
+    known = set(rows.filter(pk__in=[*filter(None, found.values())]).values_list("pk", flat=True))
+    ids = []
     for index, name in enumerate(names):
-        if name.lower() not in known:
+        pk = found.get(name)
+        if pk is None or pk not in known:
             refuse(f"dependencies.dependsOnJobNames[{index}]", "There is no job of this name.")
-    return [known[name.lower()] for name in names], CONDITIONS[condition].value
+        ids.append(pk)
+    return ids, CONDITIONS[condition].value

@@ -31,11 +31,12 @@ from jobs.dialects.scheduler.wire.words import (
     TYPE_OF_KIND,
     WORD_OF_MISFIRE,
     WORD_OF_OVERLAP,
+    WORD_OF_STATUS,
     number_to_wire,
     time_to_wire,
 )
-from jobs.engine.backoff import FIXED, listed
-from jobs.models import Schedule, Timing
+from jobs.engine.backoff import FIXED, first_wait
+from jobs.models import Schedule, Status
 from jobs.states import State
 
 MAX_NAME, MAX_DESCRIPTION, MAX_LABEL = 200, 2000, 200
@@ -185,7 +186,7 @@ def job_to_wire(
         "isEnabled": schedule.is_enabled,
         "isPaused": schedule.is_paused,
         "isDeleted": schedule.deleted_at is not None,
-        "status": status_of(schedule),
+        "status": WORD_OF_STATUS[schedule.status],
         "currentStatus": current_status_of(schedule),
         "nextRunAt": time_to_wire(schedule.next_run_at),
         "tags": schedule.tags,
@@ -218,8 +219,8 @@ def retries_to_wire(schedule: Schedule, policy: ClusterPolicy) -> dict[str, Any]
     curve = schedule.retry_curve
     word = next((word for word, ours in CURVES.items() if ours == curve), None)
     if curve is not None and word is None:
-        # A list of waits has no word here; the first of them says the most.
-        base, word = listed(curve)[0], "Fixed"
+        # A list of waits has no word here, nor has a ramp; the first of them says the most.
+        base, word = first_wait(curve), "Fixed"
     return {
         "maxAttempts": attempts - 1,
         "delaySeconds": number_to_wire(policy.retry_base_seconds if base is None else base),
@@ -229,19 +230,7 @@ def retries_to_wire(schedule: Schedule, policy: ClusterPolicy) -> dict[str, Any]
     }
 
 
-def status_of(schedule: Schedule) -> str:
-    if schedule.deleted_at is not None:
-        return "Deleted"
-    if schedule.is_paused:
-        return "Paused"
-    if not schedule.is_enabled:
-        return "Disabled"
-    is_done = schedule.timing == Timing.ONCE and schedule.is_completed
-    return "Completed" if is_done and schedule.pending is None else "Enabled"
-
-
 def current_status_of(schedule: Schedule) -> str:
-    status = status_of(schedule)
-    if status in ("Deleted", "Paused", "Disabled"):
-        return status
+    if schedule.status in (Status.DELETED, Status.PAUSED, Status.DISABLED):
+        return WORD_OF_STATUS[schedule.status]
     return "Failed" if schedule.last_state == State.FAILED else "Active"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from jobs.models import Misfire, Needs, OnNodeFailure, Overlap, RunState, Timing
+from jobs.models import Misfire, Needs, OnNodeFailure, Overlap, RunState, Status, Timing
 from jobs.states import State, Trigger, WaitsFor
 
 JOB_TYPES: Mapping[str, str] = {
@@ -23,6 +23,22 @@ KINDS = (*TYPE_OF_KIND,)
 SCHEDULE_TYPES = {"Cron": Timing.CRON, "Interval": Timing.INTERVAL, "OneTime": Timing.ONCE}
 TYPE_OF_TIMING = {timing: word for word, timing in SCHEDULE_TYPES.items()}
 SCHEDULE_TYPE_NUMBERS = dict(enumerate(SCHEDULE_TYPES, 1))
+
+# What is broken is wanted still; ``scheduleError`` says that it stands.
+_ENABLED = (Status.ENABLED, Status.BROKEN)
+STATUSES: Mapping[str, tuple[Status, ...]] = {
+    "Enabled": _ENABLED,
+    "Paused": (Status.PAUSED,),
+    "Disabled": (Status.DISABLED,),
+    "Completed": (Status.COMPLETED,),
+    "Deleted": (Status.DELETED,),
+}
+WORD_OF_STATUS: Mapping[str, str] = {
+    ours: word for word, group in STATUSES.items() for ours in group
+}
+# Words that lists may be asked for; the last one is of jobs whose last run failed.
+FAILED = "Failed"
+STATUS_FILTERS: Mapping[str, tuple[Status, ...]] = {**STATUSES, "Active": _ENABLED, FAILED: ()}
 
 CURVES = {"Fixed": "fixed", "Linear": "linear", "Exponential": "exponential"}
 CURVE_NUMBERS = dict(enumerate(CURVES, 1))

@@ -1,0 +1,70 @@
+"""Schedules: create, list, get and delete."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models.functions import Lower
+from django.http import HttpResponse
+from rest_framework.request import Request
+
+from jobs.dialects.asyncjobs.views.base import AsyncjobsView, empty, reply
+from jobs.dialects.asyncjobs.wire.schedules import FIELDS, new_schedule, schedule_to_wire
+from jobs.engine import schedules
+from jobs.errors import ScheduleNotFound
+from jobs.models import Schedule
+from jobs.models.schedule import MAX_NAME_LENGTH, ScheduleQuerySet
+
+COLUMNS = (
+    *("id", "name", "kind", "type", "queue", "payload", "payload_bytes", "max_attempts"),
+    *("expires_in_seconds", "timing", "expression", "interval_seconds", "run_at", "timezone"),
+    "created_at",
+)
+
+
+class ScheduleView(AsyncjobsView):
+    noun = "schedule"
+    type_field = "task_type"
+    verbs = {
+        "list": "schedules.read",
+        "create": "schedules.create",
+        "retrieve": "schedules.read",
+        "destroy": "schedules.delete",
+    }
+
+    def list(self, request: Request, **_: Any) -> HttpResponse:
+        rows = _schedules().only(*COLUMNS).order_by(Lower("name"), "pk")
+        return reply({"schedules": [schedule_to_wire(row) for row in rows]})
+
+    def create(self, request: Request, **_: Any) -> HttpResponse:
+        values = new_schedule(self.body(FIELDS))
+        with self.deed("schedule") as trace:
+            schedule = schedules.create(values, by=self.principal.actor)
+            shown = schedule_to_wire(schedule)
+            trace.target_id, trace.after = str(schedule.pk), shown
+        return reply(shown, 201)
+
+    def retrieve(self, request: Request, name: str, **_: Any) -> HttpResponse:
+        return reply(schedule_to_wire(_one(name)))
+
+    def destroy(self, request: Request, name: str, **_: Any) -> HttpResponse:
+        schedule = _one(name)
+        with self.deed("schedule", schedule.pk) as trace:
+            trace.before = schedule_to_wire(schedule)
+            schedules.delete(schedule.pk, by=self.principal.actor)
+        return empty(204)
+
+
+def _schedules() -> ScheduleQuerySet:
+    rows: ScheduleQuerySet = Schedule.objects.all()
+    return rows.kept()
+
+
+def _one(name: str) -> Schedule:
+    found = None
+    # What no schedule can be called is not asked for: some databases refuse the very question.
+    if len(name) <= MAX_NAME_LENGTH and name.isprintable():
+        found = _schedules().filter(name=name).only(*COLUMNS).first()
+    if found is None:
+        raise ScheduleNotFound
+    return found

@@ -1,0 +1,1 @@
+"""Both directions between the fields of this API and ours."""

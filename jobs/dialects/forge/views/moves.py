@@ -1,0 +1,128 @@
+"""What is done to jobs, to one or many.
+
+What is about many is done by the same verbs as everywhere, the oldest jobs first, as far as one request
+goes, see ``jobs.engine.bounded``; the answer says how many.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import connections
+from django.http import HttpResponse
+from rest_framework.request import Request
+
+from authn.permissions import check_kinds
+from clusters.surfaces import reply
+from jobs.dialects.forge.views.base import ForgeView, find_queue
+from jobs.dialects.forge.views.jobs import find_job
+from jobs.dialects.forge.wire.jobs import ids_from_wire, status_from_wire
+from jobs.dialects.forge.wire.reading import Body
+from jobs.dialects.forge.wire.words import DEAD, DONE, FAILED, asked_of
+from jobs.engine import bounded
+from jobs.engine.clock import database_now
+from jobs.executors import KINDS
+from jobs.models import Job
+from jobs.models.job import JobQuerySet
+from jobs.states import State
+
+MAX_DAYS = 36_500
+ENDED = (DONE, DEAD)
+
+
+class MoveView(ForgeView):
+    verbs = {
+        "run_now": "jobs.run_now",
+        "retry": "jobs.retry",
+        "retry_all_failed": "jobs.retry",
+        "retry_all_by_status": "jobs.retry",
+        "delete": "jobs.delete",
+        "delete_done_older_than": "jobs.delete",
+        "delete_by_status": "jobs.delete",
+    }
+
+    def run_now(self, request: Request, job_id: str, **_: Any) -> HttpResponse:
+        job = find_job(job_id)
+        check_kinds(self.principal, self.kwargs["cluster_id"], [job.kind])
+        # What is due already has nothing to be done to it, and is pending.
+        is_due = job.state == State.READY
+        with self.deed("job", job.pk) as trace:
+            # What waits for its next attempt is not pending here; `retry` is its word.
+            changed = bool(_only(job.pk).filter(attempts=0).run_now()) or is_due
+            trace.after = {"run_now": changed}
+        return reply(changed)
+
+    def retry(self, request: Request, **_: Any) -> HttpResponse:
+        ids = ids_from_wire(self.body())
+        self._check_kinds(ids)
+        count = bounded.over_ids(self.using, ids, _retry_now, JobQuerySet.retry)
+        return self._counted(count, ids=len(ids))
+
+    def retry_all_failed(self, request: Request, **_: Any) -> HttpResponse:
+        return self._counted(self._retry_all(FAILED), status=FAILED)
+
+    def retry_all_by_status(self, request: Request, **_: Any) -> HttpResponse:
+        status = status_from_wire(self.body(), (FAILED, DEAD))
+        return self._counted(self._retry_all(status), status=status)
+
+    def delete(self, request: Request, **_: Any) -> HttpResponse:
+        ids = ids_from_wire(self.body())
+        # What ends by the cancel was open: it is deleted when it is asked for again.
+        count = bounded.over_ids(self.using, ids, JobQuerySet.delete_final, JobQuerySet.cancel)
+        return self._counted(count, ids=len(ids))
+
+    def delete_done_older_than(self, request: Request, **_: Any) -> HttpResponse:
+        body = self.body()
+        days = body.number("days", 0, MAX_DAYS)
+        asked = {**asked_of([DONE]), **_of_queue(body)}
+        now = database_now(connections[self.using])
+        asked["finished_before"] = now - timedelta(days=days)
+        count = bounded.over_filter(self.using, asked, JobQuerySet.delete_final)
+        return self._counted(count, days=days, queue_name=asked.get("queue"))
+
+    def delete_by_status(self, request: Request, **_: Any) -> HttpResponse:
+        body = self.body()
+        status = status_from_wire(body)
+        asked = {**asked_of([status]), **_of_queue(body)}
+        verb = JobQuerySet.delete_final if status in ENDED else JobQuerySet.cancel
+        count = bounded.over_filter(self.using, asked, verb)
+        return self._counted(count, status=status, queue_name=asked.get("queue"))
+
+    def _retry_all(self, status: str) -> int:
+        asked, verb = asked_of([status]), _retry_now
+        if status == DEAD:
+            # What is held waits for a person who looks at it.
+            asked, verb = {**asked, "is_held": False}, JobQuerySet.retry  # type: ignore[assignment]
+        granted = self.principal.kinds_granted_on(self.kwargs["cluster_id"])
+        barred = {name for name, kind in KINDS.items() if kind.needs_grant} - set(granted)
+        return bounded.over_filter(self.using, asked, verb, barred_kinds=barred)
+
+    def _check_kinds(self, ids: list[UUID]) -> None:
+        kinds: set[str] = set()
+        for start in range(0, len(ids), bounded.BATCH):
+            page = Job.objects.filter(pk__any_of=ids[start : start + bounded.BATCH])
+            kinds.update(page.order_by().values_list("kind", flat=True).distinct())
+        check_kinds(self.principal, self.kwargs["cluster_id"], sorted(kinds))
+
+    def _counted(self, count: int, **asked: Any) -> HttpResponse:
+        # It is many transactions, so that none of them holds all jobs.
+        with self.deed("jobs") as trace:
+            trace.after = {**asked, "count": count}
+        return reply(count)
+
+
+def _only(pk: UUID) -> JobQuerySet:
+    jobs: JobQuerySet = Job.objects.filter(pk=pk)
+    return jobs
+
+
+def _retry_now(jobs: JobQuerySet) -> int:
+    """Let what waits for its next attempt have it now."""
+    return jobs.filter(attempts__gt=0).run_now()
+
+
+def _of_queue(body: Body) -> dict[str, Any]:
+    name = body.text("queue_name")
+    return {} if name is None else {"queue": find_queue(name).name}

@@ -1,0 +1,150 @@
+"""Queues and workers, and what may be set of a queue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpResponse
+from rest_framework.request import Request
+
+from clusters.deeds import differences
+from clusters.models import current_policy
+from clusters.surfaces import reply
+from jobs import fleet, metrics, queue_counts
+from jobs.dialects.forge.views.base import ForgeView, empty, find_queue, queues
+from jobs.dialects.forge.wire.queues import (
+    NO_WORKERS,
+    NOTHING,
+    has_no_workers,
+    processes_to_wire,
+    queue_to_wire,
+    seconds_of_days,
+    workers_to_wire,
+)
+from jobs.dialects.forge.wire.reading import refuse
+from jobs.engine.prune import Pruner
+from jobs.states import State
+
+MAX_WORKERS = 64
+MAX_DAYS = 3653
+MAX_BACKOFF_SECONDS = 86_400
+CLEANUP_SECONDS = 10.0
+REASON = "paused over the forge API"
+
+
+class QueueView(ForgeView):
+    verbs = {
+        "overview": "queues.read",
+        "processes": "nodes.read",
+        "workers": "nodes.read",
+        "cleanup": "jobs.delete",
+        "max_workers": "queues.change",
+        "paused": "queues.pause",
+        "retention": "queues.change",
+        "backoff": "queues.change",
+    }
+
+    def overview(self, request: Request, **_: Any) -> HttpResponse:
+        using, policy = self.using, current_policy()
+        rows = list(queues().order_by("name"))
+        there = fleet.Fleet.read(using)
+        held = fleet.held(using)
+        slots = processes_to_wire(
+            filter(there.is_heard_of, there.nodes), [queue.name for queue in rows], held
+        )
+        counted = queue_counts.counts(using, policy, rows)
+        oldest = metrics.oldest_ready(using)
+        return reply(
+            [
+                queue_to_wire(
+                    queue,
+                    counted.get(queue.name, NOTHING),
+                    oldest.get(queue.name),
+                    slots[queue.name],
+                    there,
+                    policy,
+                )
+                for queue in rows
+            ]
+        )
+
+    def processes(self, request: Request, **_: Any) -> HttpResponse:
+        name = self.query().text("queue_name")
+        named = queues().order_by("name") if name is None else [find_queue(name)]
+        there = fleet.Fleet.read(self.using)
+        slots = processes_to_wire(
+            there.nodes, [queue.name for queue in named], fleet.held(self.using, name)
+        )
+        return reply([slot for of_queue in slots.values() for slot in of_queue])
+
+    def workers(self, request: Request, **_: Any) -> HttpResponse:
+        rows = list(queues().order_by("name"))
+        return reply(workers_to_wire(fleet.Fleet.read(self.using), rows))
+
+    def cleanup(self, request: Request, **_: Any) -> HttpResponse:
+        deleted = Pruner().sweep(self.using, current_policy(), CLEANUP_SECONDS)
+        told = {
+            "done_deleted": deleted[State.SUCCEEDED],
+            "dead_deleted": sum(deleted.values()) - deleted[State.SUCCEEDED],
+        }
+        # It is many transactions, so that none of them holds all jobs.
+        with self.deed("cluster", self.kwargs["cluster_id"]) as trace:
+            trace.after = told
+        return reply(told)
+
+    def max_workers(self, request: Request, name: str, **_: Any) -> HttpResponse:
+        number = self.body().number("n", 0, MAX_WORKERS)
+        queue = find_queue(name)
+        if number:
+            return self._change(name, max_concurrency=number)
+        # A queue of ours has no limit of none; to pause it is the same, and a later number ends that.
+        with self.deed("queue", name) as trace:
+            if not queue.is_paused:
+                queues().named(name).pause(by=self.principal.actor, reason=NO_WORKERS)
+            trace.after = {"max_workers": 0}
+        return empty()
+
+    def paused(self, request: Request, name: str, **_: Any) -> HttpResponse:
+        wanted = self.body().boolean("paused")
+        queue = find_queue(name)
+        verb = "queues.pause" if wanted else "queues.resume"
+        if wanted is queue.is_paused:
+            return empty()
+        with self.deed("queue", name, verb=verb):
+            if wanted:
+                queues().named(name).pause(by=self.principal.actor, reason=REASON)
+            else:
+                queues().named(name).resume()
+        return empty()
+
+    def retention(self, request: Request, name: str, **_: Any) -> HttpResponse:
+        body = self.body()
+        return self._change(
+            name,
+            retain_succeeded_seconds=seconds_of_days(body.number("done_days", 0, MAX_DAYS)),
+            retain_failed_seconds=seconds_of_days(body.number("dead_days", 0, MAX_DAYS)),
+        )
+
+    def backoff(self, request: Request, name: str, **_: Any) -> HttpResponse:
+        body = self.body()
+        is_enabled = body.boolean("enabled")
+        base = body.number("base_seconds", 1, MAX_BACKOFF_SECONDS)
+        cap = body.number("max_seconds", 1, MAX_BACKOFF_SECONDS)
+        if base > cap:
+            refuse("base_seconds", "Must not be above max_seconds.")
+        return self._change(
+            name,
+            is_backoff_enabled=is_enabled,
+            retry_base_seconds=float(base),
+            retry_cap_seconds=float(cap),
+        )
+
+    def _change(self, name: str, **policies: Any) -> HttpResponse:
+        before = find_queue(name)
+        with self.deed("queue", name) as trace:
+            trace.before, trace.after = differences(before.policies(), policies)
+            if not queues().named(name).change(**policies):
+                find_queue(name)  # deleted since we looked
+            if "max_concurrency" in policies and has_no_workers(before):
+                queues().named(name).resume()
+        return empty()

@@ -1,0 +1,1 @@
+"""Both directions between this API's fields and ours, a module for each thing it speaks of."""

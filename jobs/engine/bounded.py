@@ -1,0 +1,94 @@
+"""Bounded: one verb over the jobs that match a filter, here and now, as many as fit a request.
+
+Bulk operations do any number in the background. This is for surfaces whose callers wait for a count: the
+oldest jobs first, in batches of a transaction each, until there are no more, or enough, or it took too
+long. Who has more to do asks again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.db import connections
+
+from jobs import listing
+from jobs.engine.clock import countdown, database_now
+from jobs.models import Job
+from jobs.models.job import JobQuerySet
+
+BATCH = 500
+MOST = 10_000
+SECONDS = 10.0
+
+Verb = Callable[[JobQuerySet], int]
+
+
+class _Row(NamedTuple):
+    created_at: datetime
+    id: UUID
+    kind: str
+
+
+def over_filter(
+    using: str,
+    asked: Mapping[str, Any],
+    verb: Verb,
+    *,
+    barred_kinds: Collection[str] = (),
+) -> int:
+    """Apply the verb to jobs that match these search words now, and return how many it changed.
+
+    Jobs of ``barred_kinds`` are left alone.
+    """
+    until = countdown() + SECONDS
+    # What is made meanwhile is not meant, and the walk comes to an end.
+    asked = {**asked, "created_before": database_now(connections[using])}
+    after: listing.Position | None = None
+    changed = 0
+    while changed < MOST and countdown() < until:
+        rows = _read(using, asked, min(BATCH, MOST - changed), after)
+        if not rows:
+            break
+        after = listing.Position(rows[-1].created_at, rows[-1].id)
+        ids = [row.id for row in rows if row.kind not in barred_kinds]
+        if ids:
+            changed += verb(_jobs(using, ids))
+    return changed
+
+
+def over_ids(using: str, ids: Sequence[UUID], *verbs: Verb) -> int:
+    """Apply each of these verbs to these jobs; one takes what the others may not touch."""
+    changed = 0
+    for start in range(0, len(ids), BATCH):
+        page = ids[start : start + BATCH]
+        changed += sum(verb(_jobs(using, page)) for verb in verbs)
+    return changed
+
+
+def _read(
+    using: str, asked: Mapping[str, Any], number: int, after: listing.Position | None
+) -> list[_Row]:
+    """The next jobs, the oldest first."""
+    columns = "j.created_at, j.id, j.kind"
+    rows = listing.newest(using, asked, columns, number, beyond=after, is_backwards=True)
+    return [_Row(_moment(made), _key(pk), kind) for made, pk, kind in rows]
+
+
+def _moment(value: Any) -> datetime:
+    """A time as the database gave it; SQLite gives text."""
+    if isinstance(value, str):
+        return datetime.fromisoformat(value).replace(tzinfo=UTC)
+    moment: datetime = value
+    return moment
+
+
+def _key(value: Any) -> UUID:
+    return value if isinstance(value, UUID) else UUID(value)
+
+
+def _jobs(using: str, ids: Sequence[UUID]) -> JobQuerySet:
+    rows: JobQuerySet = Job.objects.using(using).filter(pk__any_of=ids)
+    return rows

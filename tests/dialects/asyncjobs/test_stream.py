@@ -1,0 +1,274 @@
+"""Streams of tasks: all there are, then what happens, as it happens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.db import OperationalError, connections
+from django.utils import timezone
+
+from clusters.binding import bound_cluster_id
+from jobs import changes
+from jobs.dialects.asyncjobs.views import feed
+from jobs.dialects.asyncjobs.views.feed import Feed
+from jobs.dialects.asyncjobs.wire.states import sorts_of
+from jobs.engine.enqueue import NewJob, enqueue, enqueue_many
+from jobs.models import Attempt, Job
+from jobs.states import Outcome, Reason, State
+from tests.dialects.asyncjobs.conftest import Caller, check_error
+from tests.factories import make_attempt, make_job, make_node
+
+USING = "cluster-alpha"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "POLL_SECONDS", 0.0)
+
+
+class Follower:
+    """A stream that is read until nothing is new."""
+
+    def __init__(self, asked: dict[str, Any] | None = None, limit: int | None = None) -> None:
+        self.lines: Iterator[dict[str, Any] | None] = iter(Feed(USING, asked or {}, limit))
+
+    def news(self, rounds: int = 8) -> list[tuple[str, str]]:
+        """What comes until a whole round has brought nothing: ids and states."""
+        found, quiet = [], 0
+        while quiet < rounds:
+            task = next(self.lines)
+            quiet = quiet + 1 if task is None else 0
+            if task is not None:
+                found.append((task["id"], task["state"]))
+        return found
+
+
+def run(job: Job, **columns: Any) -> None:
+    """Let a node claim the job."""
+    Job.objects.filter(pk=job.pk).update(
+        state=State.RUNNING, node=make_node(), fence=job.fence + 1, attempts=job.attempts + 1,
+        started_at=timezone.now(), **columns,
+    )  # fmt: skip
+    job.refresh_from_db()
+
+
+def end(job: Job, state: State, outcome: Outcome, **columns: Any) -> None:
+    now = timezone.now()
+    finished = {} if state in (State.SCHEDULED, State.READY) else {"finished_at": now}
+    Job.objects.filter(pk=job.pk).update(state=state, **finished, **columns)
+    make_attempt(job, outcome, finished_at=now)
+    job.refresh_from_db()
+
+
+def test_a_stream_tells_of_all_that_happens_to_a_task(alpha: object) -> None:
+    old = make_job(type="a")
+    follower = Follower()
+    assert follower.news() == [(str(old.pk), "new")]
+    new = enqueue(NewJob("b"), by="test").job
+    assert follower.news() == [(str(new.pk), "new")]
+    run(new)
+    assert follower.news() == [(str(new.pk), "active")]
+    end(new, State.SCHEDULED, Outcome.FAILED, run_at=timezone.now() + timedelta(hours=1))
+    assert follower.news() == [(str(new.pk), "retry")]
+    run(new)
+    end(new, State.SUCCEEDED, Outcome.SUCCEEDED)
+    assert follower.news() == [(str(new.pk), "complete")]
+    old.cancel()
+    assert follower.news() == [(str(old.pk), "terminated")]
+    old.retry()
+    assert follower.news() == [(str(old.pk), "new")]
+    assert follower.news() == []
+
+
+def test_a_stream_tells_of_ends_without_a_try(alpha: object) -> None:
+    parent = enqueue(NewJob("a"), by="test").job
+    child = enqueue(NewJob("b", depends_on=[parent.pk]), by="test").job
+    late = make_job(expires_at=timezone.now() - timedelta(seconds=1))
+    follower = Follower()
+    assert len(follower.news()) == 3
+    Job.objects.all().expire()
+    assert follower.news() == [(str(late.pk), "expired")]
+    Job.objects.get(pk=parent.pk).cancel()
+    assert dict(follower.news()) == {str(parent.pk): "terminated", str(child.pk): "unreachable"}
+
+
+def test_a_stream_tells_when_a_task_need_not_wait_any_more(alpha: object) -> None:
+    parent = make_job(State.RUNNING)
+    child = enqueue(NewJob("b", depends_on=[parent.pk]), by="test").job
+    follower = Follower({"type": "b"})
+    assert follower.news() == [(str(child.pk), "blocked")]
+    from django.db import transaction
+
+    from jobs.models.release import release
+
+    with transaction.atomic(using=USING):
+        end(parent, State.SUCCEEDED, Outcome.SUCCEEDED)
+        release(USING, [parent.pk])
+    assert follower.news() == [(str(child.pk), "new")]
+
+
+def test_filters_hold_for_what_comes_later_too(alpha: object) -> None:
+    follower = Follower({"type": "a", "sorts": sorts_of(["complete"])})
+    jobs = [enqueue(NewJob(type_), by="test").job for type_ in ("a", "b")]
+    assert follower.news() == []
+    for job in jobs:
+        run(job)
+        end(job, State.SUCCEEDED, Outcome.SUCCEEDED)
+    assert follower.news() == [(str(jobs[0].pk), "complete")]
+
+
+def test_many_of_one_moment_all_come_once(alpha: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "PAGE", 7)
+    enqueue_many([NewJob("a")] * 40, by="test")
+    follower = Follower()
+    assert len({pk for pk, _ in follower.news()}) == 40
+    made = enqueue_many([NewJob("a")] * 40, by="test")
+    found = follower.news(100)
+    assert sorted(pk for pk, _ in found) == sorted(one.job_id for one in made)
+    Job.objects.all().cancel()
+    assert len({pk for pk, state in follower.news(100) if state == "terminated"}) == 80
+    assert follower.news() == []
+
+
+def test_what_becomes_visible_late_is_not_missed(
+    alpha: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower = Follower()
+    follower.news()
+    job = make_job(created_at=timezone.now() - feed.OVERLAP + timedelta(seconds=1))
+    assert follower.news() == [(str(job.pk), "new")]
+
+
+def test_what_is_remembered_is_bounded(alpha: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "REMEMBERED", 5)
+    monkeypatch.setattr(feed, "WATCHED", 3)
+    made = Feed(USING, {}, None)
+    for _ in range(10):
+        make_job(State.CANCELLED)
+    lines = iter(made)
+    for _ in range(12):
+        next(lines)
+    assert (len(made._said), len(made._watched)) == (5, 3)
+    past = timezone.now() - timedelta(minutes=1)
+    for seen in made._seen.values():
+        seen.update(dict.fromkeys(changes.Change(past, UUID(int=n)) for n in range(50)))
+    for _ in range(80):
+        next(lines)
+    assert max(len(seen) for seen in made._seen.values()) <= 10, {
+        k: len(v) for k, v in made._seen.items()
+    }
+
+
+def test_a_limit_ends_a_stream(api: Caller) -> None:
+    for _ in range(5):
+        api.make()
+    for limit in (1, 3, 5):
+        response = api.get(f"v1/tasks?stream=ndjson&limit={limit}")
+        assert response["Content-Type"] == "application/x-ndjson"
+        lines = response.getvalue().splitlines()
+        assert len(lines) == limit
+        assert json.loads(lines[0])["state"] == "new"
+    assert bound_cluster_id() == "alpha"
+
+
+def test_a_stream_ends_by_itself(api: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "STREAM_SECONDS", 0.3)
+    monkeypatch.setattr(feed, "POLL_SECONDS", 0.05)
+    assert api.get("v1/tasks?stream=ndjson").getvalue() == b""
+    api.make()
+    (line,) = api.get("v1/tasks?stream=ndjson&limit=2000").getvalue().splitlines()
+    assert json.loads(line) == api.listed()[0]
+
+
+def test_the_whole_story_fits_into_what_the_original_gives_it() -> None:
+    assert 0 < feed.STREAM_SECONDS <= 55
+
+
+def test_a_stream_ends_where_its_database_fails(
+    api: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.make()
+    real = feed.changes
+
+    def failing(*arguments: Any) -> Any:
+        real(*arguments)
+        raise OperationalError
+
+    monkeypatch.setattr(feed, "changes", failing)
+    assert len(api.get("v1/tasks?stream=ndjson").getvalue().splitlines()) == 1
+
+
+def test_one_stream_too_many_is_told_when_to_come_again(api: Caller) -> None:
+    response = api.get("v1/tasks?stream=ndjson&limit=1")
+    refusal = response.when_full  # type: ignore[attr-defined]
+    error = json.loads(refusal.content)["error"]
+    assert (refusal.status_code, error["code"]) == (429, "rate_limited")
+    assert error["details"] == {"reason": "list_in_progress"}
+    assert int(refusal["Retry-After"]) > 0
+
+
+def test_a_stream_checks_its_query_before_it_begins(api: Caller, viewer: Caller) -> None:
+    response = api.get("v1/tasks?stream=ndjson&state=x")
+    check_error(response, 400, "invalid_argument", "state_invalid", "state")
+    response = Caller(None).get("v1/tasks?stream=ndjson")
+    check_error(response, 401, "invalid_argument", "unauthenticated")
+
+
+@pytest.mark.parametrize("source", changes.SOURCES)
+def test_what_has_happened_is_read_along_an_index(
+    source: str, alpha: object, is_postgresql: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for state in (State.RUNNING, State.CANCELLED, State.SUCCEEDED):
+        make_attempt(make_job(state))
+    index = changes.SOURCES[source].index_name or "job_listing"
+    connection = connections[USING]
+    plans: list[str] = []
+    real = connection.cursor
+
+    class Explaining:
+        def __init__(self) -> None:
+            self.cursor = real()
+
+        def __enter__(self) -> Explaining:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.cursor.close()
+
+        def execute(self, sql: str, values: Any) -> None:
+            word = "EXPLAIN" if is_postgresql else "EXPLAIN QUERY PLAN"
+            self.cursor.execute(f"{word} {sql}", values)
+            plans.append("\n".join(str(row[-1]) for row in self.cursor.fetchall()))
+
+        def fetchall(self) -> list[Any]:
+            return []
+
+    if is_postgresql:
+        with real() as cursor:
+            cursor.execute("SET LOCAL enable_seqscan = off")
+    monkeypatch.setattr(connection, "cursor", Explaining)
+    changes.changes(USING, source, changes.Change(timezone.now(), UUID(int=0)), 100)
+    monkeypatch.undo()
+    assert index in plans[0] and "Seq Scan" not in plans[0], plans
+
+
+def test_ends_are_told_whatever_their_reason(
+    alpha: object, eventually: Callable[..., None]
+) -> None:
+    begin = changes.Change(timezone.now() - timedelta(minutes=1), UUID(int=0))
+    ended = {make_job(state).pk for state in (State.CANCELLED, State.SKIPPED)}
+    ended |= {make_job(State.FAILED, reason=reason).pk for reason in Reason}
+    make_job(State.SUCCEEDED)
+    assert {change.job_id for change in changes.changes(USING, "ended", begin, 100)} == ended
+    assert Attempt.objects.count() == 0
+    assert changes.changes(USING, "tried", begin, 100) == []
+    job = make_job(State.SUCCEEDED)
+    attempt = make_attempt(job, Outcome.SUCCEEDED)
+    (found,) = changes.changes(USING, "tried", begin, 100)
+    assert found == (attempt.finished_at, job.pk)
+    assert changes.changes(USING, "tried", found, 100) == []

@@ -1,0 +1,248 @@
+"""The workflows of a cluster: graphs of schedules' work, and how each run of them went, node by node."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import PermissionDenied
+from django.db.models import OuterRef, Subquery
+from django.http import Http404, HttpRequest, HttpResponse
+
+from clusters.api.fields import Text
+from clusters.api.paging import NEWEST_FIRST, PageQuery, read_page
+from clusters.binding import current_cluster
+from config.problems import InvalidInput
+from jobs.engine import workflows
+from jobs.errors import JobError
+from jobs.models import Job, RunState, Schedule, Workflow, WorkflowRun
+from jobs.states import State
+from ui.answers import address, confirm, done, post_only, refused, sent
+from ui.asking import Asked
+from ui.callers import may, may_start, require
+from ui.deeds import deed
+from ui.forms import ReasonForm
+from ui.fragments import show
+
+PAGE_SIZE = 50
+SHOWN_STARTERS = 20
+
+
+class Query(PageQuery):
+    name = Text(max_length=200, required=False, help_text="Of the workflow; its beginning.")
+
+
+# -- Seen ------------------------------------------------------------------------------------------
+
+
+def page(site: Any, request: HttpRequest) -> HttpResponse:
+    require(request, "workflows.read")
+    asked = Asked(request, Query)
+    rows: list[Workflow] = []
+    following = previous = None
+    try:
+        if not asked.errors:
+            kept = Workflow.objects.filter(deleted_at=None)
+            if "name" in asked.words:
+                kept = kept.filter(name__istartswith=asked.words["name"])
+            words = {"limit": PAGE_SIZE, **asked.words}
+            turned = read_page(asked.turner(request), _with_last_run(kept), NEWEST_FIRST, words)
+            rows, following, previous = [*turned.rows], turned.next, turned.previous
+    except InvalidInput as error:
+        asked.refuse(error)
+    context = {
+        "rows": rows,
+        "next": following,
+        "previous": previous,
+        "errors": asked.errors,
+        "name": asked.given.get("name", ""),
+        "is_filtered": "name" in asked.words,
+    }
+    return show(site, request, "workflows", context, title="Workflows", status=asked.status)
+
+
+def _with_last_run(rows: Any) -> Any:
+    last = WorkflowRun.objects.filter(workflow_id=OuterRef("pk")).order_by("-created_at", "-pk")
+    return rows.annotate(
+        last_state=Subquery(last.values("state")[:1]),
+        last_begun_at=Subquery(last.values("created_at")[:1]),
+    )
+
+
+def one(site: Any, request: HttpRequest, workflow_id: UUID) -> HttpResponse:
+    require(request, "workflows.read")
+    workflow = _workflow(workflow_id)
+    asked = Asked(request, PageQuery)
+    runs: list[WorkflowRun] = []
+    following = previous = None
+    try:
+        if not asked.errors:
+            found = WorkflowRun.objects.filter(workflow_id=workflow_id)
+            words = {"limit": PAGE_SIZE, **asked.words}
+            turned = read_page(asked.turner(request), found, NEWEST_FIRST, words)
+            runs, following, previous = [*turned.rows], turned.next, turned.previous
+    except InvalidInput as error:
+        asked.refuse(error)
+    starters = Schedule.objects.all().kept().filter(workflow_id=workflow_id).order_by("name")
+    nodes = workflows.nodes_of(workflow)
+    names = {str(node.schedule_id): node.schedule.name for node in nodes}
+    context = {
+        "workflow": workflow,
+        "nodes": [(node, [names.get(pk, pk) for pk in node.depends_on]) for node in nodes],
+        "starters": [*starters[:SHOWN_STARTERS]],
+        "runs": runs,
+        "next": following,
+        "previous": previous,
+        "errors": asked.errors,
+        "may_trigger": may(request, "workflows.trigger") and _may_start(request, workflow_id),
+    }
+    return show(site, request, "workflow", context, title="Workflow", status=asked.status)
+
+
+def run(site: Any, request: HttpRequest, workflow_id: UUID, run_id: UUID) -> HttpResponse:
+    require(request, "workflows.read")
+    found = _run(workflow_id, run_id)
+    nodes = _nodes(found)
+    is_over = found.state != RunState.RUNNING
+    context = {
+        "run": found,
+        "workflow": found.workflow,
+        "nodes": nodes,
+        "succeeded": sum(node["state"] == State.SUCCEEDED for node in nodes),
+        "may_cancel": may(request, "workflows.cancel")
+        and not is_over
+        and found.cancel_requested_at is None,
+        "may_rerun": is_over
+        and any(node["state"] != State.SUCCEEDED for node in nodes)
+        and may(request, "workflows.trigger")
+        and _may_start_again(request, found),
+    }
+    return show(site, request, "workflow_run", context, title="Run of a workflow")
+
+
+def _nodes(found: WorkflowRun) -> list[dict[str, Any]]:
+    """The nodes as they were when it began, each with its job as it is."""
+    ids = [UUID(node["job_id"]) for node in found.nodes]
+    columns = ("pk", "state", "error", "started_at", "finished_at")
+    jobs = {row["pk"]: row for row in Job.objects.filter(pk__in=ids).values(*columns)}
+    names = {node["schedule_id"]: node["name"] for node in found.nodes}
+    return [
+        {
+            "name": node["name"],
+            "schedule_id": node["schedule_id"],
+            "on_failure": node["on_failure"],
+            "depends_on": [names.get(pk, pk) for pk in node["depends_on"]],
+            "job": jobs.get(UUID(node["job_id"])),
+            "is_carried_over": bool(node.get("is_carried_over")),
+            "state": _state_of(node, jobs.get(UUID(node["job_id"]))),
+        }
+        for node in found.nodes
+    ]
+
+
+def _state_of(node: dict[str, Any], job: Any) -> str | None:
+    if job is not None:
+        return str(job["state"])
+    # Retention may have taken its job, but only of what had succeeded is anything carried over.
+    return str(State.SUCCEEDED) if node.get("is_carried_over") else None
+
+
+# -- Done ------------------------------------------------------------------------------------------
+
+
+@post_only
+def trigger(site: Any, request: HttpRequest, workflow_id: UUID) -> HttpResponse:
+    require(request, "workflows.trigger")
+    workflow, back = _workflow(workflow_id), address(request, "workflow", workflow_id=workflow_id)
+    if not _may_start(request, workflow_id):
+        raise PermissionDenied
+    try:
+        with deed(request, "workflows.trigger", "workflow", workflow_id) as trace:
+            made = workflows.start_run(workflow_id, by=trace.by.actor)
+            trace.after = {"run_id": made.pk}
+    except JobError as error:
+        return refused(request, error, back)
+    to = address(request, "workflow-run", workflow_id=workflow_id, run_id=made.pk)
+    return done(request, f"{workflow.name} runs.", to)
+
+
+def cancel(site: Any, request: HttpRequest, workflow_id: UUID, run_id: UUID) -> HttpResponse:
+    """Ask first, for it stops work; then start no other node, and ask those that run to stop."""
+    require(request, "workflows.cancel")
+    found = _run(workflow_id, run_id)
+    back = address(request, "workflow-run", workflow_id=workflow_id, run_id=run_id)
+    form = ReasonForm(sent(request))
+    if request.method == "POST" and form.is_valid():
+        reason = form.cleaned_data["reason"]
+        try:
+            # The trace afterwards: whoever ends a job takes the run's row after the job's, and the
+            # cancel is for that reason more than one transaction.
+            cancelled = workflows.cancel_run(run_id, by=require(request, "workflows.cancel").actor)
+            with deed(request, "workflows.cancel", "workflow", workflow_id, reason=reason) as trace:
+                trace.before = {"run_id": run_id, "state": str(found.state)}
+                trace.after = {"run_id": run_id, "state": str(cancelled.state)}
+        except JobError as error:
+            return refused(request, error, back)
+        return done(request, "No other node starts.", back)
+    return confirm(
+        site,
+        request,
+        form,
+        title="Cancel this run?",
+        button="Cancel the run",
+        effect="No other node starts. Those that run are asked to stop, and ended if they do not.",
+        target=f"{found.workflow.name} · {found.pk}",
+        back=back,
+    )
+
+
+@post_only
+def rerun(site: Any, request: HttpRequest, workflow_id: UUID, run_id: UUID) -> HttpResponse:
+    require(request, "workflows.trigger")
+    found = _run(workflow_id, run_id)
+    back = address(request, "workflow-run", workflow_id=workflow_id, run_id=run_id)
+    if not _may_start_again(request, found):
+        raise PermissionDenied
+    try:
+        with deed(request, "workflows.trigger", "workflow", workflow_id) as trace:
+            made = workflows.rerun(run_id, by=trace.by.actor)
+            trace.after = {"run_id": made.pk, "rerun_of": run_id}
+    except JobError as error:
+        return refused(request, error, back)
+    to = address(request, "workflow-run", workflow_id=workflow_id, run_id=made.pk)
+    return done(request, "What did not succeed is done again.", to)
+
+
+def _may_start(request: HttpRequest, workflow_id: UUID) -> bool:
+    return may_start(request, *workflows.kinds_of(workflow_id))
+
+
+def _may_start_again(request: HttpRequest, found: WorkflowRun) -> bool:
+    ids = [UUID(node["schedule_id"]) for node in found.nodes]
+    return may_start(request, *workflows.kinds_of_schedules(ids))
+
+
+def _workflow(workflow_id: UUID) -> Workflow:
+    found = Workflow.objects.filter(pk=workflow_id, deleted_at=None).first()
+    if found is None:
+        raise Http404
+    return found
+
+
+def _run(workflow_id: UUID, run_id: UUID) -> WorkflowRun:
+    """A run, also of a workflow that was deleted."""
+    rows = WorkflowRun.objects.using(current_cluster().alias).select_related("workflow")
+    found = rows.filter(pk=run_id, workflow_id=workflow_id).first()
+    if found is None:
+        raise Http404
+    return found
+
+
+ROUTES = (
+    ("workflows/", page, "workflows"),
+    ("workflows/<uuid:workflow_id>/", one, "workflow"),
+    ("workflows/<uuid:workflow_id>/trigger/", trigger, "workflow-trigger"),
+    ("workflows/<uuid:workflow_id>/runs/<uuid:run_id>/", run, "workflow-run"),
+    ("workflows/<uuid:workflow_id>/runs/<uuid:run_id>/cancel/", cancel, "workflow-run-cancel"),
+    ("workflows/<uuid:workflow_id>/runs/<uuid:run_id>/rerun/", rerun, "workflow-run-rerun"),
+)
