@@ -13,7 +13,9 @@ from django.test import Client
 from django.urls import resolve
 from prometheus_client.mmap_dict import MmapedDict
 
-from config import metrics_directory
+from authn.keys import create_key
+from clusters import health
+from config import metrics_directory, request_metrics
 from config.request_metrics import SURFACES, surface_of
 from tests.jobs.prometheus.scraped import Scraped
 
@@ -46,8 +48,6 @@ def test_the_surface_is_that_of_the_route(path: str, surface: str) -> None:
 
 def counts() -> dict[str, float]:
     """Requests so far, by surface."""
-    from config import request_metrics
-
     told = Scraped(request_metrics.expose())
     found = told.all("http_request_seconds_count")
     return {dict(rest)["surface"]: value for rest, value in found.items()}
@@ -71,15 +71,15 @@ def test_each_request_is_counted_once_whatever_its_path(client: Client, db: None
 
 
 def test_a_request_that_fails_is_counted_too(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    from config import health
-
     def broken(*args: object) -> None:
         raise RuntimeError("as the test wanted")
 
+    _, key = create_key("caller", "viewer", ["alpha"])
     monkeypatch.setattr(health.watch, "ask", broken)
     before = counts()
-    assert Client(raise_request_exception=False).get("/readyz").status_code == 500
-    assert counts()["other"] == before["other"] + 1
+    client = Client(raise_request_exception=False)
+    assert client.get("/jm-api/clusters", headers={"x-api-key": key}).status_code == 500
+    assert counts()["native"] == before["native"] + 1
 
 
 # -- The directory in which processes count together -----------------------------------------------
