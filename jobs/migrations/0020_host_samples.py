@@ -11,7 +11,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ("clusters", "0002_audit"),
-        ("jobs", "0018_dialect_notes"),
+        ("jobs", "0019_totals"),
     ]
 
     operations = [
