@@ -177,6 +177,23 @@ def test_a_stale_holder_changes_no_row(verb, how, alpha, changed):
     changed[f"{verb}, {how}"] = 0
 
 
+def test_a_completion_that_comes_again_changes_nothing(alpha):
+    """Red without: the state in a completion. The holder and the fence are still the same ones."""
+    make_job()
+    node = str(make_node().pk)
+    claimed = _claim(node)
+    now = countdown()
+    done = decide(claimed, node, Report(Outcome.SUCCEEDED, now - 1, now), POLICY)
+    _write(done)
+    # As after a move of a person that leaves both: whatever it is, it is no longer running.
+    Job.objects.filter(pk=claimed.id).update(node_id=node, fence=claimed.fence)
+    before = _rows(*TABLES)
+    failed = decide(claimed, node, Report(Outcome.FAILED, now - 1, now, error="x"), POLICY)
+    for again in (done, failed):
+        _write(again)
+        assert _rows(*TABLES) == before
+
+
 def test_there_are_at_least_twelve_verbs():
     assert len(VERBS) >= 12
 
