@@ -12,7 +12,7 @@ from clusters.models import AuditEntry
 from jobs.engine import fires
 from jobs.models import Job, Schedule
 from tests.dialects.asyncjobs.conftest import Caller, check_error
-from tests.factories import make_queue
+from tests.factories import make_node, make_queue
 from tests.jobs.schedule_cases import make_schedule
 
 SECOND = 10**9
@@ -53,6 +53,12 @@ def test_a_schedule_makes_tasks_of_the_original_sort(api: Caller) -> None:
     assert "deadline" in task
     entry = AuditEntry.objects.get()
     assert (entry.verb, entry.target_id) == ("schedules.create", str(row.pk))
+
+
+def test_a_type_that_no_worker_has_is_taken_as_that_of_any_task(api: Caller) -> None:
+    make_node(types=["demo:other"])
+    create(api)
+    assert Schedule.objects.get().type == "email:monthly"
 
 
 def test_bytes_and_no_payload(api: Caller) -> None:

@@ -39,7 +39,8 @@ class ScheduleView(AsyncjobsView):
     def create(self, request: Request, **_: Any) -> HttpResponse:
         values = new_schedule(self.body(FIELDS))
         with self.deed("schedule") as trace:
-            schedule = schedules.create(values, by=self.principal.actor)
+            # In this API no type of task is unknown: workers come and go, and tasks wait for them.
+            schedule = schedules.create(values, by=self.principal.actor, before_its_handler=True)
             shown = schedule_to_wire(schedule)
             trace.target_id, trace.after = str(schedule.pk), shown
         return reply(shown, 201)
