@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 from django.db import connections
 
 from clusters.policy import ClusterPolicy
@@ -123,9 +124,17 @@ def _count_ended(using: str, found: Mapping[str, QueueCounts], more: set[tuple[s
 
 
 def _look(using: str, statement: str, **limits: Any) -> list[Any]:
-    with connections[using].cursor() as cursor:
-        cursor.execute(statement, limits)
-        return list(cursor.fetchall())
+    connection = connections[using]
+    if connection.vendor == "sqlite" or connection.queries_logged:
+        with connection.cursor() as cursor:
+            cursor.execute(statement, limits)
+            return list(cursor.fetchall())
+    # Not Django's cursor: to plan these takes as long as to run them, and so they are planned once.
+    connection.close_if_health_check_failed()
+    connection.ensure_connection()
+    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as prepared:
+        prepared.execute(statement, limits)
+        return prepared.fetchall()
 
 
 # -- Estimates -------------------------------------------------------------------------------------
