@@ -18,7 +18,7 @@ from jobs.api.schedule_wire import ScheduleDetail, ScheduleItem
 from jobs.engine import schedules
 from jobs.engine.definition import EDITABLE
 from jobs.models import Fire, Job, Schedule, ScheduleDependency, ScheduleListing, Source, Status
-from tests.api.conftest import Api, check_problem
+from tests.api.conftest import Api, check_problem, fields
 from tests.factories import make_node
 from tests.jobs.schedule_cases import hours_ago, make_schedule, put_back
 
@@ -592,3 +592,13 @@ def test_editing_what_is_late_never_fires_the_past(alpha: object, api: Api) -> N
     put_back(schedule, hours_ago(5))
     body = api.patch(f"{PATH}/{schedule.pk}", {"expression": "30 * * * *"}).json()
     assert datetime.fromisoformat(body["next_due_at"]) > timezone.now()
+
+
+def test_runs_that_expire_are_asked_for_in_seconds(alpha: object, api: Api) -> None:
+    body = {"name": "s", "type": "a", "timing": "cron", "expression": "@daily"}
+    made = api.post("alpha/schedules", {**body, "expires_in_seconds": 90}).json()
+    assert made["expires_in_seconds"] == 90
+    changed = api.patch(f"alpha/schedules/{made['id']}", {"expires_in_seconds": None})
+    assert changed.json()["expires_in_seconds"] is None
+    response = api.patch(f"alpha/schedules/{made['id']}", {"expires_in_seconds": -1})
+    assert fields(response) == ["expires_in_seconds"]

@@ -80,7 +80,9 @@ def test_an_opened_dialect_acts_with_its_role_on_the_default_cluster(
     anonymous: Caller, alpha: object, settings: object
 ) -> None:
     settings.ANONYMOUS_ROLES = {"asyncjobs": "operator"}  # type: ignore[attr-defined]
-    assert anonymous.get("v1/info").json()["auth"] == "none"
+    response = anonymous.get("v1/info")
+    assert response.status_code == 200, (response.content, response.wsgi_request.headers)
+    assert response.json()["auth"] == "none"
     task = anonymous.make()
     assert Job.objects.get(pk=task["id"]).enqueued_by == "anonymous:asyncjobs"
     check_error(

@@ -154,14 +154,19 @@ def test_what_is_remembered_is_bounded(alpha: object, monkeypatch: pytest.Monkey
     for _ in range(12):
         next(lines)
     assert (len(made._said), len(made._watched)) == (5, 3)
-    past = timezone.now() - timedelta(minutes=1)
     for seen in made._seen.values():
-        seen.update(dict.fromkeys(changes.Change(past, UUID(int=n)) for n in range(50)))
+        seen.update(bytes([n]) for n in range(50))
     for _ in range(80):
         next(lines)
-    assert max(len(seen) for seen in made._seen.values()) <= 10, {
-        k: len(v) for k, v in made._seen.items()
-    }
+    assert max(len(seen) for seen in made._seen.values()) <= 10
+
+
+def test_what_was_made_just_before_comes_once_however_much(
+    alpha: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "REMEMBERED", 5)
+    enqueue_many([NewJob("a")] * 40, by="test")
+    assert len(Follower().news(30)) == 40
 
 
 def test_a_limit_ends_a_stream(api: Caller) -> None:

@@ -14,14 +14,14 @@ from rest_framework.viewsets import ViewSetMixin
 
 from clusters.deeds import Trace, traced
 from clusters.registry import alias_of
-from clusters.surfaces import ClusterView, SurfaceView, UnknownAddress
+from clusters.surfaces import ClusterView, DialectView, UnknownAddress
 from config.parsers import read_body
 from config.problems import BodyTooLarge
 from jobs.dialects.asyncjobs.errors import JSON, exception_handler
 from jobs.dialects.asyncjobs.wire.reading import Body, Query
 
 
-class _Enveloped(SurfaceView):
+class _Enveloped(DialectView):
     """Refuses in the words of this API."""
 
     dialect = "asyncjobs"

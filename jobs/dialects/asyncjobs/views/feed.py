@@ -50,7 +50,8 @@ class Feed:
         self.left = limit
         self._said: OrderedDict[UUID, tuple[str, int]] = OrderedDict()
         self._watched: OrderedDict[UUID, tuple[str, int]] = OrderedDict()
-        self._seen: dict[str, dict[Change, None]] = {source: {} for source in SOURCES}
+        # Of the last round, which the next one partly reads again; as small as it can be.
+        self._seen: dict[str, set[bytes]] = {source: set() for source in SOURCES}
 
     def __iter__(self) -> Iterator[dict[str, Any] | None]:
         ends_at = time.monotonic() + STREAM_SECONDS
@@ -72,7 +73,7 @@ class Feed:
             logger.warning("a stream of tasks ends: its database does not answer", exc_info=True)
 
     def _rounds(self, since: datetime) -> Iterator[list[dict[str, Any]]]:
-        yield from self._all_there_are()
+        yield from self._all_there_are(since)
         while True:
             now = database_now(connections[self.using])
             yield from self._changed_since(since)
@@ -80,7 +81,7 @@ class Feed:
             since = now - OVERLAP
             time.sleep(POLL_SECONDS)
 
-    def _all_there_are(self) -> Iterator[list[dict[str, Any]]]:
+    def _all_there_are(self, since: datetime) -> Iterator[list[dict[str, Any]]]:
         beyond: listing.Position | None = None
         while True:
             rows = listing.newest(
@@ -92,21 +93,24 @@ class Feed:
                 is_backwards=True,
             )
             positions = [listing.Position(read_moment(at), read_id(pk)) for at, pk in rows]
+            self._seen["created"].update(
+                _key(Change(*position)) for position in positions if position.created_at > since
+            )
             yield self._tell([position.id for position in positions])
             if len(positions) < PAGE:
                 return
             beyond = positions[-1]
 
     def _changed_since(self, since: datetime) -> Iterator[list[dict[str, Any]]]:
-        for source, seen in self._seen.items():
-            for change in [change for change in seen if change.at <= since]:
-                del seen[change]
+        for source, before in self._seen.items():
+            seen = self._seen[source] = set()
             beyond = Change(since, _NOBODY)
             while True:
                 page = changes(self.using, source, beyond, PAGE)
-                fresh = [change for change in page if change not in seen]
-                seen.update(dict.fromkeys(fresh))
-                yield self._tell([change.job_id for change in fresh])
+                keys = [_key(change) for change in page]
+                seen.update(keys)
+                pairs = zip(page, keys, strict=True)
+                yield self._tell([change.job_id for change, key in pairs if key not in before])
                 if len(page) < PAGE:
                     break
                 beyond = page[-1]
@@ -154,6 +158,11 @@ class Feed:
 def _mark(job: Job) -> tuple[str, int]:
     """What differs when there is something new to say."""
     return state_to_wire(job), job.attempts
+
+
+def _key(change: Change) -> bytes:
+    micros = round(change.at.timestamp() * 1e6)
+    return change.job_id.bytes + micros.to_bytes(8)
 
 
 def _keep(

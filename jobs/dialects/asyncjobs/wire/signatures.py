@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from django.conf import settings
@@ -33,7 +35,7 @@ def signed_text(
     return ":".join(parts).encode()
 
 
-def check_signature(signature: str, text: bytes) -> None:
+def check_signature(signature: str, text: Callable[[], bytes]) -> None:
     """Refuse what is not signed, or not by the holder of the key; without a key nothing is checked."""
     if len(signature) > MAX_LENGTH:
         refuse("task_invalid", f"signature may have {MAX_LENGTH} characters", "signature")
@@ -47,7 +49,7 @@ def check_signature(signature: str, text: bytes) -> None:
         return
     try:
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)).verify(
-            bytes.fromhex(signature), text
+            bytes.fromhex(signature), text()
         )
     except (InvalidSignature, ValueError):
         message = "the signature is not one of this task by the holder of the key"

@@ -76,7 +76,7 @@ def new_task(body: Body, default_queue: str) -> NewJob:
     _set_parents(new, notes.get("dependencies", []))
     check_signature(
         body.text("signature"),
-        signed_text(
+        lambda: signed_text(
             task_id=given_id,
             queue=queue,
             task_type=task_type,
@@ -155,7 +155,7 @@ def _parents_of(using: str, jobs: Sequence[Job], are_made_here: bool) -> dict[UU
         elif not are_made_here:
             unsaid.append(job.pk)
     if unsaid:
-        edges = JobDependency.objects.using(using).filter(child_id__in=unsaid)
+        edges = JobDependency.objects.using(using).filter(child__id__any_of=unsaid)
         for child, parent in edges.order_by("parent_id").values_list("child_id", "parent_id"):
             parents.setdefault(child, []).append(str(parent))
     return parents
