@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 from django.db import connections
 
 from clusters.policy import ClusterPolicy
@@ -30,22 +31,18 @@ LEAST_OF_A_QUEUE, MOST_OF_A_QUEUE = 50, 10_000
 ENDED_LOOKED_AT = 2000
 OTHERS_LOOKED_AT = 10_000
 
-# The order keeps the planner from collecting whole queues first.
-_LOOK = """
-SELECT '{0}', name, (SELECT count(*) FROM (
-   SELECT 1 AS one FROM job WHERE queue = q.name AND {1} LIMIT %({2})s) AS look{0})
-  FROM queue AS q"""
-_ORDER = " ORDER BY kind, priority, run_at, id"
-_UNREADY = "state IN ('blocked', 'scheduled', 'waiting') AND state = '{}'"
-_BEFORE_THE_START = " UNION ALL ".join(
-    [
-        _LOOK.format("ready", f"state = 'ready'{_ORDER}", "ready"),
-        *(
-            _LOOK.format(state, _UNREADY.format(state), "unready")
-            for state in ("scheduled", "blocked", "waiting")
-        ),
-    ]
-)
+# The order keeps the planner from collecting whole queues first. That the states are written out shows
+# SQLite that the index of those will do.
+_BEFORE_THE_START = """
+SELECT 'ready', name, (SELECT count(*) FROM (
+   SELECT 1 AS one FROM job WHERE queue = q.name AND state = 'ready'
+    ORDER BY kind, priority, run_at, id LIMIT %(ready)s) AS look)
+  FROM queue AS q
+UNION ALL
+SELECT s.column1, name, (SELECT count(*) FROM (
+   SELECT 1 AS one FROM job WHERE queue = q.name AND state = s.column1
+      AND state IN ('blocked', 'scheduled', 'waiting') LIMIT %(unready)s) AS look)
+  FROM queue AS q CROSS JOIN (VALUES ('scheduled'), ('blocked'), ('waiting')) AS s"""
 _ENDED = """
 SELECT '{0}', queue, count(*) FROM (
   SELECT queue FROM job WHERE state = '{0}' AND finished_at IS NOT NULL
@@ -128,9 +125,17 @@ def _count_ended(using: str, found: Mapping[str, QueueCounts], more: set[tuple[s
 
 
 def _look(using: str, statement: str, **limits: Any) -> list[Any]:
-    with connections[using].cursor() as cursor:
-        cursor.execute(statement, limits)
-        return list(cursor.fetchall())
+    connection = connections[using]
+    if connection.vendor == "sqlite" or connection.queries_logged:
+        with connection.cursor() as cursor:
+            cursor.execute(statement, limits)
+            return list(cursor.fetchall())
+    # Not Django's cursor: to plan these takes as long as to run them, and so they are planned once.
+    connection.close_if_health_check_failed()
+    connection.ensure_connection()
+    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as prepared:
+        prepared.execute(statement, limits)
+        return prepared.fetchall()
 
 
 # -- Estimates -------------------------------------------------------------------------------------

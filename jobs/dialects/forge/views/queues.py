@@ -29,6 +29,12 @@ MAX_WORKERS = 64
 MAX_DAYS = 3653
 MAX_BACKOFF_SECONDS = 86_400
 CLEANUP_SECONDS = 10.0
+# Of two hundred queues their columns are felt.
+_NOT_SHOWN = (
+    *("description", "paused_by", "paused_at", "resume_at", "default_priority", "overflow"),
+    *("default_timeout_seconds", "default_max_attempts", "max_age_seconds", "max_entries"),
+    *("created_at", "version"),
+)
 REASON = "paused over the forge API"
 
 
@@ -46,7 +52,7 @@ class QueueView(ForgeView):
 
     def overview(self, request: Request, **_: Any) -> HttpResponse:
         using, policy = self.using, current_policy()
-        rows = list(queues().order_by("name"))
+        rows = list(queues().defer(*_NOT_SHOWN).order_by("name"))
         there = fleet.Fleet.read(using)
         held = fleet.held(using)
         slots = processes_to_wire(
