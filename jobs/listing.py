@@ -191,8 +191,7 @@ def _rare_ways(asked: Mapping[str, Any]) -> Iterator[Way]:
             ),
         )
     if asked.get("awaits_retry") and asked.get("state") == [State.SCHEDULED]:
-        tried = Test("d.state = 'scheduled' AND d.attempts > 0")
-        yield Way("awaits_retry", "job", (Range("job_retrying", tried),))
+        yield Way("awaits_retry", "job", (_RETRYING,))
     if "workflow_run" in asked:
         sql = "d.workflow_run_id IS NOT NULL AND d.workflow_run_id = %s"
         yield way("workflow_run", "job_workflow_run", sql, True)
@@ -220,13 +219,20 @@ def _rare_ways(asked: Mapping[str, Any]) -> Iterator[Way]:
         yield way("reason", "job_reason", "d.reason IS NOT NULL AND d.reason = %s")
 
 
+# The few jobs that wait for another attempt have an index of their own.
+_AWAITS_RETRY = Sort(State.SCHEDULED, is_tried=True)
+_RETRYING = Range("job_retrying", Test("d.state = 'scheduled' AND d.attempts > 0"))
+
+
 def _sort_ranges(sorts: Iterable[Sort]) -> Iterator[Range]:
     for sort in sorts:
         attempts = f" AND {sort.attempts_sql.replace('j.', 'd.')}"
         for reason in sort.reasons:
             test = Test(f"d.reason IS NOT NULL AND d.reason = %s{attempts}", (reason.value,))
             yield Range("job_reason", test)
-        if not sort.reasons:
+        if sort == _AWAITS_RETRY:
+            yield _RETRYING
+        elif not sort.reasons:
             found = _state_range(sort.state)
             yield Range(found.name, Test(found.test.sql + attempts, found.test.values))
 
