@@ -76,10 +76,11 @@ LEAST_ROLE: Mapping[str, Role] = {
     "nodes.drain": Role.OPERATOR,
     "stats.read": Role.VIEWER,
     "failures.read": Role.VIEWER,
+    "metrics.read": Role.VIEWER,
     "audit.read": Role.OPERATOR,
 }
 # What every caller with good credentials may ask, whatever his roles; the answer holds only what is his.
-ANY_CALLER = frozenset({"whoami.read", "documentation.read", "clusters.list"})
+ANY_CALLER = frozenset({"whoami.read", "documentation.read", "clusters.list", "metrics.list"})
 
 
 def is_allowed(principal: Principal, verb: str, cluster_id: str) -> bool:

@@ -20,6 +20,7 @@ from benchmarks import (
     pickup,
     report,
     schedules,
+    scrape,
     streams,
 )
 from benchmarks.bench import Asked, Bench, prepared
@@ -32,6 +33,7 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "list": listing.measure,
     "memory": memory.measure,
     "schedules": schedules.measure,
+    "scrape": scrape.measure,
     "dialects": dialects.measure,
     "streams": streams.measure,
 }

@@ -145,9 +145,18 @@ def _make_schedules(count: int, *, seconds_ahead: float) -> str:
     return using
 
 
+def busy(rows: float, ready: float, queues: float) -> int:
+    """Fill a cluster with so many jobs, so many of them ready, in so many queues."""
+    from benchmarks.busy import fill
+    from clusters.binding import current_cluster
+
+    fill(current_cluster().alias, int(rows), int(ready), int(queues))
+    return int(rows)
+
+
 VERBS = {
     **{"enqueue": enqueue, "bulk": bulk, "latency": latency, "kept": kept},
-    **{"ticks": ticks, "fire": fire},
+    **{"ticks": ticks, "fire": fire, "busy": busy},
 }
 
 

@@ -25,6 +25,7 @@ from gunicorn.workers.base import Worker
 from gunicorn.workers.sync import SyncWorker
 from uuid_utils import uuid7
 
+from config import metrics_directory
 from config.streams import HandedOver, LongAnswers
 
 # What an answer may take beyond reading the request and writing the reply, in seconds.
@@ -52,6 +53,7 @@ class Server(BaseApplication):
             "preload_app": True,
             "pre_fork": _close_connections,
             "post_fork": _close_connections,
+            "child_exit": _keep_what_it_counted,
             "post_worker_init": _leave_interrupts_to_the_parent,
             "logger_class": OneLog,
             "accesslog": "-" if asked["access_log"] else None,
@@ -258,6 +260,12 @@ def _wait_for_data(sock: socket.socket) -> None:
     """Hand a connection to a worker only when it has sent something: a silent one holds nobody."""
     if hasattr(socket, "TCP_DEFER_ACCEPT") and sock.family != socket.AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DeadlineWorker.read_seconds)
+
+
+def _keep_what_it_counted(arbiter: Arbiter, worker: Worker) -> None:
+    """A worker has ended; the requests it had answered are counted still."""
+    if (directory := metrics_directory.current()) is not None:
+        metrics_directory.keep_what_the_dead_counted(directory)
 
 
 def _close_connections(arbiter: Arbiter, worker: Worker) -> None:

@@ -143,6 +143,7 @@ INSTALLED_APPS = [
     "ui",
 ]
 MIDDLEWARE = [
+    "config.request_metrics.RequestMetricsMiddleware",
     "config.middleware.RequestIdMiddleware",
     "config.middleware.SecurityHeadersMiddleware",
     "django.middleware.security.SecurityMiddleware",

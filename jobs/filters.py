@@ -51,6 +51,11 @@ class Sort(NamedTuple):
         )
 
     @property
+    def is_retrying(self) -> bool:
+        """It waits for another attempt, or for a node that makes it."""
+        return self.is_tried is True and self.state in (State.SCHEDULED, State.READY)
+
+    @property
     def attempts_sql(self) -> str:
         """The part of it that is about attempts, of the job `j`."""
         parts = ["TRUE"]
@@ -90,10 +95,6 @@ def filtered(jobs: JobQuerySet, asked: Mapping[str, Any]) -> JobQuerySet:
         jobs = jobs.filter(queue__in=asked["queues"])
     if asked.get("types"):
         jobs = jobs.filter(type__in=asked["types"])
-    if "awaits_retry" in asked:
-        # Of the scheduled ones those that have been tried, or the others.
-        tried = Q(attempts__gt=0) if asked["awaits_retry"] else Q(attempts=0)
-        jobs = jobs.filter(~Q(state=State.SCHEDULED) | tried)
     if "kind" in asked:
         jobs = jobs.filter(kind=asked["kind"])
     if "tag" in asked:

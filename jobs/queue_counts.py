@@ -53,7 +53,8 @@ SELECT '{0}', queue, count(*) FROM (
 _ALL_ENDED = " UNION ALL ".join(_ENDED.format(state.value) for state in FINAL)
 _OTHERS = """
 SELECT 'retrying', queue, count(*) FROM (
-  SELECT queue FROM job WHERE state = 'scheduled' AND attempts > 0
+  SELECT queue FROM job
+   WHERE attempts > 0 AND state IN ('scheduled', 'ready') AND state = 'scheduled'
    ORDER BY created_at DESC, id DESC LIMIT %(limit)s) AS retrying GROUP BY queue
 UNION ALL
 SELECT 'running', queue, count(*) FROM (

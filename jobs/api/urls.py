@@ -14,6 +14,7 @@ from jobs.api.bulk_operations import BulkOperationViewSet
 from jobs.api.calendars import CalendarViewSet
 from jobs.api.documentation import DocumentViewSet, SwaggerView
 from jobs.api.failures import FailureViewSet
+from jobs.api.metrics import MetricsViewSet
 from jobs.api.queues import QueueViewSet
 from jobs.api.schedule_rules import ScheduleRulesViewSet
 from jobs.api.schedules import ScheduleViewSet
@@ -154,6 +155,7 @@ workflow_routes = [
 urlpatterns = [
     route("openapi.json", DocumentViewSet.as_view({"get": "retrieve"}), "native-document"),
     route("swagger", SwaggerView.as_view(), "swagger"),
+    route("metrics", MetricsViewSet.as_view({"get": "list"}), "metrics"),
     route("whoami", WhoamiViewSet.as_view({"get": "retrieve"}), "whoami"),
     route("clusters", ClusterViewSet.as_view({"get": "list"}), "clusters"),
     route("clusters/count", ClusterViewSet.as_view({"get": "count"}), "clusters-count"),

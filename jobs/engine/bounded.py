@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import connections
+from django.db import connections, transaction
 
 from jobs import listing
 from jobs.engine.clock import countdown, database_now
@@ -64,7 +64,9 @@ def over_ids(using: str, ids: Sequence[UUID], *verbs: Verb) -> int:
     changed = 0
     for start in range(0, len(ids), BATCH):
         page = ids[start : start + BATCH]
-        changed += sum(verb(_jobs(using, page)) for verb in verbs)
+        # In one transaction, or what the first verb let go might run, end, and be counted again.
+        with transaction.atomic(using=using):
+            changed += sum(verb(_jobs(using, page)) for verb in verbs)
     return changed
 
 

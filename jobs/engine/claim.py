@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from clusters.models import RESTORED
 from jobs.engine.clock import sqlite_time
 from jobs.histogram import POSTGRES_BUCKET, bucket_of
-from jobs.tallies import sqlite_tally
+from jobs.tallies import Tallied, sqlite_tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +212,8 @@ def sqlite_claim(cursor: Any, appetite: Appetite, rooms: Sequence[Room] = ()) ->
     ).fetchall()
     place = {job_id: index for index, job_id in enumerate(picked)}
     rows.sort(key=lambda row: place[row[0]])
-    waits: Counter[tuple[str, str, str, int | None]] = Counter(
-        (row[4], row[3], "started", bucket_of(row[-1])) for row in rows
+    waits: Counter[Tallied] = Counter(
+        (row[4], row[3], "started", bucket_of(row[-1]), None, None) for row in rows
     )
     sqlite_tally(cursor, waits)
     return [Claimed(_dashed(row[0]), *row[1:-1]) for row in rows]

@@ -21,7 +21,7 @@ from jobs.engine.clock import countdown, sqlite_time
 from jobs.fingerprints import fingerprint
 from jobs.histogram import POSTGRES_BUCKET, bucket_of
 from jobs.states import FINAL, OnLost, Outcome, Reason, State
-from jobs.tallies import sqlite_tally
+from jobs.tallies import Tallied, sqlite_tally
 
 MAX_ERROR = 4096
 # A job that was asked to come back later more often than this fails like any other.
@@ -224,8 +224,9 @@ d AS (
     fingerprint = CASE WHEN d.outcome IS NULL THEN job.fingerprint ELSE d.fingerprint END
   FROM d
   WHERE {_HELD.format(ids="d_id")} {_ALONE}
-  RETURNING job.id, job.fence, job.attempts, job.queue, job.type, job.state, d.outcome,
-            d.error_type, d.trace, d.effect_unknown, d.fingerprint, d.started_age, d.finished_age
+  RETURNING job.id, job.fence, job.attempts, job.queue, job.type, job.state, job.reason,
+            d.outcome, d.error_type, d.trace, d.effect_unknown, d.fingerprint, d.started_age,
+            d.finished_age
 ), move_history AS (
   INSERT INTO attempt (job_id, fence, number, node_id, outcome, error_type, error,
                        effect_unknown, started_at, finished_at)
@@ -234,10 +235,10 @@ d AS (
          clock_timestamp() - finished_age * interval '1 microsecond'
     FROM move WHERE outcome IS NOT NULL
 ), move_tally AS (
-  INSERT INTO tally (minute, queue, type, event, bucket, count)
+  INSERT INTO tally (minute, queue, type, event, bucket, reason, outcome, count)
   SELECT date_trunc('minute', clock_timestamp()), queue, type, {_EVENT} AS event,
-         {_RUN_BUCKET} AS bucket, count(*)
-    FROM move WHERE outcome IS NOT NULL GROUP BY queue, type, event, bucket
+         {_RUN_BUCKET} AS bucket, reason, outcome, count(*)
+    FROM move WHERE outcome IS NOT NULL GROUP BY queue, type, event, bucket, reason, outcome
 ), sighting AS (
   INSERT INTO failure_sighting (fingerprint, job_id, fence, seen_at)
   SELECT fingerprint, id, fence, clock_timestamp() FROM move WHERE fingerprint IS NOT NULL
@@ -367,7 +368,7 @@ UPDATE job SET
   error = CASE WHEN d.outcome IS NULL THEN job.error ELSE d.error END,
   fingerprint = CASE WHEN d.outcome IS NULL THEN job.fingerprint ELSE d.fingerprint END
 FROM d WHERE {_SQLITE_HELD}
-RETURNING job.id, job.queue, job.type, job.state, job.has_dependants
+RETURNING job.id, job.queue, job.type, job.state, job.reason, job.has_dependants
 """
 _SQLITE_SIGHTINGS = """
 INSERT INTO failure_sighting (fingerprint, job_id, fence, seen_at)
@@ -389,21 +390,24 @@ def sqlite_complete(cursor: Any, batch: Sequence[Success | Completion]) -> tuple
     )
     cursor.execute(SQLITE_HISTORY, [rows])
     done = cursor.execute(SQLITE_DONE, [rows, sqlite_time()]).fetchall()
-    tallies: Counter[tuple[str, str, str, int | None]] = Counter()
+    tallies: Counter[Tallied] = Counter()
     sightings = []
-    for job_id, queue, type_name, state, _ in done:
+    for job_id, queue, type_name, state, reason, _ in done:
         row = by_id[job_id]
         times = row if isinstance(row, Success) else row.report
         if times is None:
             continue
         event = _EVENTS.get(state, state)
-        tallies[queue, type_name, event, bucket_of(times.finished_at - times.started_at)] += 1
+        bucket = bucket_of(times.finished_at - times.started_at)
+        outcome = None if isinstance(times, Success) else times.outcome.value
+        tallies[queue, type_name, event, bucket, reason, outcome] += 1
         if prints[job_id]:
             sightings.append([prints[job_id], job_id, row.fence])
     sqlite_tally(cursor, tallies)
     if sightings:
         cursor.execute(_SQLITE_SIGHTINGS, [sqlite_time(), json.dumps(sightings)])
-    return len(done), [job_id for job_id, *_, state, awaited in done if awaited and state in FINAL]
+    ended = [job_id for job_id, _, _, state, _, awaited in done if awaited and state in FINAL]
+    return len(done), ended
 
 
 def _sqlite_row(

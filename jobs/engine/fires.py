@@ -11,6 +11,7 @@ it and keeps no other from its turn.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -38,6 +39,8 @@ from jobs.models import (
     Overlap,
     Schedule,
     ScheduleDependency,
+    Total,
+    TotalName,
 )
 from jobs.models.rewrite import rewrite
 from jobs.models.runs import is_gate_open
@@ -114,10 +117,11 @@ def _fire_batch(using: str, due: ScheduleQuerySet, size: int) -> int:
         open_runs = open_runs_of(using, schedules)
         plans = [planned(one, now, calendars, open_runs) for one in schedules]
         check_rights(using, plans)
-        _write(using, plans, open_runs, now)
+        written = _write(using, plans, open_runs, now)
         for plan in plans:
             _advanced(plan, now, calendars)
         _save(using, plans)
+        Total.objects.using(using).all().add(TotalName.FIRES, written)
     _replace(using, plans)
     return len(schedules)
 
@@ -135,10 +139,12 @@ class _Start:
 
 def _write(
     using: str, plans: Sequence[Plan], open_runs: Mapping[UUID, OpenRuns], now: datetime
-) -> None:
-    """The rows of fires first: who finds one there already makes no second job for it."""
+) -> Counter[str]:
+    """The rows of fires first: who finds one there already makes no second job for it. Returns how many
+    instants fired, and how many did not by reason."""
     starts = [_Start(plan, _fired(plan.schedule, at)) for plan in plans for at in plan.due]
-    fresh = _insert_fires(using, [*(start.fire for start in starts), *_rows_of(plans)], now)
+    rows = [*(start.fire for start in starts), *_rows_of(plans)]
+    fresh = _insert_fires(using, rows, now)
     starts = [start for start in starts if start.fire.pk in fresh]
     _decide_waits(using, starts, open_runs, now)
     jobs = [start for start in starts if start.plan.schedule.workflow_id is None]
@@ -148,6 +154,11 @@ def _write(
             _start_workflow(using, start)
     for plan in plans:
         plan.schedule.left_out += sum(row.count for row in plan.left_out)
+    counts: Counter[str] = Counter()
+    for row in rows:
+        # A job may have been refused meanwhile.
+        counts[row.reason or row.state] += row.count if row.pk in fresh else 0
+    return counts
 
 
 def _fired(schedule: Schedule, at: datetime) -> Fire:

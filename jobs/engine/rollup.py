@@ -20,6 +20,7 @@ from jobs import fingerprints
 from jobs.engine.clock import database_now
 from jobs.models import Attempt, Failure, FailureHour, FailureSighting, Job, Rollup, Tally
 from jobs.models.rollup import DAY, HOUR, MINUTE, TOTAL, Event
+from jobs.models.total import ADD
 
 # So many tallies, sightings and old rows a transaction: half a second at most, and on SQLite, where
 # everybody else waits to write, a fifth of one.
@@ -78,6 +79,19 @@ ON CONFLICT (resolution_seconds, starts_at, queue, type) DO UPDATE SET {", ".joi
 """
 
 
+def _words(source: str) -> str:
+    """The INSERT that adds what tallies say in words to the running totals."""
+    return f"""
+INSERT INTO total (name, queue, word, count)
+SELECT name, queue, word, sum(count) FROM (
+   SELECT 'failed' AS name, queue, reason AS word, count FROM {source} WHERE reason IS NOT NULL
+    UNION ALL
+   SELECT 'ended', queue, outcome, count FROM {source} WHERE outcome IS NOT NULL) AS said
+ GROUP BY name, queue, word ORDER BY 1, 2, 3
+{ADD}
+"""
+
+
 _POSTGRES_STARTS = """
 CASE seconds WHEN 0 THEN to_timestamp(0)
   ELSE date_bin(seconds * interval '1 second', minute, to_timestamp(0)) END"""
@@ -93,7 +107,8 @@ WITH taken AS MATERIALIZED (
 ), gone AS (
   DELETE FROM tally USING taken WHERE tally.id = taken.id RETURNING tally.*
 ), {_grouped("gone", _POSTGRES_STARTS)},
-added AS ({_add(_POSTGRES_HISTOGRAM, _POSTGRES_MERGED)})
+added AS ({_add(_POSTGRES_HISTOGRAM, _POSTGRES_MERGED)}),
+told AS ({_words("gone")})
 SELECT count(*) FROM gone
 """
 
@@ -110,6 +125,8 @@ _SQLITE_FOLD = f"""
 WITH {_grouped("(SELECT * FROM tally WHERE id <= %s)", _SQLITE_STARTS)}
 {_add(_SQLITE_HISTOGRAM, _SQLITE_MERGED)}
 """
+
+_SQLITE_WORDS = _words("(SELECT * FROM tally WHERE id <= %s)")
 
 
 def fold_tallies(using: str, policy: ClusterPolicy) -> int:
@@ -130,6 +147,7 @@ def fold_tallies(using: str, policy: ClusterPolicy) -> int:
         )
         last, folded = cursor.fetchone()
         cursor.execute(_SQLITE_FOLD, [last])
+        cursor.execute(_SQLITE_WORDS, [last, last])
         cursor.execute("DELETE FROM tally WHERE id <= %s", [last])
         return folded
 

@@ -11,7 +11,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ("clusters", "0002_audit"),
-        ("jobs", "0018_dialect_notes"),
+        ("jobs", "0019_totals"),
     ]
 
     operations = [
@@ -57,7 +57,7 @@ class Migration(migrations.Migration):
         AddIndexOnline(
             model_name="job",
             index=models.Index(
-                condition=models.Q(("attempts__gt", 0), ("state", "scheduled")),
+                condition=models.Q(("attempts__gt", 0), ("state__in", ("scheduled", "ready"))),
                 fields=["created_at", "id", "queue"],
                 name="job_retrying",
             ),

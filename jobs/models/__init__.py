@@ -22,6 +22,7 @@ from jobs.models.schedule import (
     Status,
     Timing,
 )
+from jobs.models.total import Total, TotalName
 from jobs.models.upkeep import UpkeepDuty
 from jobs.models.workflow import OnNodeFailure, RunState, Workflow, WorkflowNode, WorkflowRun
 
@@ -63,6 +64,8 @@ __all__ = [
     "Status",
     "Tally",
     "Timing",
+    "Total",
+    "TotalName",
     "UpkeepDuty",
     "Workflow",
     "WorkflowNode",

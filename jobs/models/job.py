@@ -161,7 +161,7 @@ class JobQuerySet(models.QuerySet["Job"]):
     def _fail(self, is_late: Q, reason: Reason, error: str, outcome: str) -> Touched:
         with transaction.atomic(using=self.db):
             rows = self.filter(is_late, state__in=UNSTARTED)._lock_ending()
-            failed = self._end(rows, State.FAILED, reason=reason, error=error)
+            failed = self._end(rows, State.FAILED, reason, error=error)
         return Touched(failed, **{outcome: failed})
 
     def _lock_ending(self) -> list[Any]:
@@ -180,15 +180,19 @@ class JobQuerySet(models.QuerySet["Job"]):
         rows = self.order_by("pk").select_for_update(no_key=True)
         return list(rows.values_list(*_TOLD_OF, named=True))
 
-    def _end(self, rows: Sequence[Any], state: State, **columns: Any) -> int:
+    def _end(
+        self, rows: Sequence[Any], state: State, reason: Reason | None = None, **columns: Any
+    ) -> int:
         """End locked jobs that have not started, and leave the traces of that."""
         from jobs.models.release import leave_traces
 
         if not rows:
             return 0
         jobs = Job.objects.using(self.db).filter(pk__any_of=[row.pk for row in rows])
-        ended = jobs.filter(state__in=UNSTARTED).update(state=state, finished_at=Now(), **columns)
-        leave_traces(self.db, rows, state)
+        ended = jobs.filter(state__in=UNSTARTED).update(
+            state=state, reason=reason, finished_at=Now(), **columns
+        )
+        leave_traces(self.db, rows, state, reason)
         return ended
 
     def retry(self, *, spread_seconds: float | None = None) -> Touched:
@@ -505,7 +509,7 @@ class Job(models.Model):
             models.Index(
                 name="job_retrying",
                 fields=["created_at", "id", "queue"],
-                condition=Q(state=State.SCHEDULED, attempts__gt=0),
+                condition=Q(state__in=(State.SCHEDULED, State.READY), attempts__gt=0),
             ),
             # queues: what is in them besides ready and running jobs, which have indexes of their own
             models.Index(

@@ -19,7 +19,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from jobs.hints import hint_ready
 from jobs.models.dependency import Needs, OnParentFailure
 from jobs.models.rollup import Event
-from jobs.states import FINAL, State
+from jobs.states import FINAL, Reason, State
 from jobs.tallies import count
 
 # Edges that are closed by one statement.
@@ -255,18 +255,22 @@ def _tell(connection: BaseDatabaseWrapper, verdicts: dict[UUID, _Verdict]) -> li
 
 
 def _leave_traces_of_rules(using: str, told: Sequence[_Told]) -> None:
-    count(using, [(q, type_, _EVENTS[s], 1) for _, s, q, type_, *_ in told if s in _EVENTS])
+    ended = [(q, type_, _EVENTS[s], 1) for _, s, q, type_, *_ in told if s in _EVENTS]
+    count(using, ended, reason=Reason.DEPENDENCY.value)
     if ready := {queue for _, state, queue, *_ in told if state == State.READY}:
         hint_ready(using, ready)
 
 
-def leave_traces(using: str, rows: Sequence[Any], state: State) -> None:
+def leave_traces(
+    using: str, rows: Sequence[Any], state: State, reason: Reason | None = None
+) -> None:
     """What follows when jobs end without an attempt: a tally, and word to those who wait for them.
 
     The rows have the pk, queue, type, has_dependants and schedule_id of jobs that this transaction put
-    into ``state``.
+    into ``state``, for this reason where they failed.
     """
-    count(using, [(row.queue, row.type, _EVENTS[state], 1) for row in rows])
+    ended = [(row.queue, row.type, _EVENTS[state], 1) for row in rows]
+    count(using, ended, reason=None if reason is None else reason.value)
     waited_for = [row for row in rows if row.has_dependants]
     runs = [row.pk for row in waited_for if row.schedule_id is not None]
     release_ended(using, {row.pk: state for row in waited_for}, runs=runs)

@@ -6,6 +6,8 @@ from typing import ClassVar
 
 from django.db import models
 
+from jobs.states import Outcome, Reason
+
 
 class Event(models.TextChoices):
     """What a tally counts. The later ones are ends of attempts, or of jobs that had none."""
@@ -33,6 +35,10 @@ class Tally(models.Model):
     event = models.CharField(max_length=9, choices=Event)
     # Of the wait (started) or of the run (ends); see jobs.histogram. Null where nothing was measured.
     bucket = models.SmallIntegerField(null=True)
+    # Why the job failed, and how the attempt ended: null where the event says it all, as for nearly
+    # all rows. They go into running totals only, see jobs.models.total.
+    reason = models.CharField(max_length=14, choices=Reason, null=True)
+    outcome = models.CharField(max_length=9, choices=Outcome, null=True)
     count = models.PositiveIntegerField()
 
     objects: ClassVar[models.Manager[Tally]] = models.Manager()

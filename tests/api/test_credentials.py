@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from django.http import HttpResponse
 from django.utils import timezone
 
 from authn.models import ApiKey
@@ -21,6 +22,12 @@ OPEN = {"/livez", "/jm-api/readyz", "/readyz", "/asyncjobs/readyz"}
 OPEN |= {f"{place}/healthz" for place in ("", "/asyncjobs", "/clusters/alpha/asyncjobs")}
 OF_ASYNCJOBS = re.compile(r"/(v1|healthz|readyz)\b|(/clusters/<str:cluster_id>)?/asyncjobs\b")
 REDIRECT = {"/", "/admin", "/jm-api/swagger"}
+METRICS = "/jm-api/metrics"
+
+
+def check_plain(response: HttpResponse, status: int, code: str = "") -> None:
+    assert response.status_code == status
+    assert response["Content-Type"] == "text/plain; charset=utf-8"
 
 
 def bad_credentials(good: str) -> list[dict[str, str]]:
@@ -68,6 +75,8 @@ def test_every_route_but_health_and_pages_is_401_without_credentials(
                         check = of_forge
                     elif "/scheduler" in route:
                         check = of_scheduler
+                    elif route == METRICS:
+                        check = check_plain
                     check(response, 401, "not_authenticated")
                 asked += 1
     assert asked > 2500
@@ -77,6 +86,9 @@ def test_every_native_route_is_401_with_bad_credentials(db: None, operator_key: 
     for route in native_routes():
         for headers in bad_credentials(operator_key):
             response = Api(None).get(filled(route), **headers)
+            if route == METRICS:
+                check_plain(response, 401)
+                continue
             body = check_problem(response, 401, "invalid_credentials")
             assert body["detail"] == "The credentials are not valid."
 

@@ -102,6 +102,7 @@ READS = [
     "clusters/count",
     "whoami",
     "openapi.json",
+    "metrics",
 ]
 RANKS = list(Role)
 

@@ -67,6 +67,7 @@ EVERY_VERB = {
     "workflows.cancel": "operator",
     "stats.read": "viewer",
     "failures.read": "viewer",
+    "metrics.read": "viewer",
     "audit.read": "operator",
     "nodes.read": "viewer",
     "nodes.drain": "operator",

@@ -12,9 +12,9 @@ from django.db import connections
 from django.test.utils import CaptureQueriesContext
 
 from jobs import listing
-from jobs.filters import as_json, filtered, parse_metadata
+from jobs.filters import Sort, as_json, filtered, parse_metadata
 from jobs.models import Job
-from jobs.states import FINAL, State
+from jobs.states import FINAL, Reason, State
 from tests.factories import make_job, make_node
 
 ALPHA = "cluster-alpha"
@@ -61,7 +61,11 @@ def words(nodes):
         "type": ["a"],
         "queues": [["one", "two"], ["two", "nowhere"]],
         "types": [["a", "b", "a"], ["c"]],
-        "awaits_retry": [True, False],
+        "sorts": [
+            (Sort(State.SCHEDULED, is_tried=True), Sort(State.READY, is_tried=True)),
+            (Sort(State.SCHEDULED, is_tried=False), Sort(State.BLOCKED)),
+            (Sort(State.FAILED, (Reason.LOST, Reason.ERROR), is_exhausted=False),),
+        ],
         "kind": ["python", "http", "shell"],
         "tag": ["red", "none"],
         "metadata": [["size:1"], ['size:"1"', "eu:true"]],
@@ -117,19 +121,19 @@ def test_any_two_words_mean_both(short, jobs, monkeypatch):
         assert ids(asked) == list(expected.values_list("pk", flat=True)), asked
 
 
-def test_what_waits_for_another_attempt_has_an_index_of_its_own(jobs):
+@pytest.mark.parametrize("state", [State.SCHEDULED, State.READY])
+def test_what_waits_for_another_attempt_has_an_index_of_its_own(jobs, state):
+    make_job(state, attempts=1, queue="one")
+    tried = (Sort(state, is_tried=True),)
     for asked in (
-        {"state": ["scheduled"], "awaits_retry": True},
-        {"state": ["scheduled"], "awaits_retry": True, "queue": "one"},
-        {"state": ["scheduled"], "awaits_retry": False},
-        {"state": ["scheduled", "ready"], "awaits_retry": True, "types": ["a", "b"]},
+        {"sorts": tried},
+        {"sorts": tried, "queue": "one"},
+        {"sorts": tried, "types": ["a"]},
     ):
         check(asked)
-    assert ids({"state": ["scheduled"], "awaits_retry": True})
-    way = listing.choose_way(
-        connections[ALPHA], {"state": ["scheduled"], "awaits_retry": True, "queue": "one"}
-    )
-    assert way.word == "awaits_retry"
+    way = listing.choose_way(connections[ALPHA], {"sorts": tried, "queue": "one"})
+    assert [one.name for one in way.ranges] == ["job_retrying"]
+    assert ids({"sorts": tried, "queue": "one"})
 
 
 def test_all_metadata_must_fit(jobs):

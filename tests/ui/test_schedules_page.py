@@ -254,8 +254,11 @@ def test_secrets_of_a_payload_are_masked_and_stay_as_they_are(operator, viewer, 
     assert operator.post(change(schedule), {**form, "payload": shown}).status_code == 302
     schedule.refresh_from_db()
     assert (schedule.payload, schedule.description) == (payload, "x")
-    [entry] = AuditEntry.objects.all()
-    assert "hush" not in str([entry.before, entry.after])
+    operator.post(f"/admin/alpha/jobs/schedule/{schedule.pk}/delete/", {"reason": "done with"})
+    entries = [*AuditEntry.objects.order_by("at", "id")]
+    assert [entry.verb for entry in entries] == ["schedules.change", "schedules.delete"]
+    assert entries[1].before["payload"]["url"] == "https://a.example"
+    assert "hush" not in str([(entry.before, entry.after) for entry in entries])
 
 
 def test_what_it_waits_for_and_who_needs_it_are_shown(viewer, alpha):

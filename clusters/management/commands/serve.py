@@ -18,6 +18,7 @@ from clusters.management.addresses import Address, address
 from clusters.management.base import CommandFailed, check_database_is_there
 from clusters.models import ClusterSetting
 from clusters.processes import forbid_inspection
+from config import metrics_directory
 from config.server import Server
 
 logger = logging.getLogger(__name__)
@@ -86,6 +87,11 @@ class Command(BaseCommand):
         settings.CLIENT_CERTIFICATES = bool(options["tls_client_ca"])
         if options["unsafe_bind"] and not options["bind"].is_loopback:
             logger.warning("--unsafe-bind: %s is open to others", options["bind"])
+        # Before anything counts.
+        with metrics_directory.made(settings.HOME):
+            self._serve(options)
+
+    def _serve(self, options: dict[str, Any]) -> None:
         # Static files are found in the apps; a directory of collected ones is not needed.
         warnings.filterwarnings("ignore", message="No directory at", category=UserWarning)
         settings.ASYNCJOBS_QUEUE = options["queue"] or settings.ASYNCJOBS_QUEUE

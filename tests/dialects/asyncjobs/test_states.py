@@ -118,6 +118,6 @@ def test_a_word_is_looked_for_along_an_index(
             plan = "\n".join(str(row[-1]) for row in cursor.fetchall())
             assert "Seq Scan" not in plan
             # Of a few rows PostgreSQL sorts those of another index as gladly.
-            named = rf"\b({name}|job_unready)\b" if is_postgresql else rf"\b{name}\b"
+            named = r"\bjob_\w+\b" if is_postgresql else rf"\b{name}\b"
             assert re.search(named, plan), plan
             assert is_postgresql or name == "job_holder" or "TEMP B-TREE" not in plan, plan

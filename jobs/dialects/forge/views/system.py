@@ -14,9 +14,11 @@ from rest_framework.request import Request
 from clusters.models import current_policy
 from clusters.storage import facts
 from clusters.surfaces import reply
+from config import request_metrics
 from jobs.dialects.forge import gauges
 from jobs.dialects.forge.errors import plain_exception_handler
 from jobs.dialects.forge.views.base import ForgeView
+from jobs.prometheus.exposition import expose
 
 
 @csrf_exempt
@@ -34,7 +36,8 @@ class MetricsView(ForgeView):
 
     def metrics(self, request: Request, **_: Any) -> HttpResponse:
         text = gauges.text(self.using, current_policy())
-        return HttpResponse(text, content_type=gauges.CONTENT_TYPE)
+        ours = expose([self.kwargs["cluster_id"]]) + request_metrics.expose()
+        return HttpResponse(text + ours, content_type=gauges.CONTENT_TYPE)
 
 
 class StorageView(ForgeView):

@@ -34,7 +34,7 @@ def row_to_wire(
         "id": str(job.pk),
         "queue_name": job.queue,
         "kind": job.type,
-        "status": status_of(job.state, job.attempts),
+        "status": status_of(job),
         "priority": job.priority,
         "attempts": job.attempts,
         "max_attempts": job.max_attempts,
