@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import http.client
+import json
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,15 @@ def _answers(port: int) -> bool:
         return False
     finally:
         connection.close()
+
+
+def fetch_document(server: tuple[str, str], path: str) -> dict[str, Any]:
+    """A document as the server gives it out."""
+    base, key = server
+    request = urllib.request.Request(base + path, headers={"x-api-key": key})
+    with urllib.request.urlopen(request, timeout=30) as response:
+        document: dict[str, Any] = json.load(response)
+    return document
 
 
 def run(*command: Any, cwd: Path) -> str:

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from jobs.api.documentation import native_document
 from jobs.models import Job
 from jobs.states import State
-from tests.clients.conftest import run, run_script
+from tests.clients.conftest import fetch_document, run, run_script
 
 pytestmark = pytest.mark.skipif(shutil.which("java") is None, reason="needs a Java runtime")
 GENERATOR = Path(sys.executable).with_name("openapi-generator-cli")
@@ -49,6 +48,42 @@ print(made.id)
 """
 
 
+ASYNCJOBS = """
+import base64
+import json
+import sys
+
+import client
+from client import CreateQueueRequest, CreateTaskRequest, RetryTasksRequest
+
+base, key = sys.argv[1:]
+with client.ApiClient(client.Configuration(host=base, access_token=key)) as api:
+    tasks, queues = client.TasksApi(api), client.QueuesApi(api)
+    queue = queues.create_queue(CreateQueueRequest(name="mail", max_runtime="30s"))
+    assert (queue.name, queue.max_runtime) == ("mail", 30_000_000_000), queue
+    body = CreateTaskRequest(type="email:new", queue="mail", payload={"to": "x@y"}, max_tries=3)
+    made = tasks.create_task(body, idempotency_key="once")
+    assert (made.state, made.queue, made.max_tries) == ("new", "mail", 3), made
+    assert tasks.create_task(body, idempotency_key="once").id == made.id
+    payload = tasks.get_task(made.id).payload
+    text = base64.b64decode(payload) if isinstance(payload, str) else payload
+    assert json.loads(text) == {"to": "x@y"}, payload
+    listed = tasks.list_tasks(type="email:new", limit=5)
+    assert (listed.count, listed.tasks[0].id) == (1, made.id), listed
+    assert tasks.retry_task(made.id).id == made.id
+    both = tasks.retry_tasks(RetryTasksRequest(ids=[made.id, "missing-id"]))
+    assert [one.status for one in both.results] == ["ok", "not_found"], both
+    queues.purge_queue("mail")
+    try:
+        tasks.get_task("missing-id")
+    except client.exceptions.NotFoundException as error:
+        assert error.data.error.details.reason == "task_not_found", error
+    else:
+        raise AssertionError("found what is not there")
+print(made.id)
+"""
+
+
 def generate(document: dict[str, Any], folder: Path) -> None:
     (folder / "document.json").write_text(json.dumps(document))
     run(
@@ -62,7 +97,16 @@ def generate(document: dict[str, Any], folder: Path) -> None:
 def test_the_native_document_makes_a_client_that_works(
     server: tuple[str, str], tmp_path: Path
 ) -> None:
-    generate(native_document(), tmp_path)
+    generate(fetch_document(server, "/jm-api/openapi.json"), tmp_path)
     made = run_script(NATIVE, *server, cwd=tmp_path).strip()
     job = Job.objects.using("cluster-alpha").get(pk=made)
     assert (job.queue, job.state, job.attempts) == ("mail", State.READY, 0)
+
+
+def test_the_asyncjobs_document_makes_a_client_that_works(
+    server: tuple[str, str], tmp_path: Path
+) -> None:
+    generate(fetch_document(server, "/v1/openapi.json"), tmp_path)
+    made = run_script(ASYNCJOBS, *server, cwd=tmp_path).strip()
+    job = Job.objects.using("cluster-alpha").get()
+    assert (str(job.pk), job.type, job.queue, job.max_attempts) == (made, "email:new", "mail", 3)

@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from jobs.api.documentation import native_document
 from jobs.models import Job
 from jobs.states import State
-from tests.clients.conftest import run, run_script
+from tests.clients.conftest import fetch_document, run, run_script
 
 NATIVE = """
 import sys
@@ -44,6 +43,40 @@ print(made.id)
 """
 
 
+ASYNCJOBS = """
+import base64
+import json
+import sys
+
+from client import AuthenticatedClient
+from client.api.queues import create_queue, purge_queue
+from client.api.tasks import create_task, delete_task, get_task, list_tasks, retry_task, retry_tasks
+from client.models import CreateQueueRequest, CreateTaskRequest, Error, RetryTasksRequest
+
+base, key = sys.argv[1:]
+client = AuthenticatedClient(base_url=base, token=key)
+queue = create_queue.sync(client=client, body=CreateQueueRequest(name="mail", max_runtime="30s"))
+assert (queue.name, queue.max_runtime) == ("mail", 30_000_000_000), queue
+body = CreateTaskRequest(type_="email:new", queue="mail", payload={"to": "x@y"}, max_tries=3)
+made = create_task.sync(client=client, body=body, idempotency_key="once")
+assert (made.state, made.queue, made.max_tries) == ("new", "mail", 3), made
+assert create_task.sync(client=client, body=body, idempotency_key="once").id == made.id
+shown = get_task.sync(made.id, client=client)
+assert json.loads(base64.b64decode(shown.payload)) == {"to": "x@y"}, shown
+listed = list_tasks.sync(client=client, type_="email:new", limit=5)
+assert (listed.count, listed.tasks[0].id) == (1, made.id), listed
+assert retry_task.sync(made.id, client=client).id == made.id
+both = retry_tasks.sync(client=client, body=RetryTasksRequest(ids=[made.id, "missing-id"]))
+assert [one.status for one in both.results] == ["ok", "not_found"], both
+assert purge_queue.sync_detailed("mail", client=client).status_code == 202
+missing = get_task.sync("missing-id", client=client)
+assert isinstance(missing, Error) and missing.error.details.reason == "task_not_found", missing
+gone = create_task.sync(client=client, body=CreateTaskRequest(type_="email:new", payload=7))
+assert delete_task.sync_detailed(gone.id, client=client).status_code == 204
+print(made.id)
+"""
+
+
 def generate(document: dict[str, Any], folder: Path) -> None:
     (folder / "document.json").write_text(json.dumps(document))
     said = run(
@@ -58,7 +91,16 @@ def generate(document: dict[str, Any], folder: Path) -> None:
 def test_the_native_document_makes_a_client_that_works(
     server: tuple[str, str], tmp_path: Path
 ) -> None:
-    generate(native_document(), tmp_path)
+    generate(fetch_document(server, "/jm-api/openapi.json"), tmp_path)
     made = run_script(NATIVE, *server, cwd=tmp_path).strip()
     job = Job.objects.using("cluster-alpha").get(pk=made)
     assert (job.queue, job.state, job.attempts) == ("mail", State.READY, 0)
+
+
+def test_the_asyncjobs_document_makes_a_client_that_works(
+    server: tuple[str, str], tmp_path: Path
+) -> None:
+    generate(fetch_document(server, "/v1/openapi.json"), tmp_path)
+    made = run_script(ASYNCJOBS, *server, cwd=tmp_path).strip()
+    job = Job.objects.using("cluster-alpha").get()
+    assert (str(job.pk), job.type, job.queue, job.max_attempts) == (made, "email:new", "mail", 3)
