@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from django.db import connections, transaction
 
 from clusters.binding import cluster_bound
@@ -67,6 +68,31 @@ def succeed(node: str, jobs: list[Claimed]) -> None:
     now = countdown()
     rows = [decide(job, node, Report(Outcome.SUCCEEDED, now, now), POLICY) for job in jobs]
     assert take_turn(connections[ALIAS], rows, None).superseded == []
+
+
+@pytest.mark.skipif(connections[ALIAS].vendor == "sqlite", reason="on SQLite one writes at a time")
+def test_a_claim_that_is_not_committed_holds_up_nobody(yard):
+    """Red without: the lock of the pick. Others would pick the same jobs and wait for them."""
+    yard.submit(new_jobs(20))
+    nodes = [str(make_node().pk) for _ in range(2)]
+    others: list[Claimed] = []
+
+    def claim_others() -> None:
+        try:
+            with cluster_bound("alpha"):
+                others.extend(claim(nodes[1], 5))
+        finally:
+            connections[ALIAS].close()
+
+    with transaction.atomic(using=ALIAS):
+        mine = claim(nodes[0], 5)
+        thread = threading.Thread(target=claim_others)
+        thread.start()
+        thread.join(5)
+        got = [one.id for one in others]
+    thread.join(30)
+    assert len(mine) == len(got) == 5
+    assert not {one.id for one in mine} & {*got}
 
 
 def test_eight_claimers_get_each_job_once_and_never_more_than_they_asked_for(yard, figures):
