@@ -256,5 +256,7 @@ def test_cleanup_deletes_what_is_due(admin: Caller) -> None:
     held = make_job("failed", is_held=True, created_at=long_ago, finished_at=long_ago)
     assert admin.do("queue/cleanup") == {"done_deleted": 2, "dead_deleted": 2}
     assert set(Job.objects.values_list("pk", flat=True)) == {kept.pk, held.pk}
-    assert AuditEntry.objects.get().after == {"done_deleted": 2, "dead_deleted": 2}
+    told = list(AuditEntry.objects.values_list("after", flat=True))
+    for word in ("done_deleted", "dead_deleted"):
+        assert sum(after[word] for after in told) == 2
     assert admin.do("queue/cleanup") == {"done_deleted": 0, "dead_deleted": 0}

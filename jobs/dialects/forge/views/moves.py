@@ -7,6 +7,7 @@ goes, see ``jobs.engine.bounded``; the answer says how many.
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -57,21 +58,22 @@ class MoveView(ForgeView):
     def retry(self, request: Request, **_: Any) -> HttpResponse:
         ids = ids_from_wire(self.body())
         self._check_kinds(ids)
-        count = bounded.over_ids(self.using, ids, _retry_now, JobQuerySet.retry)
-        return self._counted(count, ids=len(ids))
+        told = partial(self._told, ids=len(ids))
+        count = bounded.over_ids(self.using, ids, _retry_now, JobQuerySet.retry, told=told)
+        return _counted(count, told)
 
     def retry_all_failed(self, request: Request, **_: Any) -> HttpResponse:
-        return self._counted(self._retry_all(FAILED), status=FAILED)
+        return self._retry_all(FAILED)
 
     def retry_all_by_status(self, request: Request, **_: Any) -> HttpResponse:
-        status = status_from_wire(self.body(), (FAILED, DEAD))
-        return self._counted(self._retry_all(status), status=status)
+        return self._retry_all(status_from_wire(self.body(), (FAILED, DEAD)))
 
     def delete(self, request: Request, **_: Any) -> HttpResponse:
         ids = ids_from_wire(self.body())
+        told = partial(self._told, ids=len(ids))
         # What ends by the cancel was open: it is deleted when it is asked for again.
-        count = bounded.over_ids(self.using, ids, JobQuerySet.delete_final, JobQuerySet.cancel)
-        return self._counted(count, ids=len(ids))
+        verbs = (JobQuerySet.delete_final, JobQuerySet.cancel)
+        return _counted(bounded.over_ids(self.using, ids, *verbs, told=told), told)
 
     def delete_done_older_than(self, request: Request, **_: Any) -> HttpResponse:
         body = self.body()
@@ -79,25 +81,28 @@ class MoveView(ForgeView):
         asked = {**asked_of([DONE]), **_of_queue(body)}
         now = database_now(connections[self.using])
         asked["finished_before"] = now - timedelta(days=days)
-        count = bounded.over_filter(self.using, asked, JobQuerySet.delete_final)
-        return self._counted(count, days=days, queue_name=asked.get("queue"))
+        told = partial(self._told, days=days, queue_name=asked.get("queue"))
+        count = bounded.over_filter(self.using, asked, JobQuerySet.delete_final, told=told)
+        return _counted(count, told)
 
     def delete_by_status(self, request: Request, **_: Any) -> HttpResponse:
         body = self.body()
         status = status_from_wire(body)
         asked = {**asked_of([status]), **_of_queue(body)}
         verb = JobQuerySet.delete_final if status in ENDED else JobQuerySet.cancel
-        count = bounded.over_filter(self.using, asked, verb)
-        return self._counted(count, status=status, queue_name=asked.get("queue"))
+        told = partial(self._told, status=status, queue_name=asked.get("queue"))
+        return _counted(bounded.over_filter(self.using, asked, verb, told=told), told)
 
-    def _retry_all(self, status: str) -> int:
+    def _retry_all(self, status: str) -> HttpResponse:
         asked, verb = asked_of([status]), _retry_now
         if status == DEAD:
             # What is held waits for a person who looks at it.
             asked, verb = {**asked, "is_held": False}, JobQuerySet.retry  # type: ignore[assignment]
         granted = self.principal.kinds_granted_on(self.kwargs["cluster_id"])
         barred = {name for name, kind in KINDS.items() if kind.needs_grant} - set(granted)
-        return bounded.over_filter(self.using, asked, verb, barred_kinds=barred)
+        told = partial(self._told, status=status)
+        count = bounded.over_filter(self.using, asked, verb, told=told, barred_kinds=barred)
+        return _counted(count, told)
 
     def _check_kinds(self, ids: list[UUID]) -> None:
         kinds: set[str] = set()
@@ -106,11 +111,17 @@ class MoveView(ForgeView):
             kinds.update(page.order_by().values_list("kind", flat=True).distinct())
         check_kinds(self.principal, self.kwargs["cluster_id"], sorted(kinds))
 
-    def _counted(self, count: int, **asked: Any) -> HttpResponse:
-        # It is many transactions, so that none of them holds all jobs.
+    def _told(self, count: int, **asked: Any) -> None:
+        """The trace of a batch; it is many transactions, so that none of them holds all jobs."""
         with self.deed("jobs") as trace:
             trace.after = {**asked, "count": count}
-        return reply(count)
+
+
+def _counted(count: int, told: bounded.Told) -> HttpResponse:
+    if not count:
+        # That it was asked for is told too.
+        told(0)
+    return reply(count)
 
 
 def _only(pk: UUID) -> JobQuerySet:

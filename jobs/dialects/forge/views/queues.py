@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from django.http import HttpResponse
@@ -88,15 +89,16 @@ class QueueView(ForgeView):
         return reply(workers_to_wire(fleet.Fleet.read(self.using), rows))
 
     def cleanup(self, request: Request, **_: Any) -> HttpResponse:
-        deleted = Pruner().sweep(self.using, current_policy(), CLEANUP_SECONDS)
-        told = {
-            "done_deleted": deleted[State.SUCCEEDED],
-            "dead_deleted": sum(deleted.values()) - deleted[State.SUCCEEDED],
-        }
-        # It is many transactions, so that none of them holds all jobs.
+        policy = current_policy()
+        deleted = Pruner().sweep(self.using, policy, CLEANUP_SECONDS, self._told_cleanup)
+        if not deleted.total():
+            self._told_cleanup(State.SUCCEEDED, 0)
+        return reply(_deleted_to_wire(deleted))
+
+    def _told_cleanup(self, state: State, count: int) -> None:
+        """The trace of a batch; it is many transactions, so that none of them holds all jobs."""
         with self.deed("cluster", self.kwargs["cluster_id"]) as trace:
-            trace.after = told
-        return reply(told)
+            trace.after = _deleted_to_wire(Counter({state: count}))
 
     def max_workers(self, request: Request, name: str, **_: Any) -> HttpResponse:
         number = self.body().number("n", 0, MAX_WORKERS)
@@ -154,3 +156,8 @@ class QueueView(ForgeView):
             if "max_concurrency" in policies and has_no_workers(before):
                 queues().named(name).resume()
         return empty()
+
+
+def _deleted_to_wire(deleted: Counter[State]) -> dict[str, int]:
+    done = deleted[State.SUCCEEDED]
+    return {"done_deleted": done, "dead_deleted": deleted.total() - done}
