@@ -24,9 +24,10 @@ from uuid import UUID
 from django.db import connections, transaction
 from django.db.models import Exists, OuterRef, Q
 
-from clusters.models import ALIVE, Node
+from clusters.models import ALIVE, Node, awaits_confirmation
 from clusters.policy import ClusterPolicy
 from jobs.engine.clock import countdown, database_now
+from jobs.errors import Conflict
 from jobs.models import (
     Attempt,
     BulkOperation,
@@ -126,8 +127,11 @@ class Pruner:
     ) -> Counter[State]:
         """Delete jobs that are due, for so long at most; how many of each state.
 
-        Each transaction that deletes some leaves its trace by ``told``.
+        Each transaction that deletes some leaves its trace by ``told``. Refused while the cluster was
+        restored and waits for a person.
         """
+        if awaits_confirmation():
+            raise Conflict("the cluster was restored: nothing is deleted until that is confirmed")
         self._begin(using, policy)
         until = countdown() + seconds
         deleted: Counter[State] = Counter()

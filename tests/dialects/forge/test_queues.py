@@ -10,7 +10,7 @@ from django.db import connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from clusters.models import AuditEntry, Node
+from clusters.models import RESTORED, AuditEntry, ClusterSetting, Node, forget_policies
 from jobs.dialects.forge.views import queues as views
 from jobs.models import Job, Queue
 from tests.dialects.forge.conftest import TIME, Caller, check_envelope, fixture
@@ -260,3 +260,17 @@ def test_cleanup_deletes_what_is_due(admin: Caller) -> None:
     for word in ("done_deleted", "dead_deleted"):
         assert sum(after[word] for after in told) == 2
     assert admin.do("queue/cleanup") == {"done_deleted": 0, "dead_deleted": 0}
+
+
+def test_nothing_is_cleaned_up_in_a_cluster_that_was_restored(
+    admin: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long_ago = timezone.now() - timedelta(days=60)
+    make_job("succeeded", created_at=long_ago, finished_at=long_ago)
+    ClusterSetting.objects.create(name=RESTORED, value=True, updated_by="cli:root")
+    forget_policies()
+    check_envelope(admin.post("queue/cleanup"), 409, "conflict")
+    assert Job.objects.exists()
+    ClusterSetting.objects.all().delete()
+    forget_policies()
+    assert admin.do("queue/cleanup")["done_deleted"] == 1
