@@ -109,6 +109,17 @@ def test_retry_all_by_status(api: Caller) -> None:
     assert Job.objects.get(pk=made["succeeded"].pk).state == "succeeded"
 
 
+def test_a_flood_of_retries_is_spread(api: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded, "BATCH", 3)
+    for _ in range(8):
+        make_job("failed", attempts=1)
+    assert api.do("jobs/retry-all-by-status", {"status": "dead"}) == 8
+    assert states() == {"ready": 3, "scheduled": 5}
+    due = list(Job.objects.filter(state="scheduled").values_list("run_at", flat=True))
+    assert len(set(due)) == 5
+    assert max(due) <= timezone.now() + timedelta(seconds=moves.SPREAD_SECONDS)
+
+
 @pytest.mark.parametrize("status", ["done", "in_progress", "pending", "cancelled", "", None, 5])
 def test_what_is_done_is_not_done_again(status: Any, api: Caller) -> None:
     one_of_each()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from django.db import connections
@@ -31,6 +31,8 @@ from jobs.states import State
 
 MAX_DAYS = 36_500
 ENDED = (DONE, DEAD)
+# Of many dead jobs that are retried each is due at a moment of its own within this time.
+SPREAD_SECONDS = 300.0
 
 
 class MoveView(ForgeView):
@@ -94,10 +96,10 @@ class MoveView(ForgeView):
         return _counted(bounded.over_filter(self.using, asked, verb, told=told), told)
 
     def _retry_all(self, status: str) -> HttpResponse:
-        asked, verb = asked_of([status]), _retry_now
+        asked, verb = asked_of([status]), cast(bounded.Verb, _retry_now)
         if status == DEAD:
             # What is held waits for a person who looks at it.
-            asked, verb = {**asked, "is_held": False}, JobQuerySet.retry  # type: ignore[assignment]
+            asked, verb = {**asked, "is_held": False}, _Retry()
         granted = self.principal.kinds_granted_on(self.kwargs["cluster_id"])
         barred = {name for name, kind in KINDS.items() if kind.needs_grant} - set(granted)
         told = partial(self._told, status=status)
@@ -132,6 +134,19 @@ def _only(pk: UUID) -> JobQuerySet:
 def _retry_now(jobs: JobQuerySet) -> int:
     """Let what waits for its next attempt have it now."""
     return jobs.filter(attempts__gt=0).run_now()
+
+
+class _Retry:
+    """Retries the first batch now, and what goes beyond it over some time: it would be a flood."""
+
+    def __init__(self) -> None:
+        self._retried = 0
+
+    def __call__(self, jobs: JobQuerySet) -> int:
+        is_flood = self._retried >= bounded.BATCH
+        retried = jobs.retry(spread_seconds=SPREAD_SECONDS if is_flood else None)
+        self._retried += retried
+        return retried
 
 
 def _of_queue(body: Body) -> dict[str, Any]:
