@@ -134,7 +134,7 @@ class TaskView(AsyncjobsView):
         )
         feed = Feed(self.using, asked, limit)
         lines = (json_bytes(task) + b"\n" if task else b"" for task in feed)
-        return LongAnswer(lines, content_type=NDJSON, when_full=full)
+        return LongAnswer(lines, content_type=NDJSON, when_full=full, caller=self.principal.actor)
 
     def retrieve(self, request: Request, task_id: str, **_: Any) -> HttpResponse:
         return self._reply(task_id)
