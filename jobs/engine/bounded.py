@@ -24,6 +24,8 @@ MOST = 10_000
 SECONDS = 10.0
 
 Verb = Callable[[JobQuerySet], int]
+# Leaves the trace of a batch: called with its count in its own transaction, if it changed anything.
+Told = Callable[[int], None]
 
 
 class _Row(NamedTuple):
@@ -37,6 +39,7 @@ def over_filter(
     asked: Mapping[str, Any],
     verb: Verb,
     *,
+    told: Told,
     barred_kinds: Collection[str] = (),
 ) -> int:
     """Apply the verb to jobs that match these search words now, and return how many it changed.
@@ -55,18 +58,24 @@ def over_filter(
         after = listing.Position(rows[-1].created_at, rows[-1].id)
         ids = [row.id for row in rows if row.kind not in barred_kinds]
         if ids:
-            changed += verb(_jobs(using, ids))
+            changed += _do(using, ids, (verb,), told)
     return changed
 
 
-def over_ids(using: str, ids: Sequence[UUID], *verbs: Verb) -> int:
+def over_ids(using: str, ids: Sequence[UUID], *verbs: Verb, told: Told) -> int:
     """Apply each of these verbs to these jobs; one takes what the others may not touch."""
     changed = 0
     for start in range(0, len(ids), BATCH):
-        page = ids[start : start + BATCH]
-        # In one transaction, or what the first verb let go might run, end, and be counted again.
-        with transaction.atomic(using=using):
-            changed += sum(verb(_jobs(using, page)) for verb in verbs)
+        changed += _do(using, ids[start : start + BATCH], verbs, told)
+    return changed
+
+
+def _do(using: str, ids: Sequence[UUID], verbs: Sequence[Verb], told: Told) -> int:
+    # In one transaction, or what the first verb let go might run, end, and be counted again.
+    with transaction.atomic(using=using):
+        changed = sum(verb(_jobs(using, ids)) for verb in verbs)
+        if changed:
+            told(changed)
     return changed
 
 

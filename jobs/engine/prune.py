@@ -12,6 +12,7 @@ the time.
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,9 +24,10 @@ from uuid import UUID
 from django.db import connections, transaction
 from django.db.models import Exists, OuterRef, Q
 
-from clusters.models import ALIVE, Node
+from clusters.models import ALIVE, Node, awaits_confirmation
 from clusters.policy import ClusterPolicy
 from jobs.engine.clock import countdown, database_now
+from jobs.errors import Conflict
 from jobs.models import (
     Attempt,
     BulkOperation,
@@ -51,6 +53,11 @@ BULK_OPERATIONS_KEPT = timedelta(days=30)
 # A walk begins anew after a part of the retention, and after many times what the last one took.
 AGAIN_PARTS, AGAIN_TIMES = 24, 20
 AGAIN_SOONEST, AGAIN_LATEST = 60.0, 6 * 3600.0
+# Between two transactions of a sweep.
+PAUSE_SECONDS = 0.05
+
+# Leaves the trace of jobs of a state that a transaction has deleted, so many; called in it.
+Told = Callable[[State, int], None]
 
 
 @dataclass(slots=True)
@@ -115,17 +122,28 @@ class Pruner:
             del self._steps[:1]
         return 0
 
-    def sweep(self, using: str, policy: ClusterPolicy, seconds: float) -> Counter[str]:
-        """Delete jobs that are due, for so long at most; how many of each state."""
+    def sweep(
+        self, using: str, policy: ClusterPolicy, seconds: float, told: Told
+    ) -> Counter[State]:
+        """Delete jobs that are due, for so long at most; how many of each state.
+
+        Each transaction that deletes some leaves its trace by ``told``. Refused while the cluster was
+        restored and waits for a person.
+        """
+        if awaits_confirmation():
+            raise Conflict("the cluster was restored: nothing is deleted until that is confirmed")
         self._begin(using, policy)
         until = countdown() + seconds
-        deleted: Counter[str] = Counter()
+        deleted: Counter[State] = Counter()
         for walk in self._walks:
             while countdown() < until:
-                done = self._jobs(walk, using, policy)
+                done = self._jobs(walk, using, policy, told)
                 if done is None:
                     break
                 deleted[walk.state] += done
+                if done:
+                    # Others write too.
+                    time.sleep(PAUSE_SECONDS)
         return deleted
 
     def _begin(self, using: str, policy: ClusterPolicy) -> None:
@@ -142,7 +160,9 @@ class Pruner:
 
     # -- Jobs --------------------------------------------------------------------------------------
 
-    def _jobs(self, walk: Walk, using: str, policy: ClusterPolicy) -> int | None:
+    def _jobs(
+        self, walk: Walk, using: str, policy: ClusterPolicy, told: Told | None = None
+    ) -> int | None:
         """Delete what is due among the next jobs of a state; None after the last of them."""
         now = database_now(connections[using])
         assert walk.retention is not None
@@ -157,7 +177,10 @@ class Pruner:
             begun = countdown()
             which = Q(state=walk.state, finished_at__lte=max(due.values()))
             try:
-                deleted = delete_jobs(using, [*due], which)
+                with transaction.atomic(using=using):
+                    deleted = delete_jobs(using, [*due], which)
+                    if deleted and told:
+                        told(walk.state, deleted)
             finally:
                 # Also where the database has stopped it: as many would take too long again.
                 self._fit(countdown() - begun, connections[using].vendor)

@@ -7,7 +7,7 @@ alone does not move the next run.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -61,6 +61,8 @@ __all__ = [
 LONGEST_PAUSE = timedelta(days=3653)
 # Schedules of one transaction, where all are meant.
 PORTION = 200
+# Leaves the trace of a portion: called with its count in its own transaction.
+Told = Callable[[int], None]
 # Fires that are deleted by one statement.
 FIRES_AT_ONCE = 2000
 
@@ -214,7 +216,7 @@ def resume(pk: UUID, *, by: str) -> Schedule:
     return schedule
 
 
-def pause_all(*, by: str, reason: str = "") -> int:
+def pause_all(*, by: str, reason: str = "", told: Told | None = None) -> int:
     """Pause every schedule that runs, and remember that it was for all."""
     using = router.db_for_write(Schedule)
     active = Schedule.objects.using(using).active().order_by("pk")
@@ -225,13 +227,16 @@ def pause_all(*, by: str, reason: str = "") -> int:
             rows = active.filter(pk__gt=after).select_for_update(no_key=True)
             ids = list(rows.values_list("pk", flat=True)[:PORTION])
             page = Schedule.objects.using(using).filter(pk__in=ids)
-            paused += page.pause(by=by, reason=reason, by_all=True)
+            changed = page.pause(by=by, reason=reason, by_all=True)
+            if changed and told:
+                told(changed)
+        paused += changed
         if len(ids) < PORTION:
             return paused
         after = ids[-1]
 
 
-def resume_all(*, by: str) -> int:
+def resume_all(*, by: str, told: Told | None = None) -> int:
     """Resume those that were paused for all; who was paused alone stays so."""
     using = router.db_for_write(Schedule)
     resumed = 0
@@ -242,6 +247,8 @@ def resume_all(*, by: str) -> int:
             page = list(rows.order_by("pk").select_for_update(no_key=True)[:PORTION])
             for schedule in page:
                 _resume(using, schedule, now)
+            if page and told:
+                told(len(page))
         resumed += len(page)
         if len(page) < PORTION:
             return resumed

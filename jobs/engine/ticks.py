@@ -98,7 +98,7 @@ def resume_due(using: str, policy: ClusterPolicy) -> int:
     """Resume queues whose pause was to end by itself; returns how many."""
     due = Queue.objects.using(using).due_to_resume()
     # The look keeps idle nodes from taking SQLite's write lock.
-    return due.resume() if due.exists() else 0
+    return due.end_pauses() if due.exists() else 0
 
 
 def restore_queues(using: str, policy: ClusterPolicy) -> int:

@@ -40,6 +40,9 @@ RESERVED_NAMES = frozenset({"count"})
 MAX_REASON_LENGTH = 500
 LONGEST_PAUSE = timedelta(days=3653)
 COUNTED_IN_REFUSALS = 1000
+# Why a queue is paused that may have no workers; behind another reason where somebody paused it too.
+NO_WORKERS = "max_workers is 0"
+_TOO = f"; {NO_WORKERS}"
 # A change of these may let waiting jobs go.
 _LIMITS = frozenset({"max_concurrency", "rate_limit", "rate_period_seconds"})
 
@@ -142,6 +145,59 @@ class QueueQuerySet(models.QuerySet["Queue"]):
         if resumed:
             hint_ready(self.db, {ANY_QUEUE})
         return resumed
+
+    def limit_workers(self, number: int, *, by: str) -> int:
+        """Let so many jobs of these queues run at a time; with none they rest until a number comes.
+
+        A pause by people is another matter, and neither begins nor ends here.
+        """
+        with transaction.atomic(using=self.db):
+            queues = [*self.select_for_update(no_key=True)]
+            for queue in queues:
+                one = Queue.objects.using(self.db).filter(pk=queue.pk)
+                if number:
+                    one.change(max_concurrency=number)
+                if bool(number) is not queue.has_no_workers:
+                    continue
+                if number and not queue.is_paused_by_people:
+                    one.resume()
+                elif number:
+                    one._tell_why((queue.pause_reason or "").removesuffix(_TOO))
+                elif queue.is_paused:
+                    one._tell_why(
+                        (queue.pause_reason or "")[: MAX_REASON_LENGTH - len(_TOO)] + _TOO
+                    )
+                else:
+                    one.pause(by=by, reason=NO_WORKERS)
+        return len(queues)
+
+    def set_paused(self, is_paused: bool, *, by: str, reason: str) -> int:
+        """Begin or end the pause by people; returns how many changed.
+
+        A queue that may have no workers rests on.
+        """
+        changed = 0
+        with transaction.atomic(using=self.db):
+            for queue in self.select_for_update(no_key=True):
+                if queue.is_paused_by_people is is_paused:
+                    continue
+                one = Queue.objects.using(self.db).filter(pk=queue.pk)
+                if is_paused:
+                    one.pause(by=by, reason=reason + _TOO if queue.has_no_workers else reason)
+                elif queue.has_no_workers:
+                    one.pause(by=by, reason=NO_WORKERS)
+                else:
+                    one.resume()
+                changed += 1
+        return changed
+
+    def end_pauses(self) -> int:
+        """Resume these queues; those that may have no workers rest on."""
+        resting = self.filter(pause_reason__endswith=_TOO)
+        return resting.set_paused(False, by="upkeep", reason="") + self.resume()
+
+    def _tell_why(self, reason: str) -> None:
+        self.update(pause_reason=reason, version=F("version") + 1)
 
     def due_to_resume(self) -> QueueQuerySet:
         """Queues whose pause was to last until now."""
@@ -287,6 +343,15 @@ class Queue(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def has_no_workers(self) -> bool:
+        reason = self.pause_reason or ""
+        return self.is_paused and (reason == NO_WORKERS or reason.endswith(_TOO))
+
+    @property
+    def is_paused_by_people(self) -> bool:
+        return self.is_paused and self.pause_reason != NO_WORKERS
 
     def policies(self) -> dict[str, Any]:
         """What people have set, by name."""

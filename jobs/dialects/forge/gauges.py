@@ -72,7 +72,7 @@ GAUGES = (
         lambda q: q.oldest_age_seconds,
     ),
     _Gauge("queue_max_workers", "How many workers it may have.", lambda q: q.max_workers),
-    _Gauge("queue_paused", "1: it is paused.", lambda q: int(q.queue.is_paused)),
+    _Gauge("queue_paused", "1: it is paused.", lambda q: int(q.queue.is_paused_by_people)),
     _Gauge("queue_throttled", "1: it has used up its rate.", lambda q: int(q.is_throttled)),
 )
 

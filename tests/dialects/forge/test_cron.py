@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -178,8 +179,23 @@ def test_what_a_schedule_cannot_have_is_named(
     check_envelope(api.post(f"cron/nightly/{path}", body), 400, "validation", field)
 
 
-def test_a_schedule_of_a_granted_kind_is_not_triggered_without(api: Caller, admin: Caller) -> None:
-    make_schedule(name="nightly")
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("enabled", {"enabled": True}),
+        ("expr", {"expr": "0 * * * * *"}),
+        ("dedupe", {"dedupe": False}),
+        ("trigger", None),
+    ],
+)
+def test_a_schedule_of_a_granted_kind_is_left_alone_without(
+    path: str, body: Any, api: Caller, make_key: Callable[..., str]
+) -> None:
+    make_schedule(name="nightly", is_enabled=False, overlap="skip")
     Schedule.objects.update(kind="shell", type="shell", payload={"argv": ["true"]})
-    check_envelope(api.post("cron/nightly/trigger"), 403, "validation", "kind")
+    before = Schedule.objects.values().get()
+    check_envelope(api.post(f"cron/nightly/{path}", body), 403, "validation", "kind")
+    assert Schedule.objects.values().get() == before
     assert not Job.objects.exists()
+    assert not AuditEntry.objects.exists()
+    Caller(make_key("operator", grants=("shell",))).do(f"cron/nightly/{path}", body)

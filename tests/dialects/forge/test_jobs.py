@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -125,6 +126,60 @@ def test_a_search_looks_at_so_many_jobs(viewer: Caller, monkeypatch: pytest.Monk
     for index in range(5):
         make_job("ready", payload="here", created_at=now - timedelta(seconds=index))
     assert page(viewer, payload_search="here")["total"] == 3
+
+
+SECRETS = {
+    "url": "http://example.com/hook",
+    "headers": {"Authorization": "Bearer Sesame-7", "Accept": "text/csv"},
+    "body": {"password": ["open-it"], "user": "ann"},
+}
+
+
+@pytest.mark.parametrize("text", ["Bearer", "sesame", '"Authorization": "B', "e-7", "open-it"])
+def test_a_search_does_not_look_behind_the_mask(text: str, viewer: Caller) -> None:
+    job = make_job("ready", kind="http", type="http", payload=SECRETS)
+    assert text not in json.dumps(viewer.read(f"jobs/inspect/{job.pk}"))
+    assert viewer.listed(payload_search=text) == []
+
+
+@pytest.mark.parametrize("text", ["example.com", "TEXT/csv", '"password": ["***"]', "Ann"])
+def test_a_search_finds_what_is_shown_beside_secrets(text: str, viewer: Caller) -> None:
+    job = make_job("ready", kind="http", type="http", payload=SECRETS)
+    assert viewer.listed(payload_search=text) == [str(job.pk)]
+
+
+def test_a_search_knows_letters_of_every_language(viewer: Caller) -> None:
+    job = make_job("ready", payload={"city": "ZÜRICH"})
+    assert viewer.listed(payload_search="zürich") == [str(job.pk)]
+
+
+def test_a_search_ends_in_time_with_what_it_found(
+    viewer: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [make_job("ready", payload="here") for _ in range(6)]
+    clock = iter(range(1000))
+    monkeypatch.setattr(payload_search, "countdown", lambda: float(next(clock)))
+    monkeypatch.setattr(payload_search, "SECONDS", 4.0)
+    found = page(viewer, payload_search="here")
+    assert 1 <= found["total"] < 6
+    assert found["rows"][0]["id"] == str(made[-1].pk)
+
+
+def test_a_search_reads_so_much(viewer: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(payload_search, "MOST_CHARACTERS", 250)
+    for _ in range(5):
+        make_job("ready", payload="a" * 98)
+    assert page(viewer, payload_search="aaa")["total"] == 3
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_a_search_goes_page_by_page(
+    first: int, viewer: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(payload_search, "PAGE", first)
+    monkeypatch.setattr(payload_search, "LARGEST_PAGE", 2)
+    made = [make_job("ready", payload=index % 2 or {"n": "here"}) for index in range(9)]
+    assert viewer.listed(payload_search="here") == [str(job.pk) for job in made[::-2]]
 
 
 def test_the_total_stops_where_counting_does(

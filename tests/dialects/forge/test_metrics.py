@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from django.conf import settings
 from django.db import connections
+from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
@@ -99,6 +102,23 @@ def test_what_all_clusters_tell_of_themselves_follows_for_this_one(viewer: Calle
     assert 'yardmaster_queue_depth{cluster="alpha",queue="gh",state="ready"} 1\n' in text
     assert 'yardmaster_http_request_seconds_count{surface="forge"}' in text
     assert text.index("queue_pending_jobs") < text.index("yardmaster_")
+
+
+def test_who_has_no_credentials_learns_nothing_of_the_server(alpha: object) -> None:
+    with override_settings(ANONYMOUS_ROLES={"forge": "viewer"}):
+        response = Caller(None).get("metrics")
+    assert response.status_code == 200
+    text = response.content.decode()
+    assert 'queue_pending_jobs{queue="default"}' in text
+    assert "yardmaster_" not in text
+
+
+def test_all_clusters_that_the_key_may_see_are_told_of(
+    alpha: object, make_key: Callable[..., str]
+) -> None:
+    text = Caller(make_key("viewer", "*")).get("metrics").content.decode()
+    for name in settings.CLUSTERS:
+        assert f'yardmaster_cluster_up{{cluster="{name}"}}' in text
 
 
 def test_labels_are_escaped(viewer: Caller) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import IntegrityError, connections
 from django.utils import timezone
 
 from clusters.models import AuditEntry
 from jobs.dialects.forge.views import moves
-from jobs.engine import bounded
+from jobs.engine import bounded, prune
 from jobs.models import Job
 from tests.api.routes import MISSING_ID
 from tests.dialects.forge.conftest import Caller, check_envelope
 from tests.factories import make_job, make_queue
+
+ALIAS = "cluster-alpha"
 
 
 def states() -> dict[str, int]:
@@ -104,6 +107,17 @@ def test_retry_all_by_status(api: Caller) -> None:
     held.refresh_from_db()
     assert held.is_held
     assert Job.objects.get(pk=made["succeeded"].pk).state == "succeeded"
+
+
+def test_a_flood_of_retries_is_spread(api: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded, "BATCH", 3)
+    for _ in range(8):
+        make_job("failed", attempts=1)
+    assert api.do("jobs/retry-all-by-status", {"status": "dead"}) == 8
+    assert states() == {"ready": 3, "scheduled": 5}
+    due = list(Job.objects.filter(state="scheduled").values_list("run_at", flat=True))
+    assert len(set(due)) == 5
+    assert max(due) <= timezone.now() + timedelta(seconds=moves.SPREAD_SECONDS)
 
 
 @pytest.mark.parametrize("status", ["done", "in_progress", "pending", "cancelled", "", None, 5])
@@ -221,6 +235,48 @@ def test_one_request_does_so_many_and_the_next_goes_on(
         make_job("succeeded", queue=f"q{index % 2}", created_at=now - timedelta(seconds=index))
     counts = [admin.do("jobs/delete-by-status", {"status": "done"}) for _ in range(3)]
     assert counts == [7, 3, 0]
+
+
+@pytest.fixture
+def second_trace_fails() -> Iterator[None]:
+    told: list[str] = []
+
+    def fail(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if sql.startswith(f'INSERT INTO "{AuditEntry._meta.db_table}"'):
+            told.append(sql)
+            if len(told) == 2:
+                raise IntegrityError("the disk is full")
+        return execute(sql, params, many, context)
+
+    with connections[ALIAS].execute_wrapper(fail):
+        yield
+
+
+@pytest.mark.usefixtures("second_trace_fails")
+@pytest.mark.parametrize("path", ["delete-by-status", "delete-done-older-than", "delete"])
+def test_no_batch_is_without_its_trace(
+    path: str, admin: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounded, "BATCH", 2)
+    then = timezone.now() - timedelta(days=1)
+    made = [make_job("succeeded", created_at=then, finished_at=then) for _ in range(5)]
+    body = {"status": "done", "days": 0, "ids": [str(job.pk) for job in made]}
+    check_envelope(admin.post(f"jobs/{path}", body), 500, "internal")
+    assert Job.objects.count() == 3
+    assert AuditEntry.objects.get().after["count"] == 2
+
+
+@pytest.mark.usefixtures("second_trace_fails")
+def test_no_batch_of_a_cleanup_is_without_its_trace(
+    admin: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prune, "BATCH", 2)
+    then = timezone.now() - timedelta(days=60)
+    for _ in range(5):
+        make_job("succeeded", created_at=then, finished_at=then)
+    check_envelope(admin.post("queue/cleanup"), 500, "internal")
+    assert Job.objects.count() == 3
+    assert AuditEntry.objects.get().after == {"done_deleted": 2, "dead_deleted": 0}
 
 
 def test_what_cannot_be_changed_does_not_hold_up_the_rest(

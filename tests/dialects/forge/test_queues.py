@@ -10,8 +10,16 @@ from django.db import connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from clusters.models import AuditEntry, Node
+from clusters.models import (
+    RESTORED,
+    AuditEntry,
+    ClusterSetting,
+    Node,
+    current_policy,
+    forget_policies,
+)
 from jobs.dialects.forge.views import queues as views
+from jobs.engine import ticks
 from jobs.models import Job, Queue
 from tests.dialects.forge.conftest import TIME, Caller, check_envelope, fixture
 from tests.factories import make_job, make_node, make_queue
@@ -157,16 +165,50 @@ def test_no_workers_is_a_pause_that_the_next_number_ends(admin: Caller) -> None:
     admin.do("queue/default/max-workers", {"n": 0})
     assert of().is_paused
     shown = admin.queue()
-    assert (shown["paused"], shown["max_workers"]) == (True, 0)
+    assert (shown["paused"], shown["max_workers"]) == (False, 0)
     admin.do("queue/default/max-workers", {"n": 2})
     assert (of().is_paused, of().max_concurrency) == (False, 2)
 
 
 def test_a_pause_of_somebody_else_is_left_alone(admin: Caller) -> None:
     Queue.objects.all().pause(by="alice", reason="a leak")
-    for number in (0, 3):
-        admin.do("queue/default/max-workers", {"n": number})
-        assert (of().is_paused, of().pause_reason) == (True, "a leak")
+    admin.do("queue/default/max-workers", {"n": 0})
+    assert (of().is_paused, of().pause_reason) == (True, "a leak; max_workers is 0")
+    admin.do("queue/default/max-workers", {"n": 3})
+    assert (of().is_paused, of().paused_by, of().pause_reason) == (True, "alice", "a leak")
+
+
+@pytest.mark.parametrize(
+    ("deeds", "paused", "workers", "rests"),
+    [
+        ([0, True, 4], True, 4, True),
+        ([True, 0, 4], True, 4, True),
+        ([True, 0, False], False, 0, True),
+        ([0, True, False], False, 0, True),
+        ([0, True, False, 4], False, 4, False),
+        ([True, 0, 0, 4, False], False, 4, False),
+    ],
+)
+def test_a_pause_and_no_workers_are_kept_apart(
+    deeds: list[int | bool], paused: bool, workers: int, rests: bool, admin: Caller
+) -> None:
+    for deed in deeds:
+        if isinstance(deed, bool):
+            admin.do("queue/default/paused", {"paused": deed})
+        else:
+            admin.do("queue/default/max-workers", {"n": deed})
+    shown = admin.queue()
+    assert (shown["paused"], shown["max_workers"]) == (paused, workers)
+    assert of().is_paused is rests
+
+
+def test_a_pause_that_ends_by_itself_leaves_no_workers(admin: Caller) -> None:
+    Queue.objects.all().pause(by="alice", reason="a leak", resume_in_seconds=60)
+    admin.do("queue/default/max-workers", {"n": 0})
+    Queue.objects.update(resume_at=timezone.now() - timedelta(seconds=1))
+    assert [ticks.resume_due(ALIAS, current_policy()) for _ in range(2)] == [1, 0]
+    shown = admin.queue()
+    assert (shown["paused"], shown["max_workers"], of().is_paused) == (False, 0, True)
 
 
 def test_pausing_and_resuming(api: Caller) -> None:
@@ -256,5 +298,21 @@ def test_cleanup_deletes_what_is_due(admin: Caller) -> None:
     held = make_job("failed", is_held=True, created_at=long_ago, finished_at=long_ago)
     assert admin.do("queue/cleanup") == {"done_deleted": 2, "dead_deleted": 2}
     assert set(Job.objects.values_list("pk", flat=True)) == {kept.pk, held.pk}
-    assert AuditEntry.objects.get().after == {"done_deleted": 2, "dead_deleted": 2}
+    told = list(AuditEntry.objects.values_list("after", flat=True))
+    for word in ("done_deleted", "dead_deleted"):
+        assert sum(after[word] for after in told) == 2
     assert admin.do("queue/cleanup") == {"done_deleted": 0, "dead_deleted": 0}
+
+
+def test_nothing_is_cleaned_up_in_a_cluster_that_was_restored(
+    admin: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long_ago = timezone.now() - timedelta(days=60)
+    make_job("succeeded", created_at=long_ago, finished_at=long_ago)
+    ClusterSetting.objects.create(name=RESTORED, value=True, updated_by="cli:root")
+    forget_policies()
+    check_envelope(admin.post("queue/cleanup"), 409, "conflict")
+    assert Job.objects.exists()
+    ClusterSetting.objects.all().delete()
+    forget_policies()
+    assert admin.do("queue/cleanup")["done_deleted"] == 1

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import IntegrityError, connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -41,7 +41,7 @@ def test_resuming_all_leaves_those_alone_that_were_paused_alone(admin: Caller) -
 
 
 @pytest.mark.django_db(transaction=True)
-def test_all_are_paused_and_resumed_in_portions_with_one_trace(
+def test_all_are_paused_and_resumed_in_portions_with_a_trace_each(
     admin: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schedules, "PORTION", 2)
@@ -64,9 +64,30 @@ def test_all_are_paused_and_resumed_in_portions_with_one_trace(
     assert set(statuses(admin).values()) == {"Enabled"}
     traces = AuditEntry.objects.filter(target_type="cluster").order_by("at", "id")
     assert [(one.verb, one.after) for one in traces] == [
-        ("schedules.pause_all", {"paused": 5}),
-        ("schedules.resume_all", {"resumed": 5}),
+        *[("schedules.pause_all", {"paused": count}) for count in (2, 2, 1)],
+        *[("schedules.resume_all", {"resumed": count}) for count in (2, 2, 1)],
     ]
+
+
+def test_a_portion_is_not_paused_without_its_trace(
+    admin: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedules, "PORTION", 2)
+    for number in range(5):
+        admin.make(name=f"job {number}")
+    told: list[str] = []
+
+    def fail(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if sql.startswith(f'INSERT INTO "{AuditEntry._meta.db_table}"'):
+            told.append(sql)
+            if len(told) == 2:
+                raise IntegrityError("the disk is full")
+        return execute(sql, params, many, context)
+
+    with connections["cluster-alpha"].execute_wrapper(fail):
+        assert admin.post("admin/pause-all").status_code == 500
+    assert sorted(statuses(admin).values()) == ["Enabled"] * 3 + ["Paused"] * 2
+    assert AuditEntry.objects.get(verb="schedules.pause_all").after == {"paused": 2}
 
 
 def test_clearing_deletes_executions_that_have_ended_and_are_old(admin: Caller) -> None:

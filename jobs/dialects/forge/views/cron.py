@@ -39,7 +39,7 @@ class CronView(ForgeView):
 
     def enabled(self, request: Request, name: str, **_: Any) -> HttpResponse:
         wanted = self.body().boolean("enabled")
-        schedule = find(name)
+        schedule = self._find_for_change(name)
         actor = self.principal.actor
         with self.deed(TARGET, schedule.pk) as trace:
             # One switch here, where we have two: who turns it on means that it runs.
@@ -51,19 +51,24 @@ class CronView(ForgeView):
 
     def expr(self, request: Request, name: str, **_: Any) -> HttpResponse:
         timing = timing_from_wire(self.body())
-        return self._change(find(name), timing)
+        return self._change(self._find_for_change(name), timing)
 
     def dedupe(self, request: Request, name: str, **_: Any) -> HttpResponse:
         overlap = Overlap.SKIP if self.body().boolean("dedupe") else Overlap.ALLOW
-        return self._change(find(name), {"overlap": overlap.value})
+        return self._change(self._find_for_change(name), {"overlap": overlap.value})
 
     def trigger(self, request: Request, name: str, **_: Any) -> HttpResponse:
-        schedule = find(name)
-        check_kinds(self.principal, self.kwargs["cluster_id"], [schedule.kind])
+        schedule = self._find_for_change(name)
         with self.deed(TARGET, schedule.pk) as trace:
             made = fires.trigger(schedule.pk, by=self.principal.actor, even_disabled=True)
             trace.after = {"job_id": str(made.job_id)}
         return reply(str(made.job_id))
+
+    def _find_for_change(self, name: str) -> Schedule:
+        """Whoever changes or runs a schedule answers for what it starts."""
+        schedule = find(name)
+        check_kinds(self.principal, self.kwargs["cluster_id"], [schedule.kind])
+        return schedule
 
     def _change(self, schedule: Schedule, values: dict[str, Any]) -> HttpResponse:
         with self.deed(TARGET, schedule.pk) as trace:

@@ -7,7 +7,8 @@ goes, see ``jobs.engine.bounded``; the answer says how many.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from typing import Any, cast
 from uuid import UUID
 
 from django.db import connections
@@ -30,6 +31,8 @@ from jobs.states import State
 
 MAX_DAYS = 36_500
 ENDED = (DONE, DEAD)
+# Of many dead jobs that are retried each is due at a moment of its own within this time.
+SPREAD_SECONDS = 300.0
 
 
 class MoveView(ForgeView):
@@ -57,21 +60,22 @@ class MoveView(ForgeView):
     def retry(self, request: Request, **_: Any) -> HttpResponse:
         ids = ids_from_wire(self.body())
         self._check_kinds(ids)
-        count = bounded.over_ids(self.using, ids, _retry_now, JobQuerySet.retry)
-        return self._counted(count, ids=len(ids))
+        told = partial(self._told, ids=len(ids))
+        count = bounded.over_ids(self.using, ids, _retry_now, JobQuerySet.retry, told=told)
+        return _counted(count, told)
 
     def retry_all_failed(self, request: Request, **_: Any) -> HttpResponse:
-        return self._counted(self._retry_all(FAILED), status=FAILED)
+        return self._retry_all(FAILED)
 
     def retry_all_by_status(self, request: Request, **_: Any) -> HttpResponse:
-        status = status_from_wire(self.body(), (FAILED, DEAD))
-        return self._counted(self._retry_all(status), status=status)
+        return self._retry_all(status_from_wire(self.body(), (FAILED, DEAD)))
 
     def delete(self, request: Request, **_: Any) -> HttpResponse:
         ids = ids_from_wire(self.body())
+        told = partial(self._told, ids=len(ids))
         # What ends by the cancel was open: it is deleted when it is asked for again.
-        count = bounded.over_ids(self.using, ids, JobQuerySet.delete_final, JobQuerySet.cancel)
-        return self._counted(count, ids=len(ids))
+        verbs = (JobQuerySet.delete_final, JobQuerySet.cancel)
+        return _counted(bounded.over_ids(self.using, ids, *verbs, told=told), told)
 
     def delete_done_older_than(self, request: Request, **_: Any) -> HttpResponse:
         body = self.body()
@@ -79,25 +83,28 @@ class MoveView(ForgeView):
         asked = {**asked_of([DONE]), **_of_queue(body)}
         now = database_now(connections[self.using])
         asked["finished_before"] = now - timedelta(days=days)
-        count = bounded.over_filter(self.using, asked, JobQuerySet.delete_final)
-        return self._counted(count, days=days, queue_name=asked.get("queue"))
+        told = partial(self._told, days=days, queue_name=asked.get("queue"))
+        count = bounded.over_filter(self.using, asked, JobQuerySet.delete_final, told=told)
+        return _counted(count, told)
 
     def delete_by_status(self, request: Request, **_: Any) -> HttpResponse:
         body = self.body()
         status = status_from_wire(body)
         asked = {**asked_of([status]), **_of_queue(body)}
         verb = JobQuerySet.delete_final if status in ENDED else JobQuerySet.cancel
-        count = bounded.over_filter(self.using, asked, verb)
-        return self._counted(count, status=status, queue_name=asked.get("queue"))
+        told = partial(self._told, status=status, queue_name=asked.get("queue"))
+        return _counted(bounded.over_filter(self.using, asked, verb, told=told), told)
 
-    def _retry_all(self, status: str) -> int:
-        asked, verb = asked_of([status]), _retry_now
+    def _retry_all(self, status: str) -> HttpResponse:
+        asked, verb = asked_of([status]), cast(bounded.Verb, _retry_now)
         if status == DEAD:
             # What is held waits for a person who looks at it.
-            asked, verb = {**asked, "is_held": False}, JobQuerySet.retry  # type: ignore[assignment]
+            asked, verb = {**asked, "is_held": False}, _Retry()
         granted = self.principal.kinds_granted_on(self.kwargs["cluster_id"])
         barred = {name for name, kind in KINDS.items() if kind.needs_grant} - set(granted)
-        return bounded.over_filter(self.using, asked, verb, barred_kinds=barred)
+        told = partial(self._told, status=status)
+        count = bounded.over_filter(self.using, asked, verb, told=told, barred_kinds=barred)
+        return _counted(count, told)
 
     def _check_kinds(self, ids: list[UUID]) -> None:
         kinds: set[str] = set()
@@ -106,11 +113,17 @@ class MoveView(ForgeView):
             kinds.update(page.order_by().values_list("kind", flat=True).distinct())
         check_kinds(self.principal, self.kwargs["cluster_id"], sorted(kinds))
 
-    def _counted(self, count: int, **asked: Any) -> HttpResponse:
-        # It is many transactions, so that none of them holds all jobs.
+    def _told(self, count: int, **asked: Any) -> None:
+        """The trace of a batch; it is many transactions, so that none of them holds all jobs."""
         with self.deed("jobs") as trace:
             trace.after = {**asked, "count": count}
-        return reply(count)
+
+
+def _counted(count: int, told: bounded.Told) -> HttpResponse:
+    if not count:
+        # That it was asked for is told too.
+        told(0)
+    return reply(count)
 
 
 def _only(pk: UUID) -> JobQuerySet:
@@ -121,6 +134,19 @@ def _only(pk: UUID) -> JobQuerySet:
 def _retry_now(jobs: JobQuerySet) -> int:
     """Let what waits for its next attempt have it now."""
     return jobs.filter(attempts__gt=0).run_now()
+
+
+class _Retry:
+    """Retries the first batch now, and what goes beyond it over some time: it would be a flood."""
+
+    def __init__(self) -> None:
+        self._retried = 0
+
+    def __call__(self, jobs: JobQuerySet) -> int:
+        is_flood = self._retried >= bounded.BATCH
+        retried = jobs.retry(spread_seconds=SPREAD_SECONDS if is_flood else None)
+        self._retried += retried
+        return retried
 
 
 def _of_queue(body: Body) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
+from django.db import transaction
 from django.http import HttpResponse
 from rest_framework.request import Request
 
@@ -13,9 +15,7 @@ from clusters.surfaces import reply
 from jobs import fleet, metrics, queue_counts
 from jobs.dialects.forge.views.base import ForgeView, empty, find_queue, queues
 from jobs.dialects.forge.wire.queues import (
-    NO_WORKERS,
     NOTHING,
-    has_no_workers,
     processes_to_wire,
     queue_to_wire,
     seconds_of_days,
@@ -88,39 +88,35 @@ class QueueView(ForgeView):
         return reply(workers_to_wire(fleet.Fleet.read(self.using), rows))
 
     def cleanup(self, request: Request, **_: Any) -> HttpResponse:
-        deleted = Pruner().sweep(self.using, current_policy(), CLEANUP_SECONDS)
-        told = {
-            "done_deleted": deleted[State.SUCCEEDED],
-            "dead_deleted": sum(deleted.values()) - deleted[State.SUCCEEDED],
-        }
-        # It is many transactions, so that none of them holds all jobs.
+        policy = current_policy()
+        deleted = Pruner().sweep(self.using, policy, CLEANUP_SECONDS, self._told_cleanup)
+        if not deleted.total():
+            self._told_cleanup(State.SUCCEEDED, 0)
+        return reply(_deleted_to_wire(deleted))
+
+    def _told_cleanup(self, state: State, count: int) -> None:
+        """The trace of a batch; it is many transactions, so that none of them holds all jobs."""
         with self.deed("cluster", self.kwargs["cluster_id"]) as trace:
-            trace.after = told
-        return reply(told)
+            trace.after = _deleted_to_wire(Counter({state: count}))
 
     def max_workers(self, request: Request, name: str, **_: Any) -> HttpResponse:
         number = self.body().number("n", 0, MAX_WORKERS)
-        queue = find_queue(name)
-        if number:
-            return self._change(name, max_concurrency=number)
-        # A queue of ours has no limit of none; to pause it is the same, and a later number ends that.
         with self.deed("queue", name) as trace:
-            if not queue.is_paused:
-                queues().named(name).pause(by=self.principal.actor, reason=NO_WORKERS)
+            before = find_queue(name).policies()
+            queues().named(name).limit_workers(number, by=self.principal.actor)
             trace.after = {"max_workers": 0}
+            if number:
+                trace.before, trace.after = differences(before, {"max_concurrency": number})
         return empty()
 
     def paused(self, request: Request, name: str, **_: Any) -> HttpResponse:
         wanted = self.body().boolean("paused")
-        queue = find_queue(name)
-        verb = "queues.pause" if wanted else "queues.resume"
-        if wanted is queue.is_paused:
-            return empty()
-        with self.deed("queue", name, verb=verb):
-            if wanted:
-                queues().named(name).pause(by=self.principal.actor, reason=REASON)
-            else:
-                queues().named(name).resume()
+        find_queue(name)
+        rows, by = queues().named(name), self.principal.actor
+        with transaction.atomic(using=self.using):
+            if rows.set_paused(wanted, by=by, reason=REASON):
+                with self.deed("queue", name, verb="queues.pause" if wanted else "queues.resume"):
+                    pass
         return empty()
 
     def retention(self, request: Request, name: str, **_: Any) -> HttpResponse:
@@ -151,6 +147,9 @@ class QueueView(ForgeView):
             trace.before, trace.after = differences(before.policies(), policies)
             if not queues().named(name).change(**policies):
                 find_queue(name)  # deleted since we looked
-            if "max_concurrency" in policies and has_no_workers(before):
-                queues().named(name).resume()
         return empty()
+
+
+def _deleted_to_wire(deleted: Counter[State]) -> dict[str, int]:
+    done = deleted[State.SUCCEEDED]
+    return {"done_deleted": done, "dead_deleted": deleted.total() - done}

@@ -18,8 +18,6 @@ from jobs.states import State
 DAY = 86_400
 # The least time for which a queue keeps its ended jobs: what "0 days" becomes.
 SHORTEST_SECONDS = 60.0
-# Why a queue is paused that may have no workers; another number of them ends that pause.
-NO_WORKERS = "max_workers is 0"
 NOTHING = QueueCounts()
 
 
@@ -48,7 +46,7 @@ def queue_to_wire(
     base, cap = queue.retry_base_seconds, queue.retry_cap_seconds
     return {
         "name": queue.name,
-        "paused": queue.is_paused,
+        "paused": queue.is_paused_by_people,
         "max_workers": max_workers(queue, fleet),
         "counts": counts_to_wire(counts),
         "processes": processes,
@@ -68,11 +66,7 @@ def queue_to_wire(
 
 def max_workers(queue: Queue, fleet: Fleet) -> int:
     """How many may work on it, all in all; where nobody has set that, the places there are."""
-    return 0 if has_no_workers(queue) else fleet.places(queue)
-
-
-def has_no_workers(queue: Queue) -> bool:
-    return queue.is_paused and queue.pause_reason == NO_WORKERS
+    return 0 if queue.has_no_workers else fleet.places(queue)
 
 
 def _days(seconds: float) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -45,18 +46,20 @@ class AdminView(SchedulerView):
 
     def pause_all(self, request: Request, **_: Any) -> HttpResponse:
         body_of(request)
-        paused = schedules.pause_all(by=self.principal.actor)
-        # It is many transactions, so that none of them holds all jobs.
-        with self.deed("cluster", self.kwargs["cluster_id"]) as trace:
-            trace.after = {"paused": paused}
+        if not schedules.pause_all(by=self.principal.actor, told=partial(self._told, "paused")):
+            self._told("paused", 0)
         return empty()
 
     def resume_all(self, request: Request, **_: Any) -> HttpResponse:
         body_of(request)
-        resumed = schedules.resume_all(by=self.principal.actor)
-        with self.deed("cluster", self.kwargs["cluster_id"]) as trace:
-            trace.after = {"resumed": resumed}
+        if not schedules.resume_all(by=self.principal.actor, told=partial(self._told, "resumed")):
+            self._told("resumed", 0)
         return empty()
+
+    def _told(self, word: str, count: int) -> None:
+        """The trace of a portion; it is many transactions, so that none of them holds all jobs."""
+        with self.deed("cluster", self.kwargs["cluster_id"]) as trace:
+            trace.after = {word: count}
 
     def clear_logs(self, request: Request, **_: Any) -> HttpResponse:
         reader = Reader(body_of(request))
