@@ -20,7 +20,7 @@ from uuid import UUID
 from django.db import DatabaseError, InterfaceError, connections
 
 from jobs import listing
-from jobs.dialects.asyncjobs.views.slices import slices
+from jobs.dialects.asyncjobs.views.slices import task_slices
 from jobs.dialects.asyncjobs.wire.states import state_to_wire
 from jobs.engine.clock import database_now
 from jobs.filters import filtered
@@ -129,8 +129,8 @@ class Feed:
         ids = self._ids({**self.scope, "state": (State.RUNNING,)}, WATCHED)
         return [pk for pk in ids if pk not in self._open]
 
-    def _ids(self, asked: Mapping[str, Any], limit: int, **order: bool) -> list[UUID]:
-        rows = listing.newest(self.using, asked, "j.id", limit, **order)
+    def _ids(self, asked: Mapping[str, Any], limit: int, is_backwards: bool = False) -> list[UUID]:
+        rows = listing.newest(self.using, asked, "j.id", limit, is_backwards=is_backwards)
         return [read_id(pk) for (pk,) in rows]
 
     def _moved(self, ids: Sequence[UUID]) -> list[UUID]:
@@ -168,7 +168,7 @@ class Feed:
     def _tell(self, ids: Sequence[UUID]) -> Iterator[list[bytes]]:
         """What these are now, as far as they match and it was not said before."""
         jobs = filtered(self._jobs(), self.asked)
-        for told in slices(jobs, ids):
+        for told in task_slices(jobs, ids):
             lines = []
             for job, text in told:
                 mark = _mark(job)

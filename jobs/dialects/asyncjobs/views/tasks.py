@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
@@ -20,7 +18,7 @@ from jobs.dialects.asyncjobs.errors import Refused, envelope, refuse
 from jobs.dialects.asyncjobs.start import task_queue
 from jobs.dialects.asyncjobs.views.base import AsyncjobsView, empty, reply, reply_raw
 from jobs.dialects.asyncjobs.views.feed import Feed
-from jobs.dialects.asyncjobs.views.slices import slices
+from jobs.dialects.asyncjobs.views.slices import fitting, task_slices
 from jobs.dialects.asyncjobs.wire.payloads import canonical_json
 from jobs.dialects.asyncjobs.wire.reading import Query
 from jobs.dialects.asyncjobs.wire.states import SORTS, sorts_of
@@ -42,8 +40,6 @@ from jobs.models.job import JobQuerySet, Restart
 from jobs.states import State
 
 DEFAULT_LIMIT, MAX_LIMIT = 200, 1000
-# A list of large tasks ends before its limit.
-MAX_LIST_BYTES = 16 << 20
 MAX_IDS = 100
 KEY_HEADER = "Idempotency-Key"
 KEY_KEPT_FOR = timedelta(minutes=10)
@@ -122,7 +118,7 @@ class TaskView(AsyncjobsView):
         if is_stream:
             return self._follow(asked, limit)
         rows = listing.newest(self.using, asked, "j.id", limit or DEFAULT_LIMIT)
-        texts = _page(listing.read_id(pk) for (pk,) in rows)
+        texts = fitting(task_slices(_jobs(), [listing.read_id(pk) for (pk,) in rows]))
         return reply_raw(b'{"tasks":[%b],"count":%d}' % (b",".join(texts), len(texts)))
 
     def _follow(self, asked: dict[str, Any], limit: int | None) -> LongAnswer:
@@ -225,19 +221,6 @@ def asked_of(query: Query) -> dict[str, Any]:
             refuse(None, "query parameter created_since must be a time")
         asked["created_after"] = moment
     return asked
-
-
-def _page(ids: Iterable[UUID]) -> list[bytes]:
-    """As many of these tasks as one answer may hold, and one at least."""
-    texts: list[bytes] = []
-    left = MAX_LIST_BYTES
-    for told in slices(_jobs(), [*ids]):
-        for _, text in told:
-            left -= len(text)
-            if left < 0 and texts:
-                return texts
-            texts.append(text)
-    return texts
 
 
 def _is_stream(query: Query) -> bool:
