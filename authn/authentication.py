@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 
 from authn.keys import find_principal
@@ -62,8 +64,20 @@ class OpenDialect(BaseAuthentication):
         dialect = getattr(view, "dialect", None)
         if view.kwargs.get("cluster_id") != settings.DEFAULT_CLUSTER_ID:
             return None
+        if _is_from_another_site(request):
+            raise InvalidCredentials
         principal = anonymous_of(dialect)
         return None if principal is None else (principal, "anonymous")
+
+
+def _is_from_another_site(request: Request) -> bool:
+    """A page of another site has its visitor's browser ask, which may reach what that page cannot."""
+    if request.method in SAFE_METHODS:
+        return False
+    if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+        return True
+    origin = request.headers.get("Origin")
+    return origin is not None and urlsplit(origin).netloc != request.get_host()
 
 
 def _presented(headers: dict[str, Any]) -> str | None:
@@ -71,6 +85,9 @@ def _presented(headers: dict[str, Any]) -> str | None:
     own = headers.get(_OWN_HEADER)
     if own is not None:
         return str(own).strip()
+    if not _PASSWORD_HEADERS.isdisjoint(headers):
+        # Nobody has a password here; whoever sends one wants to be somebody, and is not nobody.
+        return ""
     authorization = headers.get("HTTP_AUTHORIZATION")
     if authorization is None:
         return None
@@ -78,4 +95,5 @@ def _presented(headers: dict[str, Any]) -> str | None:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
+_PASSWORD_HEADERS = frozenset({"HTTP_X_USER_NAME", "HTTP_X_PASSWORD"})
 _OWN_HEADER = "HTTP_" + settings.API_KEY_HEADER.upper().replace("-", "_")

@@ -40,8 +40,13 @@ class Principal:
 
 
 def anonymous_of(dialect: str | None) -> Principal | None:
-    """Who calls a dialect that is open to all; None where it is not."""
-    role = None if dialect is None else settings.ANONYMOUS_ROLES.get(dialect)
+    """Who calls a dialect without a credential of his own; None where it is not open to such callers."""
+    if dialect is None:
+        return None
+    role, name = settings.ANONYMOUS_ROLES.get(dialect), "anonymous"
+    if settings.CLIENT_CERTIFICATES and dialect in settings.CERTIFICATE_ROLES:
+        # Whoever came this far has shown a certificate that was checked.
+        role, name = settings.CERTIFICATE_ROLES[dialect], "certificate"
     if role is None:
         return None
-    return Principal("anonymous", f"anonymous:{dialect}", {settings.DEFAULT_CLUSTER_ID: role})
+    return Principal(name, f"{name}:{dialect}", {settings.DEFAULT_CLUSTER_ID: role})

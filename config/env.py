@@ -58,10 +58,10 @@ class Environment:
         """A comma-separated list; empty parts are dropped."""
         return [word.strip() for word in self.text(name, default).split(",") if word.strip()]
 
-    def pairs(self, name: str) -> dict[str, str]:
+    def pairs(self, name: str, default: str = "") -> dict[str, str]:
         """A comma-separated list of `key=value`, each key once."""
         found: dict[str, str] = {}
-        for word in self.words(name):
+        for word in self.words(name, default):
             key, separator, value = (part.strip() for part in word.partition("="))
             if not (key and separator and value) or key in found:
                 self.problems.append(f"{name}: expected key=value, each key once, at {word[:40]!r}")

@@ -61,9 +61,14 @@ def _parent(home: Path) -> Path:
 
 
 def _remove_if_left(directory: Path) -> None:
-    with suppress(OSError), (directory / _ALIVE).open() as alive:
-        fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(directory, ignore_errors=True)
+    with suppress(OSError):
+        # Among temporary files anybody may have put there what has our name.
+        if directory.lstat().st_uid != os.getuid() or directory.is_symlink():
+            return
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW
+        with os.fdopen(os.open(directory / _ALIVE, flags)) as alive:
+            fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextmanager

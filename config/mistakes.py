@@ -46,6 +46,7 @@ def configuration_problems(
     base_path: str,
     api_key_header: str,
     anonymous_roles: Mapping[str, str],
+    certificate_roles: Mapping[str, str],
     verification_key: str,
     allowed_hosts: Sequence[str],
     worker_kinds: Sequence[str],
@@ -70,12 +71,16 @@ def configuration_problems(
         problems.append(
             "YARDMASTER_API_KEY_HEADER: expected a header of its own, such as x-api-key"
         )
-    for dialect, role in anonymous_roles.items():
-        if dialect not in DIALECTS or role not in ROLES:
-            problems.append(
-                f"YARDMASTER_ANONYMOUS: {dialect[:20]}={role[:20]} is not one of "
-                f"{', '.join(DIALECTS)} with a role of {', '.join(ROLES)}"
-            )
+    for variable, roles in (
+        ("YARDMASTER_ANONYMOUS", anonymous_roles),
+        ("YARDMASTER_CERTIFICATE_ROLES", certificate_roles),
+    ):
+        problems += [
+            f"{variable}: {dialect[:20]}={role[:20]} is not one of {', '.join(DIALECTS)} "
+            f"with a role of {', '.join(ROLES)}"
+            for dialect, role in roles.items()
+            if dialect not in DIALECTS or role not in ROLES
+        ]
     if verification_key and not _ED25519_KEY.match(verification_key):
         problems.append(
             "YARDMASTER_ASYNCJOBS_VERIFICATION_KEY: expected an ed25519 public key as 64 hex digits"

@@ -15,6 +15,7 @@ from itertools import accumulate
 from typing import IO, Any, NoReturn
 
 from django.conf import settings
+from gunicorn.http.errors import ParseException
 from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.parsers import BaseParser
 
@@ -68,15 +69,25 @@ class StrictJSONParser(BaseParser):
 def read_body(stream: IO[Any], meta: Mapping[str, Any], limit: int) -> bytes:
     """The body, of which never more than one byte above the limit is read."""
     length = str(meta.get("CONTENT_LENGTH") or "")
-    if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > limit):
+    is_told = length.isascii() and length.isdigit()
+    if is_told and (len(length) > 18 or int(length) > limit):
         raise BodyTooLarge(limit)
     parts, left = [], limit + 1
-    while left > 0 and (part := stream.read(left)):
-        parts.append(part)
-        left -= len(part)
+    try:
+        while left > 0 and (part := stream.read(left)):
+            parts.append(part)
+            left -= len(part)
+    except ConnectionError:
+        raise  # nobody is left to be answered
+    except (OSError, ParseException):
+        # A chunk that is none, or is cut off.
+        refuse("body", "The body does not arrive as its transfer coding says.")
     if left <= 0:
         raise BodyTooLarge(limit)
-    return b"".join(parts)
+    raw = b"".join(parts)
+    if is_told and len(raw) < int(length):
+        refuse("body", "The body is shorter than its Content-Length.")
+    return raw
 
 
 def parse_json(raw: bytes, max_nodes: int = MAX_NODES) -> Any:

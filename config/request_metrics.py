@@ -20,11 +20,11 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from config import metrics_directory
+from config.mistakes import DIALECTS
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-DIALECTS = ("scheduler", "asyncjobs", "forge", "tork")
 SURFACES = ("native", *DIALECTS, "admin", "other")
 
 # Several processes have no such thing, so one has none either.

@@ -91,8 +91,10 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = None  # our own parser counts the bytes; see confi
 API_KEY_HEADER = env.text("YARDMASTER_API_KEY_HEADER", "x-api-key")
 # Dialects that answer callers without credentials, on the default cluster: `asyncjobs=operator`.
 ANONYMOUS_ROLES = env.pairs("YARDMASTER_ANONYMOUS")
-# Clients show a certificate; `manage.py serve --tls-client-ca` sets it.
-CLIENT_CERTIFICATES = False
+# The same for clients with a certificate, where `manage.py serve --tls-client-ca` demands one. The
+# original of asyncjobs gives each of them all of its operations.
+CERTIFICATE_ROLES = env.pairs("YARDMASTER_CERTIFICATE_ROLES", "asyncjobs=admin")
+CLIENT_CERTIFICATES = False  # until serve says so
 
 # -- Work ------------------------------------------------------------------------------------------
 # Modules that register handlers with @job, imported by worker nodes only.
@@ -276,6 +278,7 @@ env.problems += configuration_problems(
     base_path=BASE_PATH,
     api_key_header=API_KEY_HEADER,
     anonymous_roles=ANONYMOUS_ROLES,
+    certificate_roles=CERTIFICATE_ROLES,
     verification_key=ASYNCJOBS_VERIFICATION_KEY,
     allowed_hosts=ALLOWED_HOSTS,
     worker_kinds=WORKER_KINDS,

@@ -16,6 +16,7 @@ import signal
 import socket
 import ssl
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -24,7 +25,8 @@ from django.http import HttpResponse, StreamingHttpResponse
 
 from clusters.processes import die_with_parent, name_process
 
-MAX_LONG_ANSWERS = 20
+# Of the whole server, and of one caller.
+MAX_LONG_ANSWERS, MAX_OF_A_CALLER = 40, 20
 
 
 class LongAnswer(StreamingHttpResponse):
@@ -32,14 +34,20 @@ class LongAnswer(StreamingHttpResponse):
 
     The iterator runs after the middleware and perhaps in another process: it binds its cluster itself,
     and it gives a line at least every few seconds, or nobody notices that the client has gone.
-    ``when_full`` is answered instead where too many of these run.
+    ``when_full`` is answered instead where too many of these run, at all or of the same ``caller``.
     """
 
     def __init__(
-        self, lines: Iterable[bytes], *, content_type: str, when_full: HttpResponse
+        self,
+        lines: Iterable[bytes],
+        *,
+        content_type: str,
+        when_full: HttpResponse,
+        caller: str = "",
     ) -> None:
         super().__init__(lines, content_type=content_type)
         self.when_full = when_full
+        self.caller = caller
 
 
 class HandedOver(Exception):
@@ -49,14 +57,25 @@ class HandedOver(Exception):
 class Slots:
     """So many places for processes, each held until its process ends, however it ends."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
-        # Without a name: only what is forked from here can see it.
+    def __init__(self, number: int, of_a_caller: int) -> None:
+        self.number, self.of_a_caller = number, of_a_caller
+        # Without a name: only what is forked from here can see it. Its bytes are the places.
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  open for as long as the server
 
-    def take(self) -> bool:
+    def take(self, caller: str) -> bool:
         """Take a place for this process; the system gives it back."""
-        for place in range(self.number):
+        # Callers whose names fall together share what one has.
+        first = self.number + zlib.crc32(caller.encode()) * self.of_a_caller
+        return self._lock(0, self.number) and self._lock(first, self.of_a_caller)
+
+    def is_free(self, caller: str) -> bool:
+        """Whether there is one, for a process that needs none itself."""
+        found = self.take(caller)
+        fcntl.lockf(self._file, fcntl.LOCK_UN)
+        return found
+
+    def _lock(self, first: int, number: int) -> bool:
+        for place in range(first, first + number):
             with contextlib.suppress(OSError):
                 fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
                 return True
@@ -66,9 +85,14 @@ class Slots:
 class LongAnswers:
     """A WSGI application that sends the long answers of another one from forked processes."""
 
-    def __init__(self, application: Any, number: int = MAX_LONG_ANSWERS) -> None:
+    def __init__(
+        self,
+        application: Any,
+        number: int = MAX_LONG_ANSWERS,
+        of_a_caller: int = MAX_OF_A_CALLER,
+    ) -> None:
         self.application = application
-        self.slots = Slots(number)
+        self.slots = Slots(number, of_a_caller)
         # Told in the child, which must leave alone what belongs to the worker.
         self.at_fork: Callable[[], None] | None = None
         self._children: set[int] = set()
@@ -76,9 +100,16 @@ class LongAnswers:
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         begun: list[Any] = []
         response = self.application(environ, lambda *begin: begun.append(begin))
-        if not isinstance(response, LongAnswer) or environ["REQUEST_METHOD"] == "HEAD":
+        if not isinstance(response, LongAnswer):
             start_response(*begun[0])
             return response
+        if environ["REQUEST_METHOD"] == "HEAD":
+            # Without this the server would go through all lines, and send none.
+            start_response(*begun[0])
+            response.close()
+            return []
+        if not self.slots.is_free(response.caller):
+            return _refused(response, start_response, begun[0])
         return self._hand_over(response, environ, start_response, begun[0])
 
     def reap(self) -> None:
@@ -103,12 +134,8 @@ class LongAnswers:
         name_process("yardmaster-line")
         if self.at_fork is not None:
             self.at_fork()
-        if not self.slots.take():
-            refusal = response.when_full
-            response.close()
-            status = f"{refusal.status_code} {refusal.reason_phrase}"
-            start_response(status, _merged(refusal, begin[1]))
-            return [refusal.content]
+        if not self.slots.take(response.caller):
+            return _refused(response, start_response, begin)
         start_response(*begin)
         return stop.until(response, environ.get("gunicorn.socket"))
 
@@ -149,6 +176,14 @@ class _Stop:
 
 class _Asked(Exception):
     """Asked to stop while waiting for a line."""
+
+
+def _refused(response: LongAnswer, start_response: Any, begin: Any) -> list[bytes]:
+    refusal = response.when_full
+    response.close()
+    status = f"{refusal.status_code} {refusal.reason_phrase}"
+    start_response(status, _merged(refusal, begin[1]))
+    return [refusal.content]
 
 
 def _merged(refusal: HttpResponse, headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -12,7 +12,8 @@ from jobs.registry import Context, JobCancelled, PermanentError, Throttled, job
 def echo(context: Context, payload: Any) -> Any:
     """Return the payload."""
     context.log("echo, attempt", context.attempt)
-    return payload
+    # Results are JSON.
+    return payload.decode(errors="replace") if isinstance(payload, bytes) else payload
 
 
 @job("demo:noop")

@@ -33,14 +33,17 @@ def main(port: int, slots: int, certificate: str | None = None, key: str | None 
             answer: Any = HttpResponse(str(os.getpid()))
         else:
             full = HttpResponse("full", status=429, headers={"Retry-After": "5"})
-            answer = LongAnswer(lines(path), content_type="text/lines", when_full=full)
+            caller = environ.get("QUERY_STRING", "")
+            answer = LongAnswer(
+                lines(path), content_type="text/lines", when_full=full, caller=caller
+            )
         answer["X-Request-ID"] = "seven"
         start_response(f"{answer.status_code} {answer.reason_phrase}", list(answer.items()))
         return answer
 
     class Streaming(Server):
         def load(self) -> Any:
-            return LongAnswers(application, slots)
+            return LongAnswers(application, slots, slots - 1)
 
     options = {
         "bind": Address("127.0.0.1", port),

@@ -47,7 +47,7 @@ class HostSampler:
         self._host = socket.gethostname()[:255]
         # What the counters said the last time, and when that was.
         self._last: dict[str, int] = {}
-        self._last_at = 0.0
+        self._last_at: float | None = None
         with contextlib.suppress(OSError, psutil.Error):
             psutil.cpu_percent()  # the first answer is about no time at all
 
@@ -58,8 +58,11 @@ class HostSampler:
         # The look keeps those that come for nothing from taking SQLite's write lock.
         if samples.filter(minute=minute, host=self._host).exists():
             return 0
+        is_first = self._last_at is None
         sample = HostSample(minute=minute, host=self._host, **self._measure(using))
-        samples.bulk_create([sample], ignore_conflicts=True)
+        # Most of the first one is of no time at all: a node that starts would look like a host at rest.
+        if not is_first:
+            samples.bulk_create([sample], ignore_conflicts=True)
         return 0
 
     def _measure(self, using: str) -> dict[str, Any]:
@@ -81,7 +84,8 @@ class HostSampler:
     def _since_last(self, counters: dict[str, int]) -> dict[str, int]:
         """What was added in a minute; nothing the first time, and none where a counter was set back."""
         now = countdown()
-        minutes = max((now - self._last_at) / 60.0, 1e-3)
+        since = now if self._last_at is None else self._last_at
+        minutes = max((now - since) / 60.0, 1e-3)
         grown = {
             name: round(max(number - self._last[name], 0) / minutes)
             for name, number in counters.items()

@@ -1,14 +1,9 @@
-"""Samples of hosts, minute by minute; jobs that wait for another attempt, for their count and lists."""
+"""Samples of hosts, minute by minute."""
 
 from django.db import migrations, models
 
-from jobs.migration_operations import AddIndexOnline
-
 
 class Migration(migrations.Migration):
-    # PostgreSQL builds an index online only outside of a transaction.
-    atomic = False
-
     dependencies = [
         ("clusters", "0002_audit"),
         ("jobs", "0019_totals"),
@@ -53,13 +48,5 @@ class Migration(migrations.Migration):
             options={
                 "db_table": "host_sample",
             },
-        ),
-        AddIndexOnline(
-            model_name="job",
-            index=models.Index(
-                condition=models.Q(("attempts__gt", 0), ("state__in", ("scheduled", "ready"))),
-                fields=["created_at", "id", "queue"],
-                name="job_retrying",
-            ),
         ),
     ]

@@ -148,14 +148,20 @@ class QueueQuerySet(models.QuerySet["Queue"]):
         return self.filter(is_paused=True, resume_at__lte=Now())
 
     def delete_unused(self) -> int:
-        """Delete those of these queues whose jobs have all ended; the default queue stays.
+        """Delete those of these queues whose jobs have all ended and into which no schedule puts more;
+        the default queue stays.
 
         A job that is accepted, retried or moved at this very moment may find its queue gone; upkeep
         brings the queue back then, see ``ticks.restore_queues``.
         """
         with transaction.atomic(using=self.db):
             queues = self.exclude(name=DEFAULT_QUEUE).select_for_update()
-            unused = [q.pk for q in queues if not any(count_open(self.db, q.name, 1).values())]
+            unused = [
+                q.pk
+                for q in queues
+                if not any(count_open(self.db, q.name, 1).values())
+                and not schedules_into(self.db, q.name)
+            ]
             return Queue.objects.using(self.db).filter(pk__in=unused)._raw_delete(self.db) or 0
 
     def delete_with_waiting(self, most: int) -> int:
@@ -183,6 +189,14 @@ class QueueQuerySet(models.QuerySet["Queue"]):
                     raise queue.in_use()
                 deleted += 1
         return deleted
+
+
+def schedules_into(using: str, queue: str) -> list[str]:
+    """The names of some schedules that put jobs into a queue."""
+    from jobs.models.schedule import Schedule
+
+    schedules = Schedule.objects.using(using).all().kept().filter(queue=queue)
+    return [*schedules.order_by("name").values_list("name", flat=True)[:3]]
 
 
 def count_open(using: str, queue: str, limit: int) -> dict[str, int]:
@@ -287,6 +301,9 @@ class Queue(models.Model):
         """Why this queue is not deleted."""
         if self.name == DEFAULT_QUEUE:
             return QueueInUse("the default queue cannot be deleted", field="name")
+        if names := schedules_into(str(self._state.db), self.name):
+            told = ", ".join(map(repr, names))
+            return QueueInUse(f"schedules put jobs into queue {self.name!r}: {told}", field="name")
         left = count_open(str(self._state.db), self.name, COUNTED_IN_REFUSALS)
         jobs = ", ".join(f"{_number(n)} {state}" for state, n in left.items() if n)
         return QueueInUse(

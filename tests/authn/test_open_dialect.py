@@ -44,6 +44,45 @@ def test_a_credential_that_is_present_decides(
     assert Caller(make_key("viewer")).post("jobs", CRON_JOB).status_code == 403
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+def test_pages_of_other_sites_get_nothing_done(
+    headers: dict[str, str], visitor: Caller, settings: Any
+) -> None:
+    settings.ANONYMOUS_ROLES = {"scheduler": "admin"}
+    for path in ("admin/pause-all", "jobs"):
+        assert visitor("POST", path, CRON_JOB, **headers).status_code == 401
+    assert visitor("GET", "jobs", **headers).status_code == 200
+    own = {"Origin": "http://testserver", "Sec-Fetch-Site": "same-origin"}
+    assert visitor("POST", "jobs", CRON_JOB, **own).status_code == 201
+
+
+@pytest.mark.parametrize("header", ["X-User-Name", "X-Password"])
+def test_who_sends_a_password_is_not_nobody(header: str, visitor: Caller, settings: Any) -> None:
+    settings.ANONYMOUS_ROLES = {"scheduler": "admin"}
+    assert visitor("GET", "jobs", **{header: "x"}).status_code == 401
+
+
+def test_a_certificate_that_was_checked_has_the_role_named_for_it(
+    visitor: Caller, settings: Any
+) -> None:
+    settings.CERTIFICATE_ROLES = {"scheduler": "operator"}
+    assert visitor.get("jobs").status_code == 401
+    settings.CLIENT_CERTIFICATES = True
+    assert visitor.post("jobs", CRON_JOB).status_code == 201
+    assert visitor.post("admin/pause-all", {}).status_code == 403
+    assert rights_of("certificate:scheduler", "jobs.cancel", "alpha").is_allowed
+    with cluster_bound("alpha"):
+        assert {*AuditEntry.objects.values_list("actor", flat=True)} == {"certificate:scheduler"}
+
+
 def test_it_is_that_dialect_on_the_default_cluster_and_nothing_else(
     visitor: Caller, settings: Any
 ) -> None:

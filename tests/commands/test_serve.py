@@ -19,6 +19,7 @@ from authn.keys import create_key
 from clusters.binding import cluster_bound
 from clusters.management.addresses import Address
 from clusters.models import ClusterSetting
+from jobs.models import Job
 from tests.processes import free_port, manage, started, worker_environment
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -225,6 +226,29 @@ def test_what_is_no_request_is_refused_as_a_problem(eventually, request_text, st
     assert json.loads(body)["status"] == status
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'Transfer-Encoding: chunked\r\n\r\n5\r\n{"type":"x"}\r\n0\r\n\r\n',
+        b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
+        b'Transfer-Encoding: chunked\r\n\r\n20\r\n{"type":"x"}',
+        b'Content-Length: 500\r\n\r\n{"type":"demo:noop"}',
+    ],
+)
+@pytest.mark.parametrize("path", ["/jm-api/alpha/jobs", "/v1/tasks", "/jobs/enqueue"])
+def test_a_body_that_is_not_what_it_says_is_refused(eventually, admin_key, path, body):
+    with serving(eventually) as (_, port):
+        client = socket.create_connection(("127.0.0.1", port), timeout=10)
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {admin_key}\r\n"
+        client.sendall(head.encode() + b"Content-Type: application/json\r\n" + body)
+        client.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+        client.close()
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
+    with cluster_bound("alpha"):
+        assert not Job.objects.exists()
+
+
 def test_a_client_that_does_not_close_holds_no_worker(eventually, admin_key):
     with serving(eventually) as (_, port), ExitStack() as clients:
         request = (
@@ -306,10 +330,10 @@ def test_tls_and_client_certificates(eventually, authority):
     port = free_port()
     context = ssl.create_default_context(cafile=certificate)
 
-    def status() -> int | None:
+    def status(path: str = "/livez") -> int | None:
         connection = http.client.HTTPSConnection("localhost", port, timeout=10, context=context)
         try:
-            connection.request("GET", "/livez")
+            connection.request("GET", path)
             return connection.getresponse().status
         except OSError:
             return None
@@ -322,5 +346,8 @@ def test_tls_and_client_certificates(eventually, authority):
         context.load_cert_chain(certificate, key)
         eventually(lambda: process.poll() is not None or status() == 200, seconds=30)
         assert process.poll() is None, process.stdout.read()
+        # The certificate is all that a client of asyncjobs needs, and nothing elsewhere.
+        assert status("/v1/tasks") == 200
+        assert status("/jm-api/alpha/jobs") == 401
         context = ssl.create_default_context(cafile=certificate)
         assert status() is None

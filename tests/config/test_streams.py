@@ -79,16 +79,42 @@ def test_lines_come_as_they_are_made():
 
 def test_too_many_are_refused_and_a_place_is_free_again_when_one_has_ended(eventually):
     with serving() as (_, port), ExitStack() as open_connections:
-        for _ in range(SLOTS):
-            connection, answer = ask(port, "/long")
+        for number in range(SLOTS):
+            connection, answer = ask(port, f"/long?{number}")
             open_connections.callback(connection.close)
             senders = int(answer.readline())
-        _, refused = ask(port, "/long")
+        _, refused = ask(port, "/long?another")
         assert (refused.status, refused.read()) == (429, b"full")
         assert refused.headers["Retry-After"] == "5"
         assert refused.headers["X-Request-ID"] == "seven"
         os.kill(senders, signal.SIGKILL)
         eventually(lambda: ask(port, "/short")[1].status == 200)
+
+
+def test_one_caller_leaves_room_for_others():
+    with serving() as (worker, port), ExitStack() as open_connections:
+        for _ in range(SLOTS - 1):
+            connection, answer = ask(port, "/long?me")
+            open_connections.callback(connection.close)
+            assert answer.status == 200
+        assert ask(port, "/long?me")[1].status == 429
+        # It took no process to say so.
+        assert len(worker.children()) == SLOTS - 1
+        connection, answer = ask(port, "/long?you")
+        open_connections.callback(connection.close)
+        assert answer.status == 200
+
+
+def test_who_asks_for_the_head_only_gets_it_at_once():
+    with serving() as (worker, port):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        begun = time.monotonic()
+        connection.request("HEAD", "/long")
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (200, b"")
+        connection.close()
+        assert ask(port, "/pid")[1].read() == str(worker.pid).encode()
+        assert time.monotonic() - begun < 5
 
 
 def test_a_client_that_goes_away_is_noticed_and_no_process_is_left(eventually):

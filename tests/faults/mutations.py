@@ -53,6 +53,7 @@ ALONE = "test_claims.py::test_a_claim_that_is_not_committed_holds_up_nobody"
 PAUSED = "test_claims.py::test_a_queue_that_is_paused_while_it_is_drained_starts_nothing_more"
 LOST = "test_lost_commits.py::test_claims_and_completions_whose_commit_was_lost_have_each_job_begun_once"
 LIFE = "test_life_of_a_job.py"
+VERBS = f"{LIFE}::test_a_verb_leaves_alone_what_is_not_its"
 KEY = "test_asked_twice.py::test_clients_that_share_a_key_make_one_job_and_hear_the_same_id"
 STOP = "test_stops.py::test_cancelled_work_is_dead_within_a_beat_and_the_grace"
 AGAIN = "test_fires.py::test_an_instant_that_comes_again_makes_no_second_job"
@@ -312,7 +313,14 @@ MUTATIONS = (
         "jobs/models/job.py",
         'stopped = self.filter(state__in=RETRYABLE_FROM).order_by("pk")',
         'stopped = self.order_by("pk")',
-        LIFE,
+        VERBS,
+        also=(
+            (
+                "jobs/models/job.py",
+                "jobs.filter(pk__any_of=chosen, state__in=RETRYABLE_FROM).update(",
+                "jobs.filter(pk__any_of=chosen).update(",
+            ),
+        ),
     ),
     Mutation(
         "states of a promotion",
@@ -333,14 +341,17 @@ MUTATIONS = (
         "jobs/models/job.py",
         'final = self.filter(state__in=FINAL).order_by("pk")',
         'final = self.order_by("pk")',
-        LIFE,
+        VERBS,
     ),
     Mutation(
         "states of a cancel",
         "jobs/models/job.py",
         "Q(state__in=UNSTARTED) | Q(state=State.RUNNING, cancel_requested_at=None)",
         "Q(cancel_requested_at=None)",
-        LIFE,
+        VERBS,
+        also=(
+            ("jobs/models/job.py", "[row for row in rows if row.state in UNSTARTED]", "[*rows]"),
+        ),
     ),
     Mutation(
         "cancel beats retry, PostgreSQL",
@@ -348,6 +359,7 @@ MUTATIONS = (
         '_CANCELS = "job.cancel_requested_at IS NOT NULL AND',
         '_CANCELS = "job.cancel_requested_at IS NULL AND false AND',
         LIFE,
+        POSTGRES,
     ),
     # -- Schedules --
     Mutation(

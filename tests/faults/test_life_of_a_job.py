@@ -38,8 +38,8 @@ from jobs.engine.rescue import rescue_lost
 from jobs.engine.turn import disown, take_turn
 from jobs.engine.watchdog import Watchdog
 from jobs.models import Job, LogLine
-from jobs.states import Outcome
-from tests.factories import make_node
+from jobs.states import RETRYABLE_FROM, Outcome, State
+from tests.factories import make_job, make_node
 from tests.faults import edges, ledger, report
 from tests.faults.checker import Check
 from tests.faults.database import OwnTransaction, plain_id
@@ -476,3 +476,26 @@ def test_a_job_keeps_every_promise_whatever_is_done_to_it_in_whatever_order(
             "steps": Life.steps,
             "ms_per_step": round((time.monotonic() - begun) / max(Life.steps, 1) * 1000, 2),
         }
+
+
+_MAY_MOVE = {
+    "cancel": (*UNSTARTED, State.RUNNING),
+    "skip": UNSTARTED,
+    "retry": RETRYABLE_FROM,
+    "delete_final": FINAL,
+}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("verb", _MAY_MOVE)
+def test_a_verb_leaves_alone_what_is_not_its(verb, state, alpha):
+    """Red without: the states of a retry, of a deletion, of a cancel."""
+    job = make_job(state, cancel_requested_at=None)
+    before = list(Job.objects.values())
+    moved = getattr(Job.objects.all(), verb)()
+    if state in _MAY_MOVE[verb]:
+        assert moved == 1
+    else:
+        assert moved == 0
+        assert list(Job.objects.values()) == before, job

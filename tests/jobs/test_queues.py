@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from clusters.binding import cluster_bound
 from clusters.policy import DEFAULTS
+from jobs.engine import schedules
 from jobs.engine.ticks import restore_queues, resume_due
 from jobs.engine.upkeep import Upkeep
 from jobs.engine.watchdog import Watchdog
@@ -24,6 +25,7 @@ from jobs.models.queue_policies import POLICIES
 from jobs.queue_load import load_of
 from jobs.states import FINAL, State
 from tests.factories import make_job, make_node, make_queue
+from tests.jobs.schedule_cases import make_schedule
 
 USING = "cluster-alpha"
 HOUR = timedelta(hours=1)
@@ -242,6 +244,18 @@ def test_a_queue_with_an_open_job_is_not_deleted_and_says_what_is_left(alpha, st
     with pytest.raises(QueueInUse, match=f"1 {state}"):
         queue("mail").delete_unused()
     assert Queue.objects.filter(name="mail").exists()
+
+
+def test_a_queue_that_a_schedule_fills_is_not_deleted(alpha):
+    mail = make_queue("mail")
+    schedule = make_schedule(name="nightly", queue="mail")
+    with pytest.raises(QueueInUse, match="'nightly'"):
+        mail.delete_unused()
+    with pytest.raises(QueueInUse, match="'nightly'"):
+        Queue.objects.filter(pk=mail.pk).delete_with_waiting(5)
+    schedules.delete(schedule.pk, by="test")
+    mail.delete_unused()
+    assert not Queue.objects.filter(name="mail").exists()
 
 
 def test_a_queue_whose_jobs_have_ended_is_deleted_and_they_stay(alpha):

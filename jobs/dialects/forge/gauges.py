@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from django.db import connections
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from clusters.policy import ClusterPolicy
@@ -95,7 +95,7 @@ class QueueGauges(Collector):
         # Nothing is counted to be registered.
         return []
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         scraped = list(_scrape(self._using, self._policy))
         for gauge in GAUGES:
             family = GaugeMetricFamily(gauge.name, gauge.about, labels=["queue"])
@@ -120,28 +120,32 @@ def _scrape(using: str, policy: ClusterPolicy) -> Iterator[_Scraped]:
         )
 
 
-def _latencies(using: str, policy: ClusterPolicy) -> Iterator[GaugeMetricFamily]:
-    """Percentiles of this hour and the one before it, which are a row of each queue."""
+def _latencies(using: str, policy: ClusterPolicy) -> Iterator[Metric]:
+    """Percentiles of this hour and the one before it, which are a row of each queue.
+
+    They are summaries without count and sum, for nothing else has quantiles.
+    """
     now = database_now(connections[using])
     this_hour = now.replace(minute=0, second=0, microsecond=0)
     stats = metrics.stats(using, policy, this_hour - _HOUR, this_hour + _HOUR, group_by="queue")
-    processing = GaugeMetricFamily(
+    processing = Metric(
         "queue_processing_seconds",
         "How long attempts took, of this hour and the one before.",
-        labels=["queue", "quantile"],
+        "summary",
     )
-    total = GaugeMetricFamily(
+    total = Metric(
         "queue_total_seconds",
         "How long it took from when jobs were due to their end, of this hour and the one before; "
         "estimated from waits and runs.",
-        labels=["queue", "quantile"],
+        "summary",
     )
     for name, figures in stats.groups:
         if not figures.run:
             continue
         both = added(figures.wait, figures.run)
         for share in QUANTILES:
-            processing.add_metric([name, str(share)], percentile(figures.run, share) or 0.0)
-            total.add_metric([name, str(share)], percentile(both, share) or 0.0)
+            labels = {"queue": name, "quantile": str(share)}
+            for metric, histogram in ((processing, figures.run), (total, both)):
+                metric.add_sample(metric.name, labels, percentile(histogram, share) or 0.0)
     yield processing
     yield total

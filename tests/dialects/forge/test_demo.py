@@ -64,4 +64,4 @@ def test_a_demo_job_runs_fails_and_is_retried(
     (process,) = api.queue()["processes"]
     assert process["current_job_id"] is None
     # The node has noted how its host is doing.
-    eventually(lambda: HostSample.objects.exists(), seconds=20)
+    eventually(lambda: HostSample.objects.exists(), seconds=60)
