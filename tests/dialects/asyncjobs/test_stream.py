@@ -216,6 +216,22 @@ def test_a_round_takes_the_same_statements_however_much_is_watched(alpha: object
     assert statements() == before <= 5
 
 
+def test_a_long_round_is_followed_by_a_longer_rest(
+    alpha: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr(feed, "POLL_SECONDS", 1.0)
+    monkeypatch.setattr(feed.time, "sleep", rests.append)
+    took = iter((0.0, 0.1, 0.0, 3.0))
+    lines = iter(Feed(USING, {}, None))
+    next(lines)
+    real = feed.time.monotonic
+    monkeypatch.setattr(feed.time, "monotonic", lambda: real() + next(took, 3.0))
+    next(lines)
+    next(lines)
+    assert rests[0] == pytest.approx(1.0, abs=0.5) and rests[1] > 10
+
+
 def test_what_is_remembered_is_bounded(alpha: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "REMEMBERED", 5)
     monkeypatch.setattr(feed, "WATCHED", 4)

@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 # The original ends a stream after about a minute, and clients come again.
 STREAM_SECONDS = 55.0
 POLL_SECONDS = 1.0
+# A round that takes long is followed by so many times as long a rest.
+REST = 5
 PAGE = 500
 # So much later than it is dated a new task may become visible, and so many are looked at for that. Where
 # more come within one round the stream ends: the next one begins with them.
@@ -87,6 +89,7 @@ class Feed:
     def _rounds(self) -> Iterator[list[bytes]]:
         yield from self._all_there_are()
         while True:
+            began = time.monotonic()
             new = self._new()
             if new is None:
                 return
@@ -94,7 +97,8 @@ class Feed:
             ids = [*dict.fromkeys((*watched, *new, *self._running()))]
             yield from self._tell(self._moved(ids))
             yield []
-            time.sleep(POLL_SECONDS)
+            # Twenty of these must not take the machine from others, however much they watch.
+            time.sleep(POLL_SECONDS * max(1.0, REST * (time.monotonic() - began)))
 
     def _all_there_are(self) -> Iterator[list[bytes]]:
         self._new()
