@@ -45,10 +45,6 @@ class Attempt(models.Model):
                 name="attempt_outcome_known", condition=models.Q(outcome__in=Outcome.values)
             )
         ]
-        indexes = [
-            # who follows what happens; rows come in about this order, so an entry is added at the end
-            models.Index(name="attempt_ended", fields=["finished_at"])
-        ]
 
     def __str__(self) -> str:
         return f"attempt {self.number}: {self.outcome}"

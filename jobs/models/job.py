@@ -561,12 +561,6 @@ class Job(models.Model):
                 condition=Q(reason__isnull=False),
             ),
             models.Index(name="job_held", fields=["created_at", "id"], condition=Q(is_held=True)),
-            # who follows what happens: ends, beside the attempts that were made
-            models.Index(
-                name="job_unsuccessful",
-                fields=["finished_at", "id"],
-                condition=Q(finished_at__isnull=False) & ~Q(state=State.SUCCEEDED),
-            ),
             models.Index(
                 name="job_kind",
                 fields=["kind", "created_at", "id"],

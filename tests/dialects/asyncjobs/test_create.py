@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -44,7 +45,11 @@ def test_a_task_is_a_job_with_the_promises_of_this_api(api: Caller) -> None:
         (10**400, "1" + "0" * 400),
         ("<a href='x'>&</a>", "\"\\u003ca href='x'\\u003e\\u0026\\u003c/a\\u003e\""),
         ("\u2028\u2029", '"\\u2028\\u2029"'),
-        ([1.5, 2.0, -0.25, 1e21, "1.0"], '[1.5,2,-0.25,1000000000000000000000,"1.0"]'),
+        ([1.5, 2.0, -0.25, 1e20, "1.0"], '[1.5,2,-0.25,100000000000000000000,"1.0"]'),
+        ([1e21, -1.5e300, 10**30, "1e21"], '[1e+21,-1.5e+300,1e+30,"1e21"]'),
+        ([1e-6, -1e-7, 1.25e-10, 12e-6], "[0.000001,-1e-7,1.25e-10,0.000012]"),
+        ([10**21 + 1, 10**30 + 1], "[1000000000000000000001,1000000000000000000000000000001]"),
+        ('\\"1e5\\', '"\\\\\\"1e5\\\\"'),
         (False, "false"),
         (0, "0"),
         ("", '""'),
@@ -83,11 +88,22 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
+def exactly(text: str) -> Any:
+    """A value whose numbers are neither rounded nor of two types."""
+    return json.loads(text, parse_int=Decimal, parse_float=Decimal)
+
+
+def test_floats_do_not_become_long(api: Caller) -> None:
+    task = api.make(payload=[1e308] * 1000)
+    text = base64.b64decode(api.task(task["id"])["payload"])
+    assert text == f"[{','.join(['1e+308'] * 1000)}]".encode()
+
+
 @settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(JSON)
 def test_the_one_text_of_a_value_means_the_value(value: Any) -> None:
     text = canonical_json(value)
-    assert is_same_json(json.loads(text), value)
+    assert is_same_json(exactly(text), exactly(json.dumps(value)))
     assert canonical_json(json.loads(text)) == text
     assert not set("<>&\u2028\u2029") & set(text)
 

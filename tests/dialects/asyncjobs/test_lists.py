@@ -11,6 +11,7 @@ from django.db import connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from jobs.dialects.asyncjobs.views import slices
 from jobs.models import Job
 from tests.dialects.asyncjobs.conftest import MISSING, Caller, check_error
 from tests.factories import make_job
@@ -108,6 +109,28 @@ def test_a_page_takes_the_same_statements_however_long_it_is(api: Caller) -> Non
         api.make(dependencies=[parent], load_dependencies=True)
         api.make()
     assert statements() == before <= 6
+
+
+def test_a_list_of_large_tasks_ends_early(api: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slices, "MAX_ANSWER_BYTES", 40_000)
+    small = [api.make()["id"] for _ in range(2)]
+    large = [api.make(payload="x" * 9000)["id"] for _ in range(4)]
+    assert [task["id"] for task in api.listed()] == large[:0:-1]
+    assert [task["id"] for task in api.listed("?limit=2")] == large[:1:-1]
+    monkeypatch.setattr(slices, "MAX_ANSWER_BYTES", 1)
+    assert [task["id"] for task in api.listed()] == large[-1:]
+    monkeypatch.undo()
+    assert [task["id"] for task in api.listed()] == [*reversed(small + large)]
+
+
+def test_fewer_tasks_are_read_at_a_time_the_larger_they_are(alpha: object) -> None:
+    def sizes(data: bytes) -> list[int]:
+        Job.objects.all().delete()
+        pks = [make_job(payload=None, payload_bytes=data).pk for _ in range(120)]
+        return [len(told) for told in slices.task_slices(Job.objects.using(USING), pks)]
+
+    assert sizes(b"x") == [32, 64, 24]
+    assert sizes(b"x" * 300_000) == [32, *[10] * 8, 8]
 
 
 def test_jobs_of_other_surfaces_are_tasks_too(api: Caller) -> None:

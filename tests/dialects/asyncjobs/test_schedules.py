@@ -6,9 +6,12 @@ import base64
 from typing import Any
 
 import pytest
+from django.db import connections
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from clusters.models import AuditEntry
+from jobs.dialects.asyncjobs.views import schedules, slices
 from jobs.engine import fires
 from jobs.models import Job, Schedule
 from tests.dialects.asyncjobs.conftest import Caller, check_error
@@ -194,3 +197,32 @@ def test_other_surfaces_show_a_schedule_of_this_one(api: Caller) -> None:
     shown = Scheduler(key).get(f"jobs/{item['id']}")
     assert shown.status_code == 200, shown.content
     assert shown.json()["retryPolicy"]["maxAttempts"] == 9
+
+
+def test_a_list_is_bounded(api: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    for letter in "dBca":
+        create(api, name=letter, payload="x" * 9000)
+
+    def names() -> list[str]:
+        found = api.get("v1/schedules").json()["schedules"]
+        assert all(api.get(f"v1/schedules/{one['name']}").json() == one for one in found)
+        return [one["name"] for one in found]
+
+    assert names() == [*"aBcd"]
+    monkeypatch.setattr(slices, "MAX_ANSWER_BYTES", 40_000)
+    assert names() == [*"aBc"]
+    monkeypatch.setattr(schedules, "MAX_LISTED", 2)
+    assert names() == [*"aB"]
+
+
+def test_a_list_takes_the_same_statements_however_long_it_is(api: Caller) -> None:
+    def statements() -> int:
+        with CaptureQueriesContext(connections["cluster-alpha"]) as found:
+            assert api.get("v1/schedules").status_code == 200
+        return len(found)
+
+    create(api, name="first")
+    before = statements()
+    for number in range(10):
+        create(api, name=f"n{number}")
+    assert statements() == before

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import pytest
 from django.db import OperationalError, connections
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from clusters.binding import bound_cluster_id
-from jobs import changes
 from jobs.dialects.asyncjobs.views import feed
 from jobs.dialects.asyncjobs.views.feed import Feed
 from jobs.dialects.asyncjobs.wire.states import sorts_of
 from jobs.engine.enqueue import NewJob, enqueue, enqueue_many
-from jobs.models import Attempt, Job
+from jobs.models import Job
 from jobs.states import Outcome, Reason, State
 from tests.dialects.asyncjobs.conftest import Caller, check_error
-from tests.factories import make_attempt, make_job, make_node
+from tests.factories import make_attempt, make_job, make_node, make_queue
 
 USING = "cluster-alpha"
 
@@ -35,15 +34,16 @@ class Follower:
     """A stream that is read until nothing is new."""
 
     def __init__(self, asked: dict[str, Any] | None = None, limit: int | None = None) -> None:
-        self.lines: Iterator[dict[str, Any] | None] = iter(Feed(USING, asked or {}, limit))
+        self.lines: Iterator[bytes] = iter(Feed(USING, asked or {}, limit))
 
     def news(self, rounds: int = 8) -> list[tuple[str, str]]:
         """What comes until a whole round has brought nothing: ids and states."""
         found, quiet = [], 0
         while quiet < rounds:
-            task = next(self.lines)
-            quiet = quiet + 1 if task is None else 0
-            if task is not None:
+            line = next(self.lines)
+            quiet = 0 if line else quiet + 1
+            if line:
+                task = json.loads(line)
                 found.append((task["id"], task["state"]))
         return found
 
@@ -135,30 +135,117 @@ def test_many_of_one_moment_all_come_once(alpha: object, monkeypatch: pytest.Mon
     assert follower.news() == []
 
 
-def test_what_becomes_visible_late_is_not_missed(
-    alpha: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("seconds", [1, 6, 25])
+def test_what_becomes_visible_late_is_not_missed(seconds: int, alpha: object) -> None:
     follower = Follower()
     follower.news()
-    job = make_job(created_at=timezone.now() - feed.OVERLAP + timedelta(seconds=1))
+    job = make_job(created_at=timezone.now() - timedelta(seconds=seconds))
     assert follower.news() == [(str(job.pk), "new")]
+
+
+@pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED, State.SCHEDULED])
+def test_ends_are_told_however_long_ago_they_were(state: State, alpha: object) -> None:
+    early = timezone.now() - timedelta(minutes=2)
+    jobs = [make_job(State.RUNNING, created_at=early), make_job(created_at=early)]
+    follower = Follower()
+    assert follower.news() == [(str(jobs[0].pk), "active"), (str(jobs[1].pk), "new")]
+    for job in jobs:
+        job.refresh_from_db()
+        run(job)
+        fields = {"finished_at": early} if state != State.SCHEDULED else {}
+        columns = {"reason": Reason.ERROR, "error": "x"} if state == State.FAILED else {}
+        Job.objects.filter(pk=job.pk).update(state=state, node=None, **fields, **columns)
+    word = {"succeeded": "complete", "failed": "terminated", "scheduled": "retry"}[state]
+    assert follower.news() == [(str(job.pk), word) for job in jobs]
+
+
+def test_tasks_come_into_the_states_that_are_asked_for(alpha: object) -> None:
+    early = timezone.now() - timedelta(minutes=2)
+    jobs = [make_job(state, created_at=early) for state in (State.RUNNING, State.READY)]
+    follower = Follower({"sorts": sorts_of(["complete"])})
+    assert follower.news() == []
+    for job in jobs:
+        run(job)
+        end(job, State.SUCCEEDED, Outcome.SUCCEEDED)
+    assert follower.news() == [(str(job.pk), "complete") for job in jobs]
+
+
+def test_what_runs_is_followed_however_much_waits(
+    alpha: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "WATCHED", 3)
+    jobs = [make_job() for _ in range(8)]
+    follower = Follower()
+    assert len(follower.news()) == 8
+    for job in reversed(jobs):
+        run(job)
+        assert follower.news() == [(str(job.pk), "active")]
+        end(job, State.SUCCEEDED, Outcome.SUCCEEDED)
+        assert follower.news() == [(str(job.pk), "complete")]
+
+
+def test_a_stream_that_cannot_keep_up_ends(alpha: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "RECENT", 10)
+    make_queue("other")
+    follower = Follower({"queue": "default"})
+    assert follower.news() == []
+    enqueue_many([NewJob("a", queue="other")] * 40, by="test")
+    assert follower.news() == []
+    enqueue_many([NewJob("a")] * 9, by="test")
+    assert len(follower.news()) == 9
+    enqueue_many([NewJob("a")] * 40, by="test")
+    with pytest.raises(StopIteration):
+        follower.news()
+    assert len(Follower({"queue": "default"}).news()) == 49
+
+
+def test_a_round_takes_the_same_statements_however_much_is_watched(alpha: object) -> None:
+    follower = Follower()
+
+    def statements() -> int:
+        follower.news()
+        with CaptureQueriesContext(connections[USING]) as found:
+            next(follower.lines)
+        return len(found)
+
+    make_job()
+    before = statements()
+    for _ in range(20):
+        make_job()
+        make_job(State.FAILED)
+    assert statements() == before <= 5
+
+
+def test_a_long_round_is_followed_by_a_longer_rest(
+    alpha: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr(feed, "POLL_SECONDS", 1.0)
+    monkeypatch.setattr(feed.time, "sleep", rests.append)
+    took = iter((0.0, 0.1, 0.0, 3.0))
+    lines = iter(Feed(USING, {}, None))
+    next(lines)
+    real = feed.time.monotonic
+    monkeypatch.setattr(feed.time, "monotonic", lambda: real() + next(took, 3.0))
+    next(lines)
+    next(lines)
+    assert rests[0] == pytest.approx(1.0, abs=0.5) and rests[1] > 10
 
 
 def test_what_is_remembered_is_bounded(alpha: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "REMEMBERED", 5)
-    monkeypatch.setattr(feed, "WATCHED", 3)
-    made = Feed(USING, {}, None)
+    monkeypatch.setattr(feed, "WATCHED", 4)
+    monkeypatch.setattr(feed, "STOPPED", 3)
+    monkeypatch.setattr(feed, "RECENT", 6)
     for _ in range(10):
         make_job(State.CANCELLED)
+        make_job()
+    made = Feed(USING, {}, None)
     lines = iter(made)
-    for _ in range(12):
+    for _ in range(25):
         next(lines)
-    assert (len(made._said), len(made._watched)) == (5, 3)
-    for seen in made._seen.values():
-        seen.update(bytes([n]) for n in range(50))
-    for _ in range(80):
-        next(lines)
-    assert max(len(seen) for seen in made._seen.values()) <= 10
+    assert (len(made._said), len(made._open), len(made._stopped)) == (5, 4, 3)
+    assert len(made._recent) == 6
 
 
 def test_what_was_made_just_before_comes_once_however_much(
@@ -198,13 +285,11 @@ def test_a_stream_ends_where_its_database_fails(
     api: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api.make()
-    real = feed.changes
 
-    def failing(*arguments: Any) -> Any:
-        real(*arguments)
+    def failing(*_: Any) -> Any:
         raise OperationalError
 
-    monkeypatch.setattr(feed, "changes", failing)
+    monkeypatch.setattr(Feed, "_running", failing)
     assert len(api.get("v1/tasks?stream=ndjson").getvalue().splitlines()) == 1
 
 
@@ -222,58 +307,3 @@ def test_a_stream_checks_its_query_before_it_begins(api: Caller, viewer: Caller)
     check_error(response, 400, "invalid_argument", "state_invalid", "state")
     response = Caller(None).get("v1/tasks?stream=ndjson")
     check_error(response, 401, "invalid_argument", "unauthenticated")
-
-
-@pytest.mark.parametrize("source", changes.SOURCES)
-def test_what_has_happened_is_read_along_an_index(
-    source: str, alpha: object, is_postgresql: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for state in (State.RUNNING, State.CANCELLED, State.SUCCEEDED):
-        make_attempt(make_job(state))
-    index = changes.SOURCES[source].index_name or "job_listing"
-    connection = connections[USING]
-    plans: list[str] = []
-    real = connection.cursor
-
-    class Explaining:
-        def __init__(self) -> None:
-            self.cursor = real()
-
-        def __enter__(self) -> Explaining:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            self.cursor.close()
-
-        def execute(self, sql: str, values: Any) -> None:
-            word = "EXPLAIN" if is_postgresql else "EXPLAIN QUERY PLAN"
-            self.cursor.execute(f"{word} {sql}", values)
-            plans.append("\n".join(str(row[-1]) for row in self.cursor.fetchall()))
-
-        def fetchall(self) -> list[Any]:
-            return []
-
-    if is_postgresql:
-        with real() as cursor:
-            cursor.execute("SET LOCAL enable_seqscan = off")
-    monkeypatch.setattr(connection, "cursor", Explaining)
-    changes.changes(USING, source, changes.Change(timezone.now(), UUID(int=0)), 100)
-    monkeypatch.undo()
-    assert index in plans[0] and "Seq Scan" not in plans[0], plans
-
-
-def test_ends_are_told_whatever_their_reason(
-    alpha: object, eventually: Callable[..., None]
-) -> None:
-    begin = changes.Change(timezone.now() - timedelta(minutes=1), UUID(int=0))
-    ended = {make_job(state).pk for state in (State.CANCELLED, State.SKIPPED)}
-    ended |= {make_job(State.FAILED, reason=reason).pk for reason in Reason}
-    make_job(State.SUCCEEDED)
-    assert {change.job_id for change in changes.changes(USING, "ended", begin, 100)} == ended
-    assert Attempt.objects.count() == 0
-    assert changes.changes(USING, "tried", begin, 100) == []
-    job = make_job(State.SUCCEEDED)
-    attempt = make_attempt(job, Outcome.SUCCEEDED)
-    (found,) = changes.changes(USING, "tried", begin, 100)
-    assert found == (attempt.finished_at, job.pk)
-    assert changes.changes(USING, "tried", found, 100) == []

@@ -81,5 +81,10 @@ def reply(data: Any, status: int = 200, headers: Mapping[str, str] | None = None
     return HttpResponse(json_bytes(data), status=status, content_type=JSON, headers=headers)
 
 
+def reply_raw(text: bytes) -> HttpResponse:
+    """JSON that is text already."""
+    return HttpResponse(text, content_type=JSON)
+
+
 def empty(status: int) -> HttpResponse:
     return HttpResponse(status=status)

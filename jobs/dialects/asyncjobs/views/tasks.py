@@ -14,11 +14,11 @@ from rest_framework.request import Request
 from authn.permissions import check_kinds
 from config.streams import LongAnswer
 from jobs import listing
-from jobs.changes import read_id
 from jobs.dialects.asyncjobs.errors import Refused, envelope, refuse
 from jobs.dialects.asyncjobs.start import task_queue
-from jobs.dialects.asyncjobs.views.base import AsyncjobsView, empty, json_bytes, reply
+from jobs.dialects.asyncjobs.views.base import AsyncjobsView, empty, reply, reply_raw
 from jobs.dialects.asyncjobs.views.feed import Feed
+from jobs.dialects.asyncjobs.views.slices import fitting, task_slices
 from jobs.dialects.asyncjobs.wire.payloads import canonical_json
 from jobs.dialects.asyncjobs.wire.reading import Query
 from jobs.dialects.asyncjobs.wire.states import SORTS, sorts_of
@@ -118,11 +118,8 @@ class TaskView(AsyncjobsView):
         if is_stream:
             return self._follow(asked, limit)
         rows = listing.newest(self.using, asked, "j.id", limit or DEFAULT_LIMIT)
-        ids = [read_id(pk) for (pk,) in rows]
-        jobs = {job.pk: job for job in _jobs().filter(pk__any_of=ids).only(*COLUMNS)}
-        # In between somebody may have deleted one.
-        tasks = tasks_to_wire(self.using, [jobs[pk] for pk in ids if pk in jobs])
-        return reply({"tasks": tasks, "count": len(tasks)})
+        texts = fitting(task_slices(_jobs(), [listing.read_id(pk) for (pk,) in rows]))
+        return reply_raw(b'{"tasks":[%b],"count":%d}' % (b",".join(texts), len(texts)))
 
     def _follow(self, asked: dict[str, Any], limit: int | None) -> LongAnswer:
         full = envelope(
@@ -133,8 +130,7 @@ class TaskView(AsyncjobsView):
             headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
         )
         feed = Feed(self.using, asked, limit)
-        lines = (json_bytes(task) + b"\n" if task else b"" for task in feed)
-        return LongAnswer(lines, content_type=NDJSON, when_full=full, caller=self.principal.actor)
+        return LongAnswer(feed, content_type=NDJSON, when_full=full, caller=self.principal.actor)
 
     def retrieve(self, request: Request, task_id: str, **_: Any) -> HttpResponse:
         return self._reply(task_id)

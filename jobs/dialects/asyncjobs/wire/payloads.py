@@ -1,7 +1,7 @@
 """Payloads: any JSON value or bytes go in, and base64 of bytes comes out.
 
 Of a JSON value that is its one canonical text: keys sorted, no white space, ``<``, ``>`` and ``&``
-escaped as the original escapes them, and numbers as they are, however large.
+escaped and numbers written as the original does it, but whole ones with all of their digits.
 """
 
 from __future__ import annotations
@@ -16,8 +16,12 @@ from typing import Any
 from jobs.secrets import shown_payload
 
 _ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
-# A float that is a whole number is written like one: some databases keep it so.
-_WHOLE_FLOAT = re.compile(r"[0-9]\.0(?![0-9])|[0-9]e\+?[0-9]")
+# Where Python and the original write a number in different ways: whole floats, exponents, small and
+# large ones. Digits inside of strings may look like it, so what is found says only to look closer.
+_UNLIKE = re.compile(r"[0-9]\.0(?![0-9])|[0-9]e[+-]?[0-9]|[0-9]{22}")
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|-?[0-9][0-9.e+-]*')
+# From here on a number has an exponent, and below that.
+_LARGE, _SMALL = Decimal("1e21"), Decimal("1e-6")
 _encode = json.JSONEncoder(
     ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
 ).encode
@@ -26,20 +30,38 @@ _encode = json.JSONEncoder(
 def canonical_json(value: Any) -> str:
     """The one text of a JSON value."""
     text = _encode(value)
-    if _WHOLE_FLOAT.search(text):
-        text = _encode(_without_whole_floats(value))
+    if _UNLIKE.search(text):
+        text = _TOKEN.sub(_token, text)
     # Outside of strings none of these can be.
     return text.translate(_ESCAPES)
 
 
-def _without_whole_floats(value: Any) -> Any:
-    if isinstance(value, float):
-        return int(Decimal(repr(value))) if value.is_integer() else value
-    if isinstance(value, dict):
-        return {key: _without_whole_floats(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_whole_floats(item) for item in value]
-    return value
+def _token(found: re.Match[str]) -> str:
+    text = found[0]
+    return text if text.startswith('"') else _number(text)
+
+
+def _number(text: str) -> str:
+    """A number as the original writes it, never a longer text than it has to be.
+
+    Some databases keep 1e300 as a whole number of 301 digits: what a float stands for has an exponent
+    again, and a whole number that is no float's keeps its digits.
+    """
+    number = Decimal(text)
+    size = abs(number)
+    if not number:
+        return "0"
+    if size < _LARGE and number == number.to_integral_value():
+        return str(int(number))
+    if _SMALL <= size < _LARGE:
+        return f"{number:f}"
+    if text.lstrip("-").isdigit() and Decimal(repr(float(text))) != number:
+        return text
+    sign, digits, exponent = number.normalize().as_tuple()
+    assert isinstance(exponent, int)
+    first, rest = str(digits[0]), "".join(map(str, digits[1:]))
+    point = f"{first}.{rest}" if rest else first
+    return f"{'-' if sign else ''}{point}e{exponent + len(rest):+d}"
 
 
 def payload_data(kind: str, payload: Any, data: Any) -> bytes:
