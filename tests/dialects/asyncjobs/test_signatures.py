@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from jobs.models import Job
+from jobs.models import Job, Schedule
 from tests.dialects.asyncjobs.conftest import MISSING, Caller, check_error
 from tests.factories import make_queue
 
@@ -82,6 +82,17 @@ def test_what_is_left_out_is_signed_as_nothing(required: None, api: Caller, sett
     body = {"type": "email:new", "payload_base64": "/wA=", "signature": signed(data)}
     assert api.post("v1/tasks", body).status_code == 201
     assert api.listed()[0]["created"] != "0"
+
+
+def test_a_schedule_is_refused_where_nobody_signs_its_tasks(
+    required: None, api: Caller, settings: Any
+) -> None:
+    body = {"name": "n", "schedule": "@every 1h", "queue": "default", "task_type": "email:new"}
+    response = api.post("v1/schedules", body)
+    check_error(response, 400, "signature_required", "task_not_signed", "schedule")
+    assert not Schedule.objects.exists()
+    settings.ASYNCJOBS_SIGNATURES = "optional"
+    assert api.post("v1/schedules", body).status_code == 201
 
 
 @pytest.mark.parametrize("signature", [None, ""])

@@ -11,6 +11,7 @@ from rest_framework.request import Request
 from jobs.dialects.asyncjobs.views.base import AsyncjobsView, empty, reply, reply_raw
 from jobs.dialects.asyncjobs.views.slices import fitting, schedule_slices
 from jobs.dialects.asyncjobs.wire.schedules import FIELDS, new_schedule, schedule_to_wire
+from jobs.dialects.asyncjobs.wire.signatures import check_schedule
 from jobs.engine import schedules
 from jobs.errors import ScheduleNotFound
 from jobs.models import Schedule
@@ -43,6 +44,7 @@ class ScheduleView(AsyncjobsView):
 
     def create(self, request: Request, **_: Any) -> HttpResponse:
         values = new_schedule(self.body(FIELDS))
+        check_schedule()
         with self.deed("schedule") as trace:
             # In this API no type of task is unknown: workers come and go, and tasks wait for them.
             schedule = schedules.create(values, by=self.principal.actor, before_its_handler=True)

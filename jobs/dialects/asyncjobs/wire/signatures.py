@@ -43,9 +43,7 @@ def check_signature(signature: str, text: Callable[[], bytes]) -> None:
     if not key:
         return
     if not signature:
-        if settings.ASYNCJOBS_SIGNATURES == REQUIRED:
-            message = "tasks must be signed"
-            raise Refused(400, "signature_required", message, "task_not_signed", "signature")
+        _refuse_unsigned("tasks must be signed", "signature")
         return
     try:
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)).verify(
@@ -56,3 +54,14 @@ def check_signature(signature: str, text: Callable[[], bytes]) -> None:
         raise Refused(
             400, "signature_invalid", message, "task_signature_invalid", "signature"
         ) from None
+
+
+def check_schedule() -> None:
+    """Refuse a schedule where tasks must be signed: nobody is there to sign what it makes."""
+    if settings.ASYNCJOBS_VERIFICATION_KEY:
+        _refuse_unsigned("tasks must be signed, and nobody signs those of a schedule", "schedule")
+
+
+def _refuse_unsigned(message: str, field: str) -> None:
+    if settings.ASYNCJOBS_SIGNATURES == REQUIRED:
+        raise Refused(400, "signature_required", message, "task_not_signed", field)
