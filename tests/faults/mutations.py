@@ -351,6 +351,7 @@ MUTATIONS = (
         VERBS,
         also=(
             ("jobs/models/job.py", "[row for row in rows if row.state in UNSTARTED]", "[*rows]"),
+            ("jobs/models/job.py", "jobs.filter(state__in=UNSTARTED).update(", "jobs.update("),
         ),
     ),
     Mutation(
