@@ -135,7 +135,7 @@ SECRETS = {
 }
 
 
-@pytest.mark.parametrize("text", ["Bearer", "sesame", '"Authorization": "B', "e-7", "open-it"])
+@pytest.mark.parametrize("text", ["Bearer", "sesame", '"Authorization": "B', "same-7", "open-it"])
 def test_a_search_does_not_look_behind_the_mask(text: str, viewer: Caller) -> None:
     job = make_job("ready", kind="http", type="http", payload=SECRETS)
     assert text not in json.dumps(viewer.read(f"jobs/inspect/{job.pk}"))
