@@ -140,13 +140,14 @@ def release_ended(
 ) -> int:
     """The same for parents whose final states are known; ``runs`` are those that schedules made."""
     from jobs.models.runs import settle
+    from jobs.models.steps_release import settle_steps
 
     # New children of parents that ended long ago: nobody has to be told of that again.
     is_attaching = children is not None
     connection = connections[using]
     moved = 0
     levels = [_Level(states)] if states else []
-    ended_runs = set(runs)
+    ended_runs, all_ended = set(runs), dict(states)
     while levels:
         level = levels[-1]
         edges = _close(connection, level, children)
@@ -163,9 +164,12 @@ def release_ended(
         ended = {pk: state for pk, state, _, _, waited, _ in told if waited and state in FINAL}
         if ended:
             levels.append(_Level(ended))
+            all_ended |= ended
             ended_runs |= {pk for pk, *_, made_by in told if pk in ended and made_by}
     if ended_runs and not is_attaching:
         settle(using, ended_runs)
+    if all_ended and not is_attaching:
+        settle_steps(using, all_ended)
     return moved
 
 
