@@ -21,6 +21,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.db import connections, transaction
+from django.db.models.functions import Now
 
 from clusters.binding import cluster_bound
 from clusters.models import current_policy
@@ -60,12 +61,13 @@ def start(using: str, node: str, claimed: Sequence[Claimed]) -> None:
         runs = StepsRun.objects.using(using).in_bulk(mine)
         for run in runs.values():
             run.stop_by = now + timedelta(seconds=seconds[run.pk])
-            run.woken_at, run.wake_at, run.failed_steps = now, 0, 0
+            run.wake_at, run.failed_steps = 0, 0
         restart(using, [runs[pk] for pk in sorted(runs)])
-        StepsRun.objects.using(using).bulk_update(
-            runs.values(),
-            ["stop_by", "woken_at", "wake_at", "failed_steps", "open_steps", "state"],
+        rows = StepsRun.objects.using(using)
+        rows.bulk_update(
+            runs.values(), ["stop_by", "wake_at", "failed_steps", "open_steps", "state"]
         )
+        rows.filter(pk__in=runs).update(woken_at=Now())
 
 
 def conduct(using: str, node: str) -> int:

@@ -12,7 +12,7 @@ from django.db import connections
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from jobs.engine.clock import database_now, sqlite_time
+from jobs.engine.clock import database_now
 from jobs.engine.step_plan import Child, Parent
 from jobs.executors.steps import value_of
 from jobs.models import Job, Step, StepsRun
@@ -35,9 +35,10 @@ FROM unnest(%s::uuid[], %s::text[], %s::int[], %s::int[], %s::float8[])
 """
 _SQLITE_RUNS = """
 UPDATE steps_run AS r SET state = d.state, wake_at = d.wake_at, failed_steps = 0,
-  open_steps = r.open_steps + d.made, woken_at = d.woken_at
+  open_steps = r.open_steps + d.made,
+  woken_at = strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', d.again || ' seconds')
 FROM (SELECT value ->> 0 AS id, value ->> 1 AS state, value ->> 2 AS wake_at, value ->> 3 AS made,
-             value ->> 4 AS woken_at FROM json_each(%s)) AS d WHERE r.job_id = d.id
+             value ->> 4 AS again FROM json_each(%s)) AS d WHERE r.job_id = d.id
 """
 _POSTGRES_PROGRESS = """
 UPDATE job SET progress_percent = d.percent FROM unnest(%s::uuid[], %s::float8[]) AS d(id, percent)
@@ -177,7 +178,7 @@ def write_runs(using: str, parents: Sequence[Parent]) -> None:
                 json.dumps(parent.state),
                 parent.run.wake_at,
                 len(parent.made),
-                None if (again := _again_seconds(parent)) is None else sqlite_time(again),
+                _again_seconds(parent),
             ]
             for parent in parents
         ]
