@@ -72,11 +72,12 @@ def start(using: str, node: str, claimed: Sequence[Claimed]) -> None:
 
 def conduct(using: str, node: str) -> int:
     """Take some woken jobs on; returns how many."""
-    if not step_rows.some_are_woken(using):
+    woken = step_rows.woken(using)
+    if not woken:
         return 0
     with transaction.atomic(using=using):
         policy = current_policy()
-        parents = step_rows.lock_woken(using)
+        parents = step_rows.lock_woken(using, woken)
         for parent in parents:
             advance(parent)
         _make_all(using, parents)
@@ -96,7 +97,11 @@ def _make_all(using: str, parents: Sequence[Parent]) -> None:
     makers = [parent for parent in parents if parent.made or parent.detached]
     _make_queues(using, makers)
     try:
-        with transaction.atomic(using=using):
+        if len({parent.job.enqueued_by for parent in makers}) > 1:
+            with transaction.atomic(using=using):
+                _enqueue(using, makers)
+        else:
+            # One call, which is all or nothing by itself.
             _enqueue(using, makers)
     except JobError:
         for parent in makers:
