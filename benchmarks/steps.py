@@ -1,4 +1,4 @@
-"""Steps: how long a job of ten no-op steps takes, and how many steps a second one node does of 1,000 such."""
+"""Steps: how long a job of ten no-op steps takes; how many steps a second one node does of 1,000 such."""
 
 from __future__ import annotations
 
