@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
 
@@ -97,9 +97,17 @@ def read_place(name: str) -> Place:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Moment:
-    """A date and time with its zone, to the microsecond."""
+    """An instant to the microsecond, and the zone that it is shown in."""
 
-    at: datetime
+    instant: datetime
+    rules: tzinfo = field(default=UTC, compare=False)
+
+    @property
+    def at(self) -> datetime:
+        try:
+            return self.instant.astimezone(self.rules)
+        except OverflowError:
+            raise _outside() from None
 
     def __str__(self) -> str:
         return self.format("2006-01-02 15:04:05.999999 -0700 MST")
@@ -114,18 +122,19 @@ class Moment:
 
     def moved(self, by: Duration) -> Moment:
         try:
-            return Moment(self.at + by.timedelta())
+            return Moment(self.instant + by.timedelta(), self.rules)
         except OverflowError:
-            raise ExpressionError("the date lies outside the years 1 to 9999") from None
+            raise _outside() from None
 
     def since(self, other: Moment) -> Duration:
-        return Duration((self.at - other.at) // timedelta(microseconds=1) * 1_000)
+        return Duration((self.instant - other.instant) // timedelta(microseconds=1) * 1_000)
 
     def within(self, place: Place) -> Moment:
-        try:
-            return Moment(self.at.astimezone(place.rules))
-        except OverflowError:
-            raise ExpressionError("the date lies outside the years 1 to 9999") from None
+        return Moment(self.instant, place.rules)
+
+
+def _outside() -> ExpressionError:
+    return ExpressionError("the date lies outside the years 1 to 9999")
 
 
 def now() -> Moment:
@@ -229,7 +238,8 @@ def read_moment(written: str, layout: str | None, place: Place | None) -> Moment
     for known in (layout,) if layout is not None else _KNOWN_LAYOUTS:
         if (found := re.fullmatch(_pattern(known), written)) is not None:
             try:
-                return Moment(_moment(found.groupdict(), place.rules if place else UTC))
+                at = _moment(found.groupdict(), place.rules if place else UTC)
+                return Moment(at.astimezone(UTC), at.tzinfo or UTC)
             except (ValueError, OverflowError):
                 break
     raise ExpressionError(
@@ -243,17 +253,17 @@ def _pattern(layout: str) -> str:
         pieces.append(re.escape(layout[end : token.start()]))
         end = token.end()
         if token[0][0] in ".,":
-            field, pattern = "fraction", f"[0-9]{{{len(token[0]) - 1}}}"
+            part, pattern = "fraction", f"[0-9]{{{len(token[0]) - 1}}}"
             prefix = "[.,]"
         else:
-            field, pattern = _READ.get(token[0], ("offset", _offset_pattern(token[0])))
+            part, pattern = _READ.get(token[0], ("offset", _offset_pattern(token[0])))
             prefix = ""
-        if field in seen:
+        if part in seen:
             raise ExpressionError("the layout names a part of the date twice")
-        seen.add(field)
-        pieces.append(f"{prefix}(?P<{field}>{pattern})")
+        seen.add(part)
+        pieces.append(f"{prefix}(?P<{part}>{pattern})")
         # Go reads a fraction after the seconds whether or not the layout has one.
-        if field == "second" and not re.match(r"[.,][09]", layout[end:]):
+        if part == "second" and not re.match(r"[.,][09]", layout[end:]):
             pieces.append(_FRACTION)
             seen.add("fraction")
     return "".join(pieces) + re.escape(layout[end:])
@@ -320,8 +330,8 @@ MOMENT_METHODS: dict[str, tuple[tuple[type, ...], Any]] = {
     "Nanosecond": ((), lambda moment: moment.at.microsecond * 1_000),
     "Weekday": ((), lambda moment: moment.at.isoweekday() % 7),
     "YearDay": ((), _year_day),
-    "Unix": ((), lambda moment: (moment.at - _EPOCH) // timedelta(seconds=1)),
-    "UnixMilli": ((), lambda moment: (moment.at - _EPOCH) // timedelta(milliseconds=1)),
+    "Unix": ((), lambda moment: (moment.instant - _EPOCH) // timedelta(seconds=1)),
+    "UnixMilli": ((), lambda moment: (moment.instant - _EPOCH) // timedelta(milliseconds=1)),
     "Format": ((str,), Moment.format),
     "String": ((), Moment.__str__),
     "UTC": ((), lambda moment: moment.within(_UTC)),
@@ -330,7 +340,7 @@ MOMENT_METHODS: dict[str, tuple[tuple[type, ...], Any]] = {
     "Sub": ((Moment,), Moment.since),
     "Before": ((Moment,), lambda moment, other: moment < other),
     "After": ((Moment,), lambda moment, other: moment > other),
-    "Equal": ((Moment,), lambda moment, other: moment.at == other.at),
+    "Equal": ((Moment,), lambda moment, other: moment == other),
 }
 DURATION_METHODS: dict[str, tuple[tuple[type, ...], Any]] = {
     "Hours": ((), lambda duration: duration.nanoseconds / _UNITS["h"]),

@@ -21,7 +21,9 @@ from jobs.expressions.nodes import (
     Binary,
     Call,
     Coalesce,
+    Comparisons,
     Conditional,
+    Elvis,
     Let,
     Literal,
     Logical,
@@ -37,7 +39,7 @@ from jobs.expressions.nodes import (
     Step,
     Unary,
 )
-from jobs.expressions.operators import BINARY, matches_pattern
+from jobs.expressions.operators import BINARY, Operator, matches_pattern
 from jobs.expressions.values import finite, whole
 
 _GRAMMAR = r"""
@@ -110,7 +112,7 @@ COMMENT.3: /\/\/[^\n]*/ | /\/\*[\s\S]*?\*\//
 %ignore /\s+/
 """
 
-# How strongly signs bind. `|` comes first: it takes all there is to its left, up to a bracket.
+# How strongly signs bind. `|` takes all there is to its left, up to a bracket.
 _STRENGTH = {
     **dict.fromkeys(("or", "||"), 10),
     **dict.fromkeys(("and", "&&"), 15),
@@ -121,6 +123,7 @@ _STRENGTH = {
     **dict.fromkeys("*/%", 60),
     **dict.fromkeys(("**", "^"), 100),
     "??": 500,
+    "|": 0,
 }
 _UNARY_STRENGTH = {"not": 50, "!": 50, "-": 90, "+": 90}
 _COMPARISON, _POWER = 20, 100
@@ -259,7 +262,7 @@ class _Builder(Transformer[Token, Any]):
 
     def elvis(self, children: list[Node]) -> Node:
         condition, other = children
-        return Conditional(condition.at, condition, condition, other)
+        return Elvis(condition.at, condition, other)
 
     def branch(self, children: list[Any]) -> Node:
         word, condition, chosen, other = children
@@ -286,17 +289,18 @@ class _Fold:
         left = self._operand()
         previous = ""
         while (sign := self._sign()) is not None:
-            word, is_negated = _word(sign)
-            if (sign.type != "PIPE" and _STRENGTH[word] < least) or (sign.type == "PIPE" and least):
+            word = _word(sign)[0]
+            if least > _STRENGTH[word]:
                 break
-            self.next += 1
             if sign.type == "PIPE":
+                self.next += 1
                 left = self._pipe(left)
             elif previous == "??" and word != "??":
                 raise ExpressionError(f"?? and {word} need parentheses", _place(sign))
             elif _STRENGTH[word] == _COMPARISON:
-                left = self._comparison(left, sign, word, is_negated)
+                left = self._comparison(left)
             else:
+                self.next += 1
                 right = self.expression(_STRENGTH[word] + (_STRENGTH[word] != _POWER))
                 left = _binary(sign, word, left, right)
             previous = word
@@ -324,22 +328,20 @@ class _Fold:
             self.next += 1
         return Path(node.at, node, steps) if steps else node
 
-    def _comparison(self, left: Node, sign: Token, word: str, is_negated: bool) -> Node:
-        """`a < b < c` is `a < b and b < c`."""
-        tree: Node | None = None
-        while True:
-            right = self.expression(_COMPARISON + 1)
-            one = _binary(sign, word, left, right)
-            one = Unary(_place(sign), "not", one) if is_negated else one
-            tree = one if tree is None else Logical(_place(sign), "and", tree, one)
-            following = self._sign()
-            if following is None or following.type == "PIPE":
-                return tree
-            word, is_negated = _word(following)
+    def _comparison(self, left: Node) -> Node:
+        """One comparison, or as many as follow each other."""
+        operands, operators = [left], []
+        while (sign := self._sign()) is not None:
+            word, is_negated = _word(sign)
             if _STRENGTH[word] != _COMPARISON:
-                return tree
+                break
             self.next += 1
-            sign, left = following, right
+            operands.append(self.expression(_COMPARISON + 1))
+            operators.append((_place(sign), _operator(word, operands[-1]), is_negated))
+        if len(operators) == 1 and not operators[0][2]:
+            place, operator, _ = operators[0]
+            return Binary(place, operator, *operands)
+        return Comparisons(operands, operators)
 
 
 def _word(sign: Token) -> tuple[str, bool]:
@@ -353,12 +355,17 @@ def _binary(sign: Token, word: str, left: Node, right: Node) -> Node:
         return Coalesce(place, left, right)
     if _STRENGTH[word] < _COMPARISON:
         return Logical(place, word, left, right)
-    if word == "matches" and isinstance(right, Literal) and type(right.value) is str:
-        try:
-            return Binary(place, matches_pattern(right.value), left, right)
-        except ExpressionError as error:
-            raise error.at(right.at) from None
     return Binary(place, BINARY[word], left, right)
+
+
+def _operator(word: str, right: Node) -> Operator:
+    """What a sign does; a pattern that stands in the expression is read now."""
+    if word != "matches" or not isinstance(right, Literal) or type(right.value) is not str:
+        return BINARY[word]
+    try:
+        return matches_pattern(right.value)
+    except ExpressionError as error:
+        raise error.at(right.at) from None
 
 
 def _call(name: Token, arguments: Sequence[Any]) -> Node:

@@ -176,6 +176,43 @@ class Coalesce(Node):
         return self.parts[1].evaluate(run) if value is None else value
 
 
+class Comparisons(Node):
+    """`a < b < c`: every operand is worked out once, and none after the first comparison that fails."""
+
+    __slots__ = ("operators",)
+
+    def __init__(
+        self, operands: Sequence[Node], operators: Sequence[tuple[int, Operator, bool]]
+    ) -> None:
+        super().__init__(operators[0][0], *operands)
+        # The place of each sign, what it does, and whether `not` stands before it.
+        self.operators = tuple(operators)
+
+    def evaluate(self, run: Run) -> bool:
+        first, *others = self.parts
+        left = first.evaluate(run)
+        for operand, (place, operator, is_negated) in zip(others, self.operators, strict=True):
+            right = operand.evaluate(run)
+            try:
+                holds = operator(left, right, run)
+            except ExpressionError as error:
+                raise error.at(place) from None
+            if holds is is_negated:
+                return False
+            left = right
+        return True
+
+
+class Elvis(Node):
+    """The left side if that is true, else the right one."""
+
+    __slots__ = ()
+
+    def evaluate(self, run: Run) -> Any:
+        condition, other = self.parts
+        return truth(condition.evaluate(run), "?:", self.at) or other.evaluate(run)
+
+
 class Conditional(Node):
     __slots__ = ()
 

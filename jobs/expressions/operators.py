@@ -35,7 +35,7 @@ Operator = Callable[[Any, Any, Run], Any]
 # A pattern may become a program of this many bytes, and a search costs an operation for so many
 # steps in the worst of cases: characters of the text times instructions of the program.
 _PATTERN_MEMORY = 256 << 10
-_STEPS_PER_OPERATION = 500
+_STEPS_PER_OPERATION = 150
 _COMPILING = 100
 
 

@@ -59,9 +59,12 @@ def _read(source: str) -> Expression:
     # The parser takes a while to build, and most processes never read an expression.
     from jobs.expressions.grammar import parse
 
-    tree = parse(source)
     names: set[str] = set()
-    tree.survey(names, frozenset(), frozenset())
+    try:
+        tree = parse(source)
+        tree.survey(names, frozenset(), frozenset())
+    except RecursionError:
+        raise ExpressionError("goes too deep") from None
     return Expression(source, frozenset(names), tree)
 
 

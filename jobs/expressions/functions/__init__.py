@@ -3,18 +3,9 @@
 Each gets the run and its arguments and checks them itself. Room is asked for before anything is made.
 """
 
-from jobs.expressions.functions import conversions, dates, lists, numbers, texts
+# Each registers its functions.
+from jobs.expressions.functions import conversions, dates, lists, numbers, texts  # noqa: F401
 from jobs.expressions.functions.arguments import FUNCTIONS, Function
 from jobs.expressions.functions.predicates import LOOPS, WITHOUT_PREDICATE
 
-__all__ = [
-    "FUNCTIONS",
-    "LOOPS",
-    "WITHOUT_PREDICATE",
-    "Function",
-    "conversions",
-    "dates",
-    "lists",
-    "numbers",
-    "texts",
-]
+__all__ = ["FUNCTIONS", "LOOPS", "WITHOUT_PREDICATE", "Function"]
