@@ -39,13 +39,13 @@ def test_cancelling_asks_first_and_what_was_said_last_is_heard():
 
     async def work() -> float:
         script = "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.02; done"
-        async with running(script, recorder) as (task, assignment):
+        async with running(script, recorder, grace_seconds=60) as (task, assignment):
             assert shell.survivors(assignment)
             seconds = await cancelled(task)
             assert shell.survivors(assignment) == []
             return seconds
 
-    assert in_loop(work()) < 1
+    assert in_loop(work()) < 20
     assert recorder.text("stdout") == "ready\nbye\n"
 
 
@@ -58,7 +58,7 @@ def test_what_does_not_listen_is_killed_after_the_grace(marker):
             assert shell.survivors(assignment) == []
             return seconds
 
-    assert 0.3 <= in_loop(work()) < 2
+    assert 0.3 <= in_loop(work()) < 4.5
     assert living(marker) == []
 
 
@@ -69,10 +69,10 @@ def test_the_grace_is_for_the_whole_group():
     async def work() -> float:
         child = "trap 'sleep 0.2; echo tidied; exit' TERM; echo ready; while :; do sleep 0.02; done"
         script = f'sh -c "{child}"; echo after'
-        async with running(script, recorder, grace_seconds=5) as (task, _):
+        async with running(script, recorder, grace_seconds=60) as (task, _):
             return await cancelled(task)
 
-    assert 0.2 <= in_loop(work()) < 3
+    assert 0.2 <= in_loop(work()) < 20
     assert "tidied" in recorder.text("stdout")
 
 
@@ -84,20 +84,20 @@ def test_a_second_cancel_cuts_the_grace_short(marker):
             await asyncio.sleep(0.1)
             return await cancelled(task)
 
-    assert in_loop(work()) < 1
+    assert in_loop(work()) < 20
     assert living(marker) == []
 
 
 def test_a_stopped_program_is_ended_too(marker):
     async def work() -> float:
-        async with running(f"echo ready; kill -STOP $$; sleep {marker}", grace_seconds=3) as (
+        async with running(f"echo ready; kill -STOP $$; sleep {marker}", grace_seconds=60) as (
             task,
             _,
         ):
             await asyncio.sleep(0.05)
             return await cancelled(task)
 
-    assert in_loop(work()) < 1
+    assert in_loop(work()) < 20
     assert living(marker) == []
 
 
