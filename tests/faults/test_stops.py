@@ -22,7 +22,7 @@ from tests.faults.report import percentile, scaled
 # The node looks for cancel requests once a second, or at each beat if that is later.
 ASKED_SECONDS = 1.2
 GRACE = 2.0
-BUSY_HOST = 1.5
+BUSY_HOST = 8.0
 LENGTH = 2.0
 # How long the programs sleep; nobody else sleeps for just so long.
 MARKER = f"4711.{os.getpid()}"

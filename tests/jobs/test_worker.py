@@ -394,7 +394,7 @@ def test_jobs_wait_for_their_time_and_for_their_queue(eventually):
     with worker():
         eventually(lambda: Node.objects.alive().exists(), seconds=60)
         parked = add("demo:echo", 1, queue="closed")
-        later = add("demo:echo", 2, delay_seconds=1.0)
+        later = add("demo:echo", 2, delay_seconds=3.0)
         assert state_of(later) == State.SCHEDULED
         job = ends(later, eventually)
         assert (job.started_at - job.run_at).total_seconds() < 20
