@@ -16,6 +16,7 @@ from django.conf import settings
 
 from jobs.engine.enqueue import NewJob
 from jobs.models import Job
+from tests.faults.conftest import LASTING
 from tests.faults.database import plain_id, seconds
 from tests.faults.report import percentile, scaled
 
@@ -26,6 +27,11 @@ BUSY_HOST = 8.0
 LENGTH = 2.0
 # How long the programs sleep; nobody else sleeps for just so long.
 MARKER = f"4711.{os.getpid()}"
+
+
+@pytest.fixture
+def settings_of_the_cluster() -> dict[str, float]:
+    return LASTING
 
 
 class SlowServer:
