@@ -143,7 +143,7 @@ def test_cancelled_work_is_dead_within_a_beat_and_the_grace(kind, yard, figures,
             length = LENGTH if stage == "end" else 60.0
             ids = yard.submit(_jobs(kind, size, length, server))
             if stage != "start":
-                yard.wait(lambda size=size: _running(yard) == size, 10, every=0.01)
+                yard.wait(lambda: not _waiting(yard), 10, every=0.01)
                 time.sleep(wait)
             for one in ids:
                 # At the end: some just before, some just after the work is over.
@@ -175,8 +175,8 @@ def test_cancelled_work_is_dead_within_a_beat_and_the_grace(kind, yard, figures,
     yard.judge().assert_sound()
 
 
-def _running(yard) -> int:
-    return int(yard.database.value("SELECT count(*) FROM job WHERE state = 'running'"))
+def _waiting(yard) -> int:
+    return int(yard.database.value("SELECT count(*) FROM job WHERE state = 'ready'"))
 
 
 @pytest.mark.parametrize("kind", ["python", "http", "shell"])

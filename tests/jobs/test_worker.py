@@ -213,7 +213,7 @@ def test_cancelling_running_work_stops_it_within_the_grace(type_name, eventually
 
 def test_a_killed_handler_takes_the_programs_it_started_along(tmp_path, eventually):
     path = tmp_path / "pid"
-    job = add("test:with-child", {"path": str(path)}, timeout_seconds=1, max_attempts=1)
+    job = add("test:with-child", {"path": str(path)}, timeout_seconds=4, max_attempts=1)
     with worker():
         ends(job, eventually)
         eventually(path.exists)

@@ -156,7 +156,7 @@ def test_a_cancelled_job_says_whether_it_may_have_worked(
 
 @pytest.mark.parametrize(("name", "in_doubt"), [("work.slow", False), ("work.in_steps", True)])
 def test_a_job_out_of_time_ends_as_timeout(procedures, config, eventually, name, in_doubt):
-    job = add(name, {"what": "x", "seconds": 60}, timeout_seconds=1.0, max_attempts=1)
+    job = add(name, {"what": "x", "seconds": 60}, timeout_seconds=4.0, max_attempts=1)
     with worker(config):
         job = ends(job, eventually)
         assert procedures.sessions() == []
@@ -202,7 +202,7 @@ def test_the_server_ends_the_call_of_a_node_that_was_killed(procedures, config, 
 
 def test_the_server_ends_the_call_of_a_node_that_stands_still(procedures, config, eventually):
     """Its sockets stay open; the limit that was set for the call is what ends it."""
-    add("work.slow", {"what": "x", "seconds": 60}, timeout_seconds=3.0)
+    add("work.slow", {"what": "x", "seconds": 60}, timeout_seconds=6.0)
     with worker(config) as process:
         eventually(lambda: is_running(procedures, "slow"), seconds=60)
         node = psutil.Process(process.pid)
@@ -211,7 +211,7 @@ def test_the_server_ends_the_call_of_a_node_that_stands_still(procedures, config
             one.suspend()
         try:
             assert is_running(procedures, "slow")
-            eventually(lambda: not is_running(procedures, "slow"), seconds=8)
+            eventually(lambda: not is_running(procedures, "slow"), seconds=40)
         finally:
             for one in reversed(family):
                 one.kill()

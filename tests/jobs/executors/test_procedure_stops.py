@@ -140,7 +140,7 @@ def test_the_limit_of_the_job_is_the_servers_too(procedures):
 
 
 def test_a_procedure_that_commits_is_in_doubt_when_it_is_out_of_time(procedures):
-    outcome = in_loop(call("work.in_steps", parameters=STEPS, timeout_seconds=0.5))
+    outcome = in_loop(call("work.in_steps", parameters=STEPS, timeout_seconds=2.0))
     assert (outcome.error_type, outcome.effect_unknown) == ("Timeout", True)
     assert procedures.done() == ["step 1"]
 
