@@ -78,6 +78,9 @@ class Output(Protocol):
     def write(self, stream: str, text: str, level: str | None = None) -> None:
         """Add text to ``stdout``, ``stderr`` or ``log``."""
 
+    def progress(self, percent: float) -> None:
+        """Show how far the work is, from 0 to 100."""
+
 
 class Work(Protocol):
     """What a job of a process child is told, and what it may say while it runs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -328,8 +329,7 @@ asyncio.run(shell.run(make_assignment({{"argv": ["sleep", "{marker}"]}}), Record
         time.sleep(0.01)
     # Nobody was left to remove it.
     [left] = folders()
-    (left / "work").rmdir()
-    left.rmdir()
+    shutil.rmtree(left)
 
 
 def test_no_thread_is_started_and_orphans_are_not_adopted_for_longer_than_needed():
