@@ -136,6 +136,12 @@ def _shell(payload: Any) -> None:
     validate(payload)
 
 
+def _container(payload: Any) -> None:
+    from jobs.executors.container_request import validate
+
+    validate(payload)
+
+
 def _procedure(payload: Any) -> None:
     from jobs.executors.procedure_call import validate
 
@@ -150,6 +156,7 @@ KINDS: Mapping[str, Kind] = {
         Kind("files", PROCESS, _files),
         Kind("http", IO, _http),
         Kind("shell", IO, _shell, needs_grant=True),
+        Kind("container", IO, _container, needs_grant=True),
         # What may be called, and where, the configuration lists; without it everything is refused.
         Kind("procedure", IO, _procedure),
     )
