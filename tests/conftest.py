@@ -172,12 +172,15 @@ def container_engine() -> Iterator[Any]:
 def engine(container_engine: Any, settings: Any, monkeypatch: Any) -> Iterator[Any]:
     """The engine, from which the executor runs the image of the tests; nothing is left in it."""
     from jobs.executors import container
-    from tests.engines import IMAGE, NOTHING, forget_clients
+    from tests.engines import IMAGE, NOTHING, forget_clients, one_at_a_time
 
     monkeypatch.setattr(container, "_swept", None)
     settings.CONTAINER_ENGINE = container_engine.address
     settings.CONTAINER_IMAGES = [IMAGE]
     settings.CONTAINER_BIND_MOUNTS = []
-    yield container_engine
-    forget_clients()
-    assert container_engine.made() == NOTHING
+    with one_at_a_time():
+        yield container_engine
+        forget_clients()
+        left = container_engine.made()
+        container_engine.clear()
+        assert left == NOTHING

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import shutil
@@ -72,6 +73,16 @@ class Podman:
             ],
         }
 
+    def clear(self) -> None:
+        """Leave nothing to the next test."""
+        found = self.made()
+        for name in found["containers"]:
+            self.api.remove_container(name, v=True, force=True)
+        for name in found["volumes"]:
+            self.api.remove_volume(name, force=True)
+        for name in found["networks"]:
+            self.api.remove_network(name)
+
 
 NOTHING: dict[str, list[str]] = {"containers": [], "volumes": [], "networks": []}
 
@@ -116,6 +127,14 @@ def podman() -> Iterator[Podman]:
             service.terminate()
             service.wait()
             subprocess.run([*program, "rm", "-af", "-t", "0"], env=environment, capture_output=True)
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Bridges and rules of networks are the host's: two engines would give theirs the same names."""
+    with Path(tempfile.gettempdir(), "yardmaster-engine.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def forget_clients() -> None:

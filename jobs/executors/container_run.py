@@ -56,11 +56,15 @@ class Container:
         for network in around.networks[1:]:
             await engine.call("connect_container_to_network", self.id, network)
         # Before it starts, so that nothing it prints is missed.
-        self._stream = await engine.call(
-            "attach", self.id, stdout=True, stderr=True, stream=True, demux=True
-        )
+        await threaded(self._attach)
         await engine.call("start", self.id)
         self._end = asyncio.create_task(self._watch())
+
+    def _attach(self) -> None:
+        # Kept here, on the thread: whoever waits for it may be cancelled.
+        self._stream = self._engine.api.attach(
+            self.id, stdout=True, stderr=True, stream=True, demux=True
+        )
 
     async def wait(self) -> Ended:
         """Wait for its end; cancelled, the container goes on."""

@@ -7,10 +7,16 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
+
 from jobs.executors import Assignment, Outcome, container
 from tests.engines import IMAGE
 from tests.jobs.executors.attempts import Recorder, in_loop, make_assignment
+from tests.settings import BACKEND
 
+once = pytest.mark.skipif(
+    BACKEND == "postgresql", reason="asks no database; runs with the suite on SQLite"
+)
 # Enough for a loaded machine.
 SECONDS = 120.0
 

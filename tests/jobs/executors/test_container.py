@@ -10,9 +10,9 @@ import pytest
 from jobs.executors import RESULT_BYTES, container, container_engine, container_run
 from tests.engines import IMAGE
 from tests.jobs.executors.attempts import Recorder, in_loop, make_assignment
-from tests.jobs.executors.container_work import SECONDS, outcome_of, output_of, running, until
+from tests.jobs.executors.container_work import SECONDS, once, outcome_of, output_of, running, until
 
-pytestmark = pytest.mark.usefixtures("engine")
+pytestmark = [pytest.mark.usefixtures("engine"), once]
 
 
 # -- What runs -------------------------------------------------------------------------------------

@@ -15,8 +15,10 @@ from jobs.executors import container, container_engine, container_remains
 from jobs.executors.host_label import installation_of
 from tests.engines import IMAGE, NOTHING
 from tests.jobs.executors.attempts import Recorder, in_loop, make_assignment
-from tests.jobs.executors.container_work import SECONDS, running, until
+from tests.jobs.executors.container_work import SECONDS, once, running, until
 from tests.jobs.executors.programs import living
+
+pytestmark = once
 
 
 async def ended(task: asyncio.Task[Any]) -> float:
