@@ -119,7 +119,7 @@ def podman() -> Iterator[Podman]:
         log.close()
         try:
             engine = Podman(top, _answering(service, top))
-            engine.api.import_image_from_data(_root_file_system(), repository=IMAGE, tag="latest")
+            engine.api.import_image_from_data(root_file_system(), repository=IMAGE, tag="latest")
             _try_it(engine)
             yield engine
             engine.api.close()
@@ -184,8 +184,8 @@ def _do_without(why: str) -> None:
     pytest.skip(text)
 
 
-def _root_file_system() -> bytes:
-    """An archive with nothing but busybox, under all of its names."""
+def root_file_system(name: str = "") -> bytes:
+    """An archive with nothing but busybox, under all of its names, and `/etc/name`."""
     found = shutil.which("busybox")
     assert found is not None
     names = subprocess.run([found, "--list"], capture_output=True, text=True, check=True).stdout
@@ -196,8 +196,11 @@ def _root_file_system() -> bytes:
             entry.type, entry.mode = tarfile.DIRTYPE, mode
             tar.addfile(entry)
         tar.add(found, "bin/busybox")
-        for name in {*names.split()} - {"busybox"}:
-            entry = tarfile.TarInfo(f"bin/{name}")
+        for program in {*names.split()} - {"busybox"}:
+            entry = tarfile.TarInfo(f"bin/{program}")
             entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(entry)
+        entry = tarfile.TarInfo("etc/name")
+        entry.size = len(name.encode())
+        tar.addfile(entry, io.BytesIO(name.encode()))
     return buffer.getvalue()

@@ -69,7 +69,7 @@ def _permanent(error: str, error_type: str) -> Outcome:
 async def _sweep_once() -> None:
     """Remove what was being made when the process before this one was killed."""
     global _swept
-    if _swept is None:
+    if _swept is None or (_swept.done() and _swept.exception()):
         _swept = asyncio.create_task(threaded(lambda: sweep_containers(installation_of())))
     await asyncio.shield(_swept)
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import docker
@@ -23,6 +23,7 @@ CALL_SECONDS = 60.0
 # No call of these waits for another.
 CONNECTIONS = 64
 PULL_LOOK_SECONDS = 0.2
+STACK_BYTES = 1 << 20
 
 T = TypeVar("T")
 
@@ -67,6 +68,8 @@ class Engine:
 
     async def connect(self) -> None:
         """Make sure that it is there; a failed attempt is not remembered."""
+        # Each job takes threads for its whole life; what is reserved for them counts as memory here.
+        threading.stack_size(STACK_BYTES)
         self.api = await threaded(lambda: _client(self.address))
 
     async def call(self, name: str, *arguments: Any, **named: Any) -> Any:
@@ -103,16 +106,19 @@ class Engine:
 
     def _pull(self, image: str, registry: tuple[str, str] | None, stop: threading.Event) -> None:
         given = {"username": registry[0], "password": registry[1]} if registry else None
+        failure = ""
         try:
             pieces = self.api.pull(image, auth_config=given, stream=True, decode=True)
             for piece in pieces:
                 if stop.is_set():
                     pieces.close()
                     return
-                if isinstance(piece, Mapping) and piece.get("error"):
-                    raise PullFailed(f"image {image}: {piece['error']}")
+                # Read to its end all the same, so that the connection serves again.
+                failure = failure or str(piece.get("error") or "")
         except DockerException as error:
-            raise PullFailed(f"image {image}: {words(error)}") from None
+            failure = words(error)
+        if failure:
+            raise PullFailed(f"image {image}: {failure}")
 
 
 async def threaded(work: Callable[[], T], *, is_left: bool = False) -> T:

@@ -18,7 +18,7 @@ from django.conf import settings
 
 from jobs.executors import Assignment
 from jobs.executors.host_label import installation_of, living, node_part
-from jobs.executors.shell_processes import look
+from jobs.executors.shell_processes import IS_SUPPORTED, look
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,8 @@ def labels(assignment: Assignment) -> dict[str, str]:
 
 def sweep_containers(installation: str) -> int:
     """Remove what io children that are gone left in the engine; returns how many containers it were."""
-    if not settings.CONTAINER_ENGINE:
+    # Where nobody can tell who lives, nothing is a leftover.
+    if not settings.CONTAINER_ENGINE or not IS_SUPPORTED:
         return 0
     try:
         with _connected() as api:

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from jobs.executors import RESULT_BYTES, container, container_engine, container_run
+from tests import engines
 from tests.engines import IMAGE
 from tests.jobs.executors.attempts import Recorder, in_loop, make_assignment
 from tests.jobs.executors.container_work import SECONDS, once, outcome_of, output_of, running, until
@@ -75,11 +76,11 @@ def test_files_lie_where_it_works_to_read():
 
 
 def test_a_container_may_be_silent_for_longer_than_a_call_may_take(engine, monkeypatch):
-    client = container_engine.connect(engine.address, 2.0)
+    client = container_engine.connect(engine.address, 6.0)
     monkeypatch.setattr(container_engine, "_client", lambda address: client)
     try:
-        assert output_of("sleep 5; echo done") == "done\n"
-        assert output_of("exec >/dev/null 2>&1; sleep 5") == ""
+        assert output_of("sleep 8; echo done") == "done\n"
+        assert output_of("exec >/dev/null 2>&1; sleep 8") == ""
     finally:
         client.close()
 
@@ -406,3 +407,16 @@ def test_an_image_that_cannot_be_had_fails_the_attempt(settings):
     outcome = outcome_of(image="localhost:1/none", run="true")
     assert (outcome.ok, outcome.error_type, outcome.is_permanent) == (False, "PullFailed", False)
     assert outcome.error.startswith("image localhost:1/none:latest: ")
+
+
+# -- The engine of the tests -----------------------------------------------------------------------
+
+
+def test_without_an_engine_the_tests_are_skipped_or_fail(monkeypatch):
+    monkeypatch.setattr(engines, "PROGRAMS", ("no-such-program",))
+    monkeypatch.delenv(engines.REQUIRE, raising=False)
+    with pytest.raises(pytest.skip.Exception, match="not installed: no-such-program"):
+        engines.podman().__enter__()
+    monkeypatch.setenv(engines.REQUIRE, "1")
+    with pytest.raises(pytest.fail.Exception, match="not installed: no-such-program"):
+        engines.podman().__enter__()
