@@ -513,6 +513,18 @@ def _trace(error: BaseException) -> str:
 # -- Io children -----------------------------------------------------------------------------------
 
 
+class IoOutput(BoundedOutput):
+    """What one job of an io child says while it runs."""
+
+    def __init__(self, child: IoChild, seq: int) -> None:
+        super().__init__(lambda stream, level, text: child.log(seq, stream, level, text))
+        self._child = child
+        self._seq = seq
+
+    def progress(self, percent: float) -> None:
+        self._child.progress(self._seq, percent)
+
+
 class IoChild:
     def __init__(self, sock: socket.socket, marks: Marks, max_result_bytes: int) -> None:
         self.sock = sock
@@ -559,7 +571,7 @@ class IoChild:
     async def _run(self, job: Assignment) -> None:
         started = countdown()
         self.marks.begin(job.seq, started)
-        output = BoundedOutput(lambda stream, level, text: self._log(job.seq, stream, level, text))
+        output = IoOutput(self, job.seq)
         outcome: Outcome | None = None
         trace: str | None = None
         in_doubt = False
@@ -578,8 +590,12 @@ class IoChild:
         self.marks.end(job.seq, REPORTED)
         self._flush_soon(0)
 
-    def _log(self, seq: int, stream: str, level: str | None, text: str) -> None:
+    def log(self, seq: int, stream: str, level: str | None, text: str) -> None:
         self.reporter.log(seq, stream, level, text)
+        self._flush_soon(FLUSH_SECONDS * 5)
+
+    def progress(self, seq: int, percent: float) -> None:
+        self.reporter.progress(seq, percent, "")
         self._flush_soon(FLUSH_SECONDS * 5)
 
     def _flush_soon(self, seconds: float) -> None:
