@@ -15,6 +15,7 @@ from clusters.registry import read_clusters
 from clusters.routers import CONTROL, ClusterRouter, ControlRouter
 from config.env import Environment
 from config.mistakes import configuration_problems
+from config.secrets_keys import read_secrets_keys
 from jobs.executors.procedure_catalog import read_procedures
 from ui.look import looks
 
@@ -68,6 +69,8 @@ if not _secret_key and _key_file.exists():
 # Without a kept key sessions and cursors die with the process; `serve` refuses to start like that.
 SECRET_KEY_IS_EPHEMERAL = not _secret_key
 SECRET_KEY = _secret_key or secrets.token_urlsafe(48)
+# Keys that payloads with secrets are encrypted with: the first one, and those of earlier on.
+SECRETS_KEYS = read_secrets_keys(env, HOME / "secrets-key")
 ALLOWED_HOSTS = env.words("YARDMASTER_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 # True where a proxy or gunicorn itself ends TLS: secure cookies and HSTS.
 USE_TLS = env.boolean("YARDMASTER_TLS", False)

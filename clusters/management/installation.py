@@ -51,6 +51,13 @@ def make_secret_key(home: Path) -> None:
         write_private(path, secrets.token_urlsafe(48) + "\n")
 
 
+def make_secrets_key(home: Path) -> None:
+    """Keep a random key that payloads with secrets are encrypted with; without it they are lost."""
+    path = home / "secrets-key"
+    if not path.exists():
+        write_private(path, secrets.token_urlsafe(48) + "\n")
+
+
 def write_demo_clusters(home: Path) -> Path:
     """Describe the demo clusters, each with an SQLite database of its own; return the file."""
     lines = [

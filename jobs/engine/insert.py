@@ -24,6 +24,8 @@ from clusters.policy import ClusterPolicy
 from jobs.engine.new_job import CheckedJob, StepOf, Terms, to_json
 from jobs.models import Job, JobMetadata, JobTag, Needs, Queue, Step, StepsRun
 from jobs.models.job import metadata_value
+from jobs.sealing import is_sealed
+from jobs.secrets import shown_payload
 from jobs.states import State
 
 # -- One job, PostgreSQL ---------------------------------------------------------------------------
@@ -375,6 +377,8 @@ def insert_steps(using: str, rows: Iterable[Row]) -> None:
             steps.append(Step(**own, **values | {"definition": dict(step.definition)}))
         if new.is_conducted:
             said = new.payload if isinstance(new.payload, dict) else {}
+            if is_sealed(said):
+                said = shown_payload(new.kind, said)
             texts = {name: said.get(name) or "" for name in ("name", "description")}
             runs.append(StepsRun(**own, **texts))
     if steps:

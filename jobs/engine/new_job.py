@@ -11,7 +11,7 @@ import math
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ from jobs.models import Needs, OnParentFailure
 from jobs.models.job import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from jobs.models.queue import QUEUE_NAME
 from jobs.registry import NAME
+from jobs.sealing import Sealed, is_sealed, seal, secrets_in
 from jobs.states import OnLost
 from jobs.step_words import STEPS
 
@@ -216,6 +217,14 @@ def check(
                 terms = known[key] = terms_of(new, now)
             if terms.too_late is not None and new.id is None:
                 raise terms.too_late
+            kept: Sealed | None = None
+            if isinstance(new.payload, Sealed):
+                kept = new.payload
+                if kept.problem is not None:
+                    raise kept.problem
+                new = replace(new, payload=kept.payload)
+            if is_sealed(new.payload):
+                raise InvalidJob("nobody can give a sealed payload", field="payload.$sealed")
             payload = _payload(new, largest)
             terms.kind.validate(new.payload)
             if terms.kind.name == STEPS and new.step is None:
@@ -228,6 +237,10 @@ def check(
                 _check_unique_key(new.unique_key)
             if new.depends_on or new.lost_parents:
                 _check_parents(new)
+            found = secrets_in(terms.kind.name, new.payload)
+            if found is not None or kept is not None:
+                sealed = seal(new.payload, [*(kept.masks if kept else ()), *(found or ())])
+                new, payload = replace(new, payload=sealed), to_json(sealed)
         except JobError as error:
             error.index = index
             raise

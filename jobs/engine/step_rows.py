@@ -18,6 +18,7 @@ from jobs.executors.steps import value_of
 from jobs.models import Job, Step, StepsRun
 from jobs.models.job import JobQuerySet
 from jobs.models.steps_release import lock_runs
+from jobs.sealing import Sealed, SealError, is_sealed, opened
 from jobs.states import FINAL, State
 from jobs.step_words import STEPS
 
@@ -99,18 +100,31 @@ def _with_context(
     for pk, job in jobs.items():
         root = roots[root_ids[pk]]
         run = runs[pk]
+        kept, problem = _opened(job.payload)
+        of_root, problem_of_root = (kept, problem) if root is job else _opened(root.payload)
         parents[pk] = Parent(
             job=job,
             run=run,
-            definition=job.payload or {},
+            definition=kept.payload or {},
             step=own.get(pk),
             root=root,
-            root_definition=root.payload or {},
+            root_definition=of_root.payload or {},
+            masks=tuple(sorted({*kept.masks, *of_root.masks})),
+            is_sealed=is_sealed(job.payload) or is_sealed(root.payload),
+            problem=problem or problem_of_root,
             is_late=run.stop_by is not None and run.stop_by <= now,
             results=_once(partial(results_of, using, root.pk)),
         )
     _read_children(using, parents)
     return list(parents.values())
+
+
+def _opened(stored: Any) -> tuple[Sealed, str | None]:
+    """A payload, or why it cannot be read by this node."""
+    try:
+        return opened(stored), None
+    except SealError as error:
+        return Sealed(None), str(error)
 
 
 def _once(read: Callable[[], Mapping[str, Any]]) -> Callable[[], Mapping[str, Any]]:
