@@ -514,7 +514,7 @@ def _failure(error: BaseException, is_permanent: bool = False) -> Outcome:
 def _redacted(
     redaction: Redaction | None, outcome: Outcome, trace: str | None
 ) -> tuple[Outcome, str | None]:
-    """What an attempt says of itself without its secrets; before it is cut, which could cut one in two."""
+    """What an attempt says of itself, without its secrets; done before any cut goes through one."""
     if redaction is None:
         return outcome, trace
     try:

@@ -15,14 +15,17 @@ from urllib.parse import quote
 import pytest
 from django.db import connections
 
+from authn.keys import create_key
 from clusters.binding import cluster_bound
 from clusters.models import ClusterSetting
 from jobs.engine.enqueue import NewJob, enqueue
+from jobs.errors import InvalidJob
 from jobs.models import Job, LogLine, Step
 from jobs.redaction import REDACTED
 from jobs.sealing import is_sealed
 from jobs.states import FINAL, State
-from tests.api.conftest import Api, make_key  # noqa: F401  a fixture
+from tests.api.conftest import Api
+from tests.jobs.steps.cases import TestNode, do, run, submit
 from tests.processes import started, worker_environment
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -143,9 +146,7 @@ def definition(port: int) -> dict[str, Any]:
                 "name": "all of the others",
                 "parallel": [leak(f"number {n}", f"c{n}") for n in range(16, 50)],
             },
-            leak(
-                "no {{ secrets.c0.nothing }} such", "c0", **ok, **{"if": "{{ secrets.c0 != 'x' }}"}
-            ),
+            leak("no such", "c0", **ok, **{"if": "{{ secrets.c0 != 'x' }}"}),
         ],
         "finally": [leak("at last", "c0")],
     }
@@ -186,7 +187,6 @@ def test_no_secret_is_anywhere(
     echo_port: int,
     is_postgresql: bool,
     eventually: Callable[..., None],
-    make_key: Callable[..., str],
     tmp_path: Path,
 ) -> None:
     log = tmp_path / "node.log"
@@ -203,8 +203,8 @@ def test_no_secret_is_anywhere(
         _all_of_it_was_done(job)
         assert leaked(everything_stored(is_postgresql)) == []
         assert leaked(log.read_bytes()) == []
-        api = Api(make_key("operator", grants=("shell",)))
-        replies = [api.get(f"alpha/jobs?limit=200").content]
+        api = Api(create_key("all", "operator", ("alpha",), ("shell",))[1])
+        replies = [api.get("alpha/jobs?limit=200").content]
         for pk in Job.objects.values_list("pk", flat=True):
             for path in ("", "/logs", "/attempts"):
                 reply = api.get(f"alpha/jobs/{pk}{path}")
@@ -212,6 +212,31 @@ def test_no_secret_is_anywhere(
                 replies.append(reply.content)
         assert leaked(b"".join(replies)) == []
         assert b"Plain-Text-Stays" in b"".join(replies)
+
+
+@pytest.mark.parametrize(
+    "expression", ["fromJSON(secrets.c0)", "split(secrets.c0)", "secrets.c0()"]
+)
+def test_an_expression_that_fails_does_not_tell_what_it_worked_on(expression: str) -> None:
+    with cluster_bound("alpha"):
+        try:
+            job = run(do("a", f"{{{{ {expression} }}}}"), secrets=CANARIES)
+        except InvalidJob as error:
+            assert leaked(str(error).encode()) == []
+            return
+        assert job.state == State.FAILED
+        assert leaked((job.error or "").encode()) == []
+
+
+def test_a_job_whose_key_is_gone_fails_and_others_do_not(settings: Any) -> None:
+    with cluster_bound("alpha"):
+        job, other = submit(do("a"), secrets={"a": "Canary-of-old"}), submit(do("a"))
+        settings.SECRETS_KEYS = ["another-" + "0a1b2c3d4e5f6g7h8i9j" * 2]
+        TestNode().run()
+        job.refresh_from_db()
+        other.refresh_from_db()
+        assert (job.state, other.state) == (State.FAILED, State.SUCCEEDED)
+        assert "does not have" in (job.error or "")
 
 
 def _all_of_it_was_done(job: Job) -> None:
