@@ -22,8 +22,7 @@ def read_secrets_keys(env: Environment, kept: Path) -> list[str]:
     added to the problems of the environment.
     """
     text = env.text(VARIABLE)
-    if not text and kept.exists():
-        text = kept.read_text()
+    text = text or kept_text(kept)
     keys = [key for key in re.split(r"[,\s]+", text) if key]
     for number, key in enumerate(keys, 1):
         if problem := _problem(key):
@@ -31,6 +30,11 @@ def read_secrets_keys(env: Environment, kept: Path) -> list[str]:
     if len({*keys}) != len(keys):
         env.problems.append(f"{VARIABLE}: names a key twice")
     return keys
+
+
+def kept_text(path: Path) -> str:
+    """What `manage.py up` keeps there."""
+    return path.read_text().strip() if path.exists() else ""
 
 
 def _problem(key: str) -> str | None:

@@ -15,7 +15,7 @@ from clusters.registry import read_clusters
 from clusters.routers import CONTROL, ClusterRouter, ControlRouter
 from config.env import Environment
 from config.mistakes import configuration_problems
-from config.secrets_keys import read_secrets_keys
+from config.secrets_keys import kept_text, read_secrets_keys
 from jobs.executors.procedure_catalog import read_procedures
 from ui.look import looks
 
@@ -122,6 +122,8 @@ WORKER_KINDS = env.words(
 )
 # Addresses `http` jobs may reach although they are not public: `host:port`, `10.0.0.0/8:8000`, …
 HTTP_ALLOW = env.words("YARDMASTER_HTTP_ALLOW")
+# Key that deliveries to webhooks are signed with.
+WEBHOOK_KEY = env.text("YARDMASTER_WEBHOOK_KEY") or kept_text(HOME / "webhook-key")
 # Ports `http` jobs may reach on public addresses.
 HTTP_PORTS = env.words("YARDMASTER_HTTP_PORTS", "80,443")
 # Operating-system user of `shell` jobs when the node runs as root.
@@ -278,6 +280,7 @@ structlog.configure(
 
 env.problems += configuration_problems(
     secret_key=_secret_key,
+    webhook_key=WEBHOOK_KEY,
     base_path=BASE_PATH,
     api_key_header=API_KEY_HEADER,
     anonymous_roles=ANONYMOUS_ROLES,

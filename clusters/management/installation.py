@@ -51,11 +51,12 @@ def make_secret_key(home: Path) -> None:
         write_private(path, secrets.token_urlsafe(48) + "\n")
 
 
-def make_secrets_key(home: Path) -> None:
-    """Keep a random key that payloads with secrets are encrypted with; without it they are lost."""
-    path = home / "secrets-key"
-    if not path.exists():
-        write_private(path, secrets.token_urlsafe(48) + "\n")
+def make_work_keys(home: Path) -> None:
+    """Keep random keys: one that encrypts payloads with secrets, which are lost without it, and one
+    that signs what webhooks are told."""
+    for name in ("secrets-key", "webhook-key"):
+        if not (home / name).exists():
+            write_private(home / name, secrets.token_urlsafe(48) + "\n")
 
 
 def write_demo_clusters(home: Path) -> Path:

@@ -27,6 +27,7 @@ from jobs.models.job import metadata_value
 from jobs.sealing import is_sealed
 from jobs.secrets import shown_payload
 from jobs.states import State
+from jobs.step_words import STEPS
 
 # -- One job, PostgreSQL ---------------------------------------------------------------------------
 
@@ -380,11 +381,17 @@ def insert_steps(using: str, rows: Iterable[Row]) -> None:
             if is_sealed(said):
                 said = shown_payload(new.kind, said)
             texts = {name: said.get(name) or "" for name in ("name", "description")}
-            runs.append(StepsRun(**own, **texts))
+            # Only what it does itself is told, and so only of whole definitions.
+            is_watched = True if new.kind == STEPS and said.get("webhooks") else None
+            runs.append(StepsRun(**own, **texts, is_watched=is_watched))
     if steps:
         Step.objects.using(using).bulk_create(steps)
     if runs:
         StepsRun.objects.using(using).bulk_create(runs)
+    if watched := [run.pk for run in runs if run.is_watched]:
+        from jobs.engine.webhooks import tell
+
+        tell(using, watched)
 
 
 def _by_unique_key(row: Row) -> str:

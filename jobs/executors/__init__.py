@@ -145,6 +145,12 @@ def _procedure(payload: Any) -> None:
     validate(payload)
 
 
+def _webhook(payload: Any) -> None:
+    from jobs.executors.webhook import validate
+
+    validate(payload)
+
+
 def _steps(payload: Any) -> None:
     from jobs.executors.steps_definition import validate
 
@@ -161,6 +167,8 @@ KINDS: Mapping[str, Kind] = {
         Kind("shell", IO, _shell, needs_grant=True),
         # What may be called, and where, the configuration lists; without it everything is refused.
         Kind("procedure", IO, _procedure),
+        # What the webhooks of a job are told; made by the engine, and done by every node.
+        Kind("webhook", IO, _webhook, is_internal=True),
         Kind("steps", CONDUCTOR, _steps),
         # A composite step: several steps at once, or one for each item of a list.
         Kind("group", CONDUCTOR, lambda payload: None, is_internal=True),
