@@ -219,6 +219,7 @@ SPECTACULAR_SETTINGS = {
         "JobStateEnum": "jobs.states.State.values",
         "JobReasonEnum": "jobs.states.Reason.values",
         "JobKindEnum": "jobs.api.schedule_forms.JOB_KINDS",
+        "StoredKindEnum": "jobs.executors.STORED_KINDS",
         "ScheduleKindEnum": "jobs.api.schedule_forms.ALL_KINDS",
         "ScheduleStateEnum": "jobs.models.schedule.Status.values",
         "FireStateEnum": "jobs.models.fire.FireState.values",

@@ -144,3 +144,12 @@ def leaking(context: Context, payload: Any) -> Any:
     if payload.get("fails"):
         raise ValueError(f"cannot work with {payload!r}")
     return {"said": payload["says"], text: [f"<{text}>"]}
+
+
+@job("test:clock")
+def clock(context: Context, payload: Any) -> None:
+    """Print the time, many times a second."""
+    ends_at = time.monotonic() + payload["seconds"]
+    while time.monotonic() < ends_at:
+        print(time.time(), flush=True)
+        time.sleep(0.1)

@@ -26,6 +26,7 @@ from django.db.models.functions import Now
 from clusters.binding import cluster_bound
 from clusters.models import current_policy
 from clusters.policy import ClusterPolicy
+from jobs import expressions
 from jobs.engine import step_rows, webhooks
 from jobs.engine.claim import Claimed
 from jobs.engine.clock import countdown, database_now
@@ -251,6 +252,8 @@ class Conductor(threading.Thread):
 
     def run(self) -> None:
         pulse = self._watchdog.watch("conductor")
+        # The first expression takes a while to be read; nobody should wait for that.
+        expressions.compile("true")
         with cluster_bound(self._cluster_id) as cluster:
             self._alias = cluster.alias
             while not self._stopping.is_set():

@@ -7,6 +7,7 @@ import pytest
 from jobs.engine import conductor
 from jobs.engine.enqueue import NewJob, enqueue
 from jobs.engine.step_rows import wake_late
+from jobs.engine.waiting import why_waiting
 from jobs.models import Attempt, Job, Queue, Step, StepsRun
 from jobs.states import Outcome, Reason, State
 from tests.factories import make_queue
@@ -288,3 +289,14 @@ def test_a_group_is_made_by_others_only():
 
     with pytest.raises(InvalidJob, match="made by others"):
         enqueue(NewJob(kind="group", payload={"parallel": []}), by="test")
+
+
+def test_why_a_job_waits_for_its_steps():
+    make_queue("closed", is_paused=True)
+    job = submit({"name": "fan", "parallel": [do("a", queue="closed"), do("b", queue="closed")]})
+    TestNode().run()
+    fan = Step.objects.get(name="fan").job
+    assert [reason.code for reason in why_waiting(fan)] == ["step", "step"]
+    job.refresh_from_db()
+    (reason,) = why_waiting(job)
+    assert (reason.code, reason.data["name"], reason.data["state"]) == ("step", "fan", "waiting")
