@@ -188,8 +188,11 @@ def kinds_started(kind: str, payload: Any) -> list[str]:
     if kind != "steps":
         return [kind]
     from jobs.executors.steps_definition import kinds_in
+    from jobs.sealing import Sealed, opened
 
-    return [kind, *sorted({*kinds_in(payload)})]
+    if not isinstance(payload, Sealed):
+        payload = opened(payload)
+    return [kind, *sorted({*kinds_in(payload.payload)})]
 
 
 def get_kind(name: str) -> Kind:

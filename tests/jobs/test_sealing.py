@@ -8,11 +8,15 @@ import pytest
 
 from config.env import Environment
 from config.secrets_keys import read_secrets_keys
+from jobs.definitions import plan
+from jobs.definitions.stored import export
+from jobs.engine import fires, schedules
 from jobs.engine.edit import Changes, edit
 from jobs.engine.enqueue import NewJob, enqueue
 from jobs.engine.requeue import requeue
-from jobs.errors import DuplicateJob, InvalidJob
-from jobs.models import Job
+from jobs.errors import DuplicateJob, InvalidJob, InvalidSchedule
+from jobs.executors import kinds_started
+from jobs.models import Job, Schedule
 from jobs.sealing import SEAL, SealError, is_sealed, opened, seal, secrets_in
 from jobs.secrets import meant_payload, shown_payload
 from tests.jobs.steps.cases import do
@@ -175,3 +179,48 @@ def test_keys_stand_behind_each_other(tmp_path: Any) -> None:
 )
 def test_a_key_that_protects_nothing_is_refused(tmp_path: Any, text: str, problem: str) -> None:
     assert keys(text, tmp_path / "none")[1] == [f"YARDMASTER_SECRETS_KEY: {problem}"]
+
+
+# -- Schedules -------------------------------------------------------------------------------------
+
+
+def schedule(**more: Any) -> Schedule:
+    values = {"name": "nightly", "kind": "steps", "payload": DEFINITION, "timing": "interval"}
+    return schedules.create({**values, "interval_seconds": 3600, **more}, by="test")
+
+
+def test_a_schedule_keeps_its_secrets_sealed_and_so_do_its_jobs(alpha: Any) -> None:
+    made = schedule(has_variables=True)
+    assert is_sealed(Schedule.objects.get().payload)
+    job = Job.objects.get(pk=fires.trigger(made.pk, by="test").job_id)
+    assert opened(job.payload).payload == DEFINITION
+    schedules.change(made.pk, {"description": "x"}, by="test")
+    assert opened(Schedule.objects.get().payload).payload == DEFINITION
+
+
+def test_nobody_can_give_a_schedule_a_sealed_payload(alpha: Any) -> None:
+    with pytest.raises(InvalidSchedule) as refused:
+        schedule(payload=seal(DEFINITION, []))
+    assert refused.value.field == "payload.$sealed"
+    made = schedule()
+    with pytest.raises(InvalidSchedule):
+        fires.trigger(made.pk, by="test", payload=seal(DEFINITION, []))
+    with pytest.raises(InvalidSchedule):
+        schedules.change(made.pk, {"payload": seal(DEFINITION, [])}, by="test")
+
+
+def test_the_kinds_of_sealed_steps_are_known(alpha: Any) -> None:
+    job = enqueue(steps(DEFINITION), by="test").job
+    assert kinds_started("steps", job.payload) == ["steps", "python"]
+
+
+def test_files_of_definitions_hold_no_secrets_and_take_none_away(alpha: Any) -> None:
+    made = schedule()
+    found, remarks = export("cluster-alpha")
+    assert "canary" not in str(found)
+    assert remarks == ["schedule 'nightly' holds secrets, which are left out"]
+    assert plan.apply(found, by="test").changes == []
+    found.schedules["nightly"]["payload"]["name"] = "another"
+    assert len(plan.apply(found, by="test").changes) == 1
+    stored = opened(Schedule.objects.get(pk=made.pk).payload).payload
+    assert stored == {**DEFINITION, "name": "another"}
