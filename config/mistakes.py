@@ -44,6 +44,7 @@ _TAKEN_HEADERS = frozenset(
 def configuration_problems(
     *,
     secret_key: str,
+    webhook_key: str,
     base_path: str,
     api_key_header: str,
     anonymous_roles: Mapping[str, str],
@@ -66,6 +67,8 @@ def configuration_problems(
     problems = []
     if secret_key and len(secret_key) < MIN_SECRET_KEY:
         problems.append(f"YARDMASTER_SECRET_KEY: needs at least {MIN_SECRET_KEY} characters")
+    if webhook_key and len(webhook_key) < MIN_SECRET_KEY:
+        problems.append(f"YARDMASTER_WEBHOOK_KEY: needs at least {MIN_SECRET_KEY} characters")
     if not _PATH.match(base_path) or base_path.split("/")[1] in _TAKEN_PATHS:
         problems.append(
             "YARDMASTER_BASE_PATH: expected a path such as /jm-api, of its own beside "

@@ -24,7 +24,10 @@ from clusters.policy import ClusterPolicy
 from jobs.engine.new_job import CheckedJob, StepOf, Terms, to_json
 from jobs.models import Job, JobMetadata, JobTag, Needs, Queue, Step, StepsRun
 from jobs.models.job import metadata_value
+from jobs.sealing import is_sealed
+from jobs.secrets import shown_payload
 from jobs.states import State
+from jobs.step_words import STEPS
 
 # -- One job, PostgreSQL ---------------------------------------------------------------------------
 
@@ -375,12 +378,20 @@ def insert_steps(using: str, rows: Iterable[Row]) -> None:
             steps.append(Step(**own, **values | {"definition": dict(step.definition)}))
         if new.is_conducted:
             said = new.payload if isinstance(new.payload, dict) else {}
+            if is_sealed(said):
+                said = shown_payload(new.kind, said)
             texts = {name: said.get(name) or "" for name in ("name", "description")}
-            runs.append(StepsRun(**own, **texts))
+            # Only what it does itself is told, and so only of whole definitions.
+            is_watched = True if new.kind == STEPS and said.get("webhooks") else None
+            runs.append(StepsRun(**own, **texts, is_watched=is_watched))
     if steps:
         Step.objects.using(using).bulk_create(steps)
     if runs:
         StepsRun.objects.using(using).bulk_create(runs)
+    if watched := [run.pk for run in runs if run.is_watched]:
+        from jobs.engine.webhooks import tell
+
+        tell(using, watched)
 
 
 def _by_unique_key(row: Row) -> str:

@@ -25,6 +25,7 @@ from jobs.models.schedule import (
 from jobs.models.step import Step, StepsRun
 from jobs.models.total import Total, TotalName
 from jobs.models.upkeep import UpkeepDuty
+from jobs.models.webhook import WebhookEvent
 from jobs.models.workflow import OnNodeFailure, RunState, Workflow, WorkflowNode, WorkflowRun
 
 __all__ = [
@@ -70,6 +71,7 @@ __all__ = [
     "Total",
     "TotalName",
     "UpkeepDuty",
+    "WebhookEvent",
     "Workflow",
     "WorkflowNode",
     "WorkflowRun",

@@ -6,6 +6,7 @@ from config.mistakes import configuration_problems
 
 SOUND = {
     "secret_key": "x" * 32,
+    "webhook_key": "",
     "base_path": "/jm-api",
     "api_key_header": "x-api-key",
     "anonymous_roles": {"scheduler": "viewer"},
