@@ -63,6 +63,9 @@ def apply(
     if is_new or "name" in values:
         schedule.name = _name(values.get("name"))
     set_plain(schedule, values, ("description", "is_enabled", *WORK, *POLICY))
+    if not is_new and not {"kind", "payload", "payload_bytes"}.isdisjoint(values):
+        # They tell of another work.
+        schedule.dialect_notes = None
     if "payload" in values and "payload_bytes" not in values:
         schedule.payload_bytes = None
     elif "payload_bytes" in values and "payload" not in values:

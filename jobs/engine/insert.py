@@ -22,9 +22,10 @@ from psycopg import Cursor
 
 from clusters.policy import ClusterPolicy
 from jobs.engine.new_job import CheckedJob, StepOf, Terms, to_json
-from jobs.models import Job, JobMetadata, JobTag, Needs, Queue, Step, StepsRun
+from jobs.models import Job, JobMetadata, JobTag, Needs, Queue, Step, StepsListing, StepsRun
 from jobs.models.job import metadata_value
 from jobs.states import State
+from jobs.step_words import AUDIENCE, STEPS
 
 # -- One job, PostgreSQL ---------------------------------------------------------------------------
 
@@ -368,6 +369,7 @@ def insert_steps(using: str, rows: Iterable[Row]) -> None:
     """What makes new jobs steps of others, and what those count who will have steps."""
     steps: list[Step] = []
     runs: list[StepsRun] = []
+    listed: list[StepsListing] = []
     for row in rows:
         new, own = row.job.new, {"job_id": UUID(row.job.id), "created_at": row.shared.created_at}
         if (step := new.step) is not None:
@@ -377,10 +379,15 @@ def insert_steps(using: str, rows: Iterable[Row]) -> None:
             said = new.payload if isinstance(new.payload, dict) else {}
             texts = {name: said.get(name) or "" for name in ("name", "description")}
             runs.append(StepsRun(**own, **texts))
+            if new.kind == STEPS:
+                audience = (new.notes or {}).get(AUDIENCE)
+                listed.append(StepsListing(**own, **texts, audience=audience))
     if steps:
         Step.objects.using(using).bulk_create(steps)
     if runs:
         StepsRun.objects.using(using).bulk_create(runs)
+    if listed:
+        StepsListing.objects.using(using).bulk_create(listed)
 
 
 def _by_unique_key(row: Row) -> str:

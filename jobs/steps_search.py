@@ -1,0 +1,292 @@
+"""Jobs made of steps: the newest, and those found by words and tags, page by page.
+
+A word is looked for in names and descriptions, stemmed, and may be the state of a job instead. All words
+must be found, and one of the tags. Each way to the jobs is a walk along one index that ends with the
+page; totals are counted up to a limit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from jobs.listing import read_id
+
+# Nobody turns pages further, and totals are counted no further.
+MOST = 10_000
+MAX_QUERY, MAX_WORDS, MAX_TAGS = 1000, 32, 20
+_WORD = re.compile(r"\w+")
+# What PostgreSQL leaves out of an English text; SQLite would look for it.
+_STOP_WORDS = frozenset(
+    [
+        "i",
+        "me",
+        "my",
+        "myself",
+        "we",
+        "our",
+        "ours",
+        "ourselves",
+        "you",
+        "your",
+        "yours",
+        "yourself",
+        "yourselves",
+        "he",
+        "him",
+        "his",
+        "himself",
+        "she",
+        "her",
+        "hers",
+        "herself",
+        "it",
+        "its",
+        "itself",
+        "they",
+        "them",
+        "their",
+        "theirs",
+        "themselves",
+        "what",
+        "which",
+        "who",
+        "whom",
+        "this",
+        "that",
+        "these",
+        "those",
+        "am",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "being",
+        "have",
+        "has",
+        "had",
+        "having",
+        "do",
+        "does",
+        "did",
+        "doing",
+        "a",
+        "an",
+        "the",
+        "and",
+        "but",
+        "if",
+        "or",
+        "because",
+        "as",
+        "until",
+        "while",
+        "of",
+        "at",
+        "by",
+        "for",
+        "with",
+        "about",
+        "against",
+        "between",
+        "into",
+        "through",
+        "during",
+        "before",
+        "after",
+        "above",
+        "below",
+        "to",
+        "from",
+        "up",
+        "down",
+        "in",
+        "out",
+        "on",
+        "off",
+        "over",
+        "under",
+        "again",
+        "further",
+        "then",
+        "once",
+        "here",
+        "there",
+        "when",
+        "where",
+        "why",
+        "how",
+        "all",
+        "any",
+        "both",
+        "each",
+        "few",
+        "more",
+        "most",
+        "other",
+        "some",
+        "such",
+        "no",
+        "nor",
+        "not",
+        "only",
+        "own",
+        "same",
+        "so",
+        "than",
+        "too",
+        "very",
+        "s",
+        "t",
+        "can",
+        "will",
+        "just",
+        "don",
+        "should",
+        "now",
+    ]
+)
+# The newest of a list of states, by an index of these jobs alone.
+_BY_STATE = "job j JOIN steps_listing l ON l.job_id = j.id"
+_BY_TAG = "job_tag t JOIN steps_listing l ON l.job_id = t.job_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What is asked for. ``audience`` names who asks, where that matters: as in ``StepsListing``."""
+
+    words: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    audience: tuple[str, ...] | None = None
+
+
+class Way(NamedTuple):
+    """FROM and WHERE of some of the jobs, and what they are ordered by."""
+
+    sql: str
+    values: list[Any]
+    created: str = "l.created_at"
+    key: str = "l.job_id"
+
+
+def read_query(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The words and the tags of a query."""
+    words: list[str] = []
+    tags: list[str] = []
+    for part in text[:MAX_QUERY].replace("\0", " ").split():
+        prefix, colon, rest = part.partition(":")
+        if colon and prefix in ("tag", "tags"):
+            tags += [tag for tag in (rest.split(",") if prefix == "tags" else [rest]) if tag]
+        else:
+            words += _WORD.findall(part.lower())
+    kept = [word for word in words if word not in _STOP_WORDS]
+    return tuple(dict.fromkeys(kept))[:MAX_WORDS], tuple(dict.fromkeys(tags))[:MAX_TAGS]
+
+
+def page(
+    using: str, asked: Search, states: Mapping[str, Sequence[str]], offset: int, size: int
+) -> list[UUID]:
+    """The ids of one page, newest first; ``states`` says which states a word means."""
+    last = min(offset + size, MOST)
+    if offset >= last:
+        return []
+    connection = connections[using]
+    parts, values = [], []
+    for way in _ways(connection, asked, states):
+        parts.append(
+            f"SELECT * FROM (SELECT {way.created} AS at, {way.key} AS id FROM {way.sql}"
+            f" ORDER BY {way.created} DESC, {way.key} DESC LIMIT {last:d}) way"
+        )
+        values += way.values
+    found = " UNION ".join(parts)
+    sql = f"SELECT id FROM ({found}) ways ORDER BY at DESC, id DESC LIMIT %s OFFSET %s"
+    return [read_id(pk) for (pk,) in _rows(connection, sql, [*values, last - offset, offset])]
+
+
+def count(using: str, asked: Search, states: Mapping[str, Sequence[str]]) -> int:
+    """How many there are, counted up to the limit."""
+    connection = connections[using]
+    ways = [*_ways(connection, asked, states)]
+    parts = [f"SELECT * FROM (SELECT {w.key} AS id FROM {w.sql} LIMIT {MOST:d}) way" for w in ways]
+    found = " UNION ".join(parts)
+    values = [value for way in ways for value in way.values]
+    [(number,)] = _rows(
+        connection, f"SELECT count(*) FROM (SELECT 1 FROM ({found}) w LIMIT {MOST:d}) f", values
+    )
+    return int(number)
+
+
+def _ways(
+    connection: BaseDatabaseWrapper, asked: Search, states: Mapping[str, Sequence[str]]
+) -> Iterator[Way]:
+    """Together these find all: by text alone, and for each state that a word names the others by text."""
+    audience = _audience(connection, asked.audience)
+    tags = _tags(asked.tags)
+    if asked.tags and not asked.words:
+        marks = ", ".join(["%s"] * len(asked.tags))
+        sql, values = _whole(f"{_BY_TAG} WHERE t.tag IN ({marks})", [*asked.tags], audience)
+        # Of several tags a job may have more than one; the union makes it one.
+        yield Way(sql, values, "t.created_at", "t.job_id")
+        return
+    yield Way(*_whole(*_text(connection, asked.words), tags, audience))
+    for word in asked.words:
+        for state in states.get(word, ()):
+            others = [one for one in asked.words if one != word]
+            sql, values = _text(connection, others)
+            sql = sql.replace("steps_listing l", _BY_STATE, 1)
+            condition = (" AND j.kind = 'steps' AND j.state = %s", [state])
+            yield Way(*_whole(sql, values, condition, tags, audience), "j.created_at", "j.id")
+
+
+def _text(connection: BaseDatabaseWrapper, words: Sequence[str]) -> tuple[str, list[Any]]:
+    if not words:
+        return "steps_listing l WHERE TRUE", []
+    if connection.vendor == "postgresql":
+        query = "plainto_tsquery('english', %s)"
+        return f"steps_listing l WHERE l.search @@ {query}", [" ".join(words)]
+    phrase = " ".join(f'"{word}"' for word in words)
+    inner = "SELECT rowid FROM steps_search WHERE steps_search MATCH %s"
+    return f"steps_listing l WHERE l.id IN ({inner})", [phrase]
+
+
+def _tags(tags: Collection[str]) -> tuple[str, list[Any]]:
+    if not tags:
+        return "", []
+    marks = ", ".join(["%s"] * len(tags))
+    exists = f"SELECT 1 FROM job_tag t WHERE t.job_id = l.job_id AND t.tag IN ({marks})"
+    return f" AND EXISTS ({exists})", [*tags]
+
+
+def _audience(
+    connection: BaseDatabaseWrapper, names: Sequence[str] | None
+) -> tuple[str, list[Any]]:
+    if names is None:
+        return "", []
+    marks = ", ".join(["%s"] * len(names)) or "NULL"
+    each = (
+        "jsonb_array_elements_text(l.audience) AS a(value)"
+        if connection.vendor == "postgresql"
+        else "json_each(l.audience) AS a"
+    )
+    named = f"EXISTS (SELECT 1 FROM {each} WHERE a.value IN ({marks}))"
+    return f" AND (l.audience IS NULL OR {named})", [*names]
+
+
+def _whole(
+    sql: str, values: Sequence[Any], *more: tuple[str, Sequence[Any]]
+) -> tuple[str, list[Any]]:
+    return sql + "".join(one for one, _ in more), [*values, *(v for _, vs in more for v in vs)]
+
+
+def _rows(connection: BaseDatabaseWrapper, sql: str, values: Sequence[Any]) -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        return list(cursor.fetchall())
