@@ -21,10 +21,12 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.db import connections, transaction
+from django.db.models.functions import Now
 
 from clusters.binding import cluster_bound
 from clusters.models import current_policy
 from clusters.policy import ClusterPolicy
+from jobs import expressions
 from jobs.engine import step_rows
 from jobs.engine.claim import Claimed
 from jobs.engine.clock import countdown, database_now
@@ -60,21 +62,23 @@ def start(using: str, node: str, claimed: Sequence[Claimed]) -> None:
         runs = StepsRun.objects.using(using).in_bulk(mine)
         for run in runs.values():
             run.stop_by = now + timedelta(seconds=seconds[run.pk])
-            run.woken_at, run.wake_at, run.failed_steps = now, 0, 0
+            run.wake_at, run.failed_steps = 0, 0
         restart(using, [runs[pk] for pk in sorted(runs)])
-        StepsRun.objects.using(using).bulk_update(
-            runs.values(),
-            ["stop_by", "woken_at", "wake_at", "failed_steps", "open_steps", "state"],
+        rows = StepsRun.objects.using(using)
+        rows.bulk_update(
+            runs.values(), ["stop_by", "wake_at", "failed_steps", "open_steps", "state"]
         )
+        rows.filter(pk__in=runs).update(woken_at=Now())
 
 
 def conduct(using: str, node: str) -> int:
     """Take some woken jobs on; returns how many."""
-    if not step_rows.some_are_woken(using):
+    woken = step_rows.woken(using)
+    if not woken:
         return 0
     with transaction.atomic(using=using):
         policy = current_policy()
-        parents = step_rows.lock_woken(using)
+        parents = step_rows.lock_woken(using, woken)
         for parent in parents:
             advance(parent)
         _make_all(using, parents)
@@ -94,7 +98,11 @@ def _make_all(using: str, parents: Sequence[Parent]) -> None:
     makers = [parent for parent in parents if parent.made or parent.detached]
     _make_queues(using, makers)
     try:
-        with transaction.atomic(using=using):
+        if len({parent.job.enqueued_by for parent in makers}) > 1:
+            with transaction.atomic(using=using):
+                _enqueue(using, makers)
+        else:
+            # One call, which is all or nothing by itself.
             _enqueue(using, makers)
     except JobError:
         for parent in makers:
@@ -237,6 +245,8 @@ class Conductor(threading.Thread):
 
     def run(self) -> None:
         pulse = self._watchdog.watch("conductor")
+        # The first expression takes a while to be read; nobody should wait for that.
+        expressions.compile("true")
         with cluster_bound(self._cluster_id) as cluster:
             self._alias = cluster.alias
             while not self._stopping.is_set():

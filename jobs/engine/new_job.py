@@ -306,12 +306,12 @@ def terms_of(new: NewJob, now: datetime | None) -> Terms:
     )
     if new.may_be_late and terms.expires_after is not None:
         return terms
-    for field, after in (
+    for name, after in (
         ("expires_at", terms.expires_after),
         ("deadline_at", terms.deadline_after),
     ):
         if after is not None and after <= timedelta():
-            terms.too_late = InvalidJob(f"{field} must be later than the job is due", field=field)
+            terms.too_late = InvalidJob(f"{name} must be later than the job is due", field=name)
     return terms
 
 

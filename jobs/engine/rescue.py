@@ -150,4 +150,5 @@ def as_claimed(job: Job) -> Claimed:
         retry_base_seconds=job.retry_base_seconds,
         retry_cap_seconds=job.retry_cap_seconds,
         retry_curve=job.retry_curve,
+        is_awaited=job.has_dependants,
     )

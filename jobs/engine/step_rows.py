@@ -9,15 +9,13 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connections
-from django.db.models import Q
+from django.db.models import BooleanField, ExpressionWrapper, Q
 from django.db.models.functions import Now
 
-from jobs.engine.clock import database_now, sqlite_time
 from jobs.engine.step_plan import Child, Parent
 from jobs.executors.steps import value_of
 from jobs.models import Job, Step, StepsRun
 from jobs.models.job import JobQuerySet
-from jobs.models.steps_release import lock_runs
 from jobs.states import FINAL, State
 from jobs.step_words import STEPS
 
@@ -35,9 +33,10 @@ FROM unnest(%s::uuid[], %s::text[], %s::int[], %s::int[], %s::float8[])
 """
 _SQLITE_RUNS = """
 UPDATE steps_run AS r SET state = d.state, wake_at = d.wake_at, failed_steps = 0,
-  open_steps = r.open_steps + d.made, woken_at = d.woken_at
+  open_steps = r.open_steps + d.made,
+  woken_at = strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', d.again || ' seconds')
 FROM (SELECT value ->> 0 AS id, value ->> 1 AS state, value ->> 2 AS wake_at, value ->> 3 AS made,
-             value ->> 4 AS woken_at FROM json_each(%s)) AS d WHERE r.job_id = d.id
+             value ->> 4 AS again FROM json_each(%s)) AS d WHERE r.job_id = d.id
 """
 _POSTGRES_PROGRESS = """
 UPDATE job SET progress_percent = d.percent FROM unnest(%s::uuid[], %s::float8[]) AS d(id, percent)
@@ -50,28 +49,31 @@ UPDATE job SET progress_percent = d.percent
 """
 
 
-def some_are_woken(using: str) -> bool:
-    """A look without any lock."""
-    return StepsRun.objects.using(using).woken().exists()
+def woken(using: str) -> list[UUID]:
+    """Some parents that can go on; a look without any lock."""
+    return list(StepsRun.objects.using(using).woken().values_list("pk", flat=True)[:BATCH])
 
 
-def lock_woken(using: str) -> list[Parent]:
-    """Some parents that can go on, with all that is needed to see how; ours until we commit.
+def lock_woken(using: str, ids: Sequence[UUID]) -> list[Parent]:
+    """Those of these parents that can go on, with all that is needed to see how; ours until we commit.
 
     What another node holds is left to it.
     """
     skip_locked = connections[using].features.has_select_for_update_skip_locked
-    ids = list(StepsRun.objects.using(using).woken().values_list("pk", flat=True)[:BATCH])
-    if not ids:
-        return []
-    rows = Job.objects.using(using).filter(pk__in=ids).order_by("pk")
-    jobs = {job.pk: job for job in rows.select_for_update(skip_locked=skip_locked, no_key=True)}
+    held = Job.objects.using(using).filter(pk__any_of=ids).order_by("pk")
+    jobs = {job.pk: job for job in held.select_for_update(skip_locked=skip_locked, no_key=True)}
     _forget_ended(using, ids, jobs)
     waiting = {pk: job for pk, job in jobs.items() if job.state == State.WAITING}
     if not waiting:
         return []
-    lock_runs(using, waiting)
-    runs = StepsRun.objects.using(using).woken().in_bulk(waiting)
+    is_late = ExpressionWrapper(Q(stop_by__lte=Now()), BooleanField())
+    rows = StepsRun.objects.using(using).filter(pk__any_of=waiting).annotate(is_late=is_late)
+    runs = {
+        run.pk: run
+        for run in rows.order_by("pk").select_for_update(no_key=True)
+        # Looked at under the lock: whoever held it may have taken this one on.
+        if run.woken_at is not None
+    }
     return _with_context(using, {pk: waiting[pk] for pk in runs}, runs)
 
 
@@ -90,11 +92,11 @@ def _forget_ended(using: str, ids: Sequence[UUID], jobs: Mapping[UUID, Job]) -> 
 def _with_context(
     using: str, jobs: Mapping[UUID, Job], runs: Mapping[UUID, StepsRun]
 ) -> list[Parent]:
-    own = {step.pk: step for step in Step.objects.using(using).filter(pk__in=jobs)}
+    parts = [pk for pk, job in jobs.items() if job.has_dependants]
+    own = Step.objects.using(using).in_bulk(parts) if parts else {}
     root_ids = {pk: pk if jobs[pk].kind == STEPS else own[pk].root_id for pk in jobs}
     elsewhere = {root for root in root_ids.values() if root not in jobs}
-    roots = {**jobs, **Job.objects.using(using).in_bulk(elsewhere)}
-    now = database_now(connections[using])
+    roots = {**jobs, **(Job.objects.using(using).in_bulk(elsewhere) if elsewhere else {})}
     parents = {}
     for pk, job in jobs.items():
         root = roots[root_ids[pk]]
@@ -106,7 +108,7 @@ def _with_context(
             step=own.get(pk),
             root=root,
             root_definition=root.payload or {},
-            is_late=run.stop_by is not None and run.stop_by <= now,
+            is_late=bool(getattr(run, "is_late", False)),
             results=_once(partial(results_of, using, root.pk)),
         )
     _read_children(using, parents)
@@ -177,7 +179,7 @@ def write_runs(using: str, parents: Sequence[Parent]) -> None:
                 json.dumps(parent.state),
                 parent.run.wake_at,
                 len(parent.made),
-                None if (again := _again_seconds(parent)) is None else sqlite_time(again),
+                _again_seconds(parent),
             ]
             for parent in parents
         ]

@@ -96,14 +96,19 @@ def _take_turn(
     appetite: Appetite | None,
     with_limits: bool = False,
 ) -> Turn:
-    has_released = False
     if connection.vendor != "postgresql":
         done, claimed, has_released = _sqlite_turn(connection, batch, appetite)
-    elif with_limits and appetite is not None:
-        done, _ = _postgres_turn(connection, batch, None)
-        claimed = _claim_within_limits(connection, appetite)
     else:
-        done, claimed = _postgres_turn(connection, batch, appetite)
+        awaited = [row for row in batch if row.is_awaited]
+        alone = [row for row in batch if not row.is_awaited] if awaited else batch
+        has_released = bool(awaited)
+        ended = _complete_awaited(connection, awaited) if awaited else 0
+        if with_limits and appetite is not None:
+            done, _ = _postgres_turn(connection, alone, None)
+            claimed = _claim_within_limits(connection, appetite)
+        else:
+            done, claimed = _postgres_turn(connection, alone, appetite)
+        done += ended
     if done == len(batch):
         return Turn(claimed, has_released=has_released)
     return Turn(claimed, _not_ours(connection, batch), has_released=True)
@@ -182,13 +187,9 @@ def _complete_awaited(connection: BaseDatabaseWrapper, batch: Batch) -> int:
 
 
 def _release(alias: str, ids: Sequence[str]) -> None:
-    from jobs.models import Job
     from jobs.models.release import release
 
-    ended = Job.objects.using(alias).filter(
-        pk__in=ids, has_dependants=True, finished_at__isnull=False
-    )
-    release(alias, list(ended.values_list("pk", flat=True)))
+    release(alias, ids)
 
 
 # -- SQLite ----------------------------------------------------------------------------------------

@@ -124,7 +124,9 @@ def release(
     """
     from jobs.models.job import Job
 
-    ended = Job.objects.using(using).filter(pk__in=list(ended_ids), finished_at__isnull=False)
+    ended = Job.objects.using(using).filter(
+        pk__any_of=_as_uuids(ended_ids), finished_at__isnull=False, has_dependants=True
+    )
     rows = list(ended.values_list("pk", "state", "schedule_id"))
     runs = [pk for pk, _, schedule_id in rows if schedule_id is not None]
     states = {pk: state for pk, state, _ in rows}
@@ -278,6 +280,10 @@ def leave_traces(
     waited_for = [row for row in rows if row.has_dependants]
     runs = [row.pk for row in waited_for if row.schedule_id is not None]
     release_ended(using, {row.pk: state for row in waited_for}, runs=runs)
+
+
+def _as_uuids(ids: Iterable[UUID | str]) -> list[UUID]:
+    return [_uuid(one) for one in ids]
 
 
 def _ids(connection: BaseDatabaseWrapper, ids: Iterable[UUID]) -> Any:

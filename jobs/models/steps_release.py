@@ -33,6 +33,11 @@ _POSTGRES = f"""
 WITH d AS (SELECT * FROM unnest(%s::uuid[], %s::int[], %s::int[]) AS d(parent, ended, failed))
 {_LOWER.format(now="clock_timestamp()")}
 """
+_LOCK = """
+SELECT s.job_id, s.parent_id, s.is_tolerated
+  FROM step AS s JOIN steps_run AS r ON r.job_id = s.parent_id
+ WHERE s.job_id = ANY(%s::uuid[]) ORDER BY s.parent_id FOR NO KEY UPDATE OF r
+"""
 _SQLITE = f"""
 WITH d AS (SELECT value ->> 0 AS parent, value ->> 1 AS ended, value ->> 2 AS failed
              FROM json_each(%s))
@@ -42,9 +47,8 @@ WITH d AS (SELECT value ->> 0 AS parent, value ->> 1 AS ended, value ->> 2 AS fa
 
 def settle_steps(using: str, states: Mapping[UUID, str]) -> None:
     """Tell the parents of jobs that this transaction has put into these final states."""
-    rows = Step.objects.using(using).filter(job_id__any_of=states)
     told: dict[UUID, list[int]] = {}
-    for job_id, parent_id, is_tolerated in rows.values_list("job_id", "parent_id", "is_tolerated"):
+    for job_id, parent_id, is_tolerated in _steps(using, states):
         counts = told.setdefault(parent_id, [0, 0])
         counts[0] += 1
         is_well = states[job_id] in (State.SUCCEEDED, State.SKIPPED)
@@ -53,12 +57,22 @@ def settle_steps(using: str, states: Mapping[UUID, str]) -> None:
         _lower(using, told)
 
 
+def _steps(using: str, ids: Iterable[UUID]) -> list[tuple[UUID, UUID, bool]]:
+    """Those of these jobs that are steps, with the counters of their parents locked."""
+    connection = connections[using]
+    if connection.vendor != "postgresql":
+        steps = Step.objects.using(using).filter(job_id__any_of=ids)
+        return list(steps.values_list("job_id", "parent_id", "is_tolerated"))
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK, [[*ids]])
+        return [*cursor.fetchall()]
+
+
 def _lower(using: str, told: Mapping[UUID, list[int]]) -> None:
     connection = connections[using]
     parents = sorted(told)
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            lock_runs(using, parents)
             columns: list[Any] = [
                 parents,
                 [told[pk][0] for pk in parents],

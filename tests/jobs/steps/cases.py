@@ -1,4 +1,4 @@
-"""A node in this process, without children: it claims, conducts, and does the work of steps by a function."""
+"""A node in this process, without children, which does the work of steps by a function."""
 
 from __future__ import annotations
 

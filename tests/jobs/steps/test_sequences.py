@@ -96,9 +96,16 @@ def test_each_over_nothing_is_done_at_once():
 
 
 def test_groups_nest_and_names_reach_down():
-    inner = {"list": "{{ outer.value }}", "step": do("i", "{{ outer.index }}-{{ item.value }}", var="v{{ outer.index }}{{ item.index }}")}
+    inner = {
+        "list": "{{ outer.value }}",
+        "step": do(
+            "i", "{{ outer.index }}-{{ item.value }}", var="v{{ outer.index }}{{ item.index }}"
+        ),
+    }
     each = {"list": [["a", "b"], ["c"]], "var": "outer", "step": {"name": "in", "each": inner}}
-    job = run({"name": "out", "each": each}, output="{{ tasks.v00 }} {{ tasks.v01 }} {{ tasks.v10 }}")
+    job = run(
+        {"name": "out", "each": each}, output="{{ tasks.v00 }} {{ tasks.v01 }} {{ tasks.v10 }}"
+    )
     assert (job.state, job.result) == (State.SUCCEEDED, "0-a 0-b 1-c")
 
 
@@ -110,7 +117,9 @@ def test_a_subjob_has_inputs_and_results_of_its_own():
         "output": "{{ tasks.d }}",
     }
     job = run(
-        do("a", "hi", var="a"), {"name": "sub", "var": "s", "subjob": child}, output="{{ tasks.s }}/{{ tasks.d }}"
+        do("a", "hi", var="a"),
+        {"name": "sub", "var": "s", "subjob": child},
+        output="{{ tasks.s }}/{{ tasks.d }}",
     )
     assert (job.state, job.result) == (State.SUCCEEDED, "hi!/")
     sub = Step.objects.get(name="sub").job
