@@ -15,7 +15,7 @@ from jobs.dialects.tork.wire.redaction import Redactor
 from jobs.dialects.tork.wire.tasks import Row, is_earlier
 from jobs.models import Attempt, Job, Step, StepsRun
 from jobs.models.job import JobQuerySet
-from jobs.states import FINAL
+from jobs.states import FINAL, State
 from jobs.step_words import GROUP, STEPS
 
 # Of one job so many executions of tasks are shown, the first ones.
@@ -28,7 +28,7 @@ def jobs_of(using: str, ids: Sequence[UUID]) -> list[Shown]:
     found = {job.pk: job for job in _shown_jobs(using).filter(pk__any_of=ids)} if ids else {}
     jobs = [found[pk] for pk in ids if pk in found]
     above = _above(using, jobs)
-    return [_shown(job, above[job.pk]) for job in jobs]
+    return _past_their_end(using, [_shown(job, above[job.pk]) for job in jobs])
 
 
 def find_job(using: str, job_id: str) -> Shown:
@@ -37,7 +37,7 @@ def find_job(using: str, job_id: str) -> Shown:
     job = _shown_jobs(using).filter(pk=pk).first() if pk else None
     if job is None:
         refuse("job not found", 404)
-    return _shown(job, _above(using, [job])[job.pk])
+    return _past_their_end(using, [_shown(job, _above(using, [job])[job.pk])])[0]
 
 
 def redactor_above(using: str, step: Step) -> Redactor:
@@ -85,6 +85,23 @@ def _above_of(using: str, below: Mapping[UUID, UUID]) -> dict[UUID, list[Job]]:
                     following[pk] = step.root_id
         below = following
     return above
+
+
+def _past_their_end(using: str, jobs: list[Shown]) -> list[Shown]:
+    """A job may fail when all of its tasks are done."""
+    failed = {
+        one.job.pk: one
+        for one in jobs
+        if one.job.state == State.FAILED and one.reached == one.task_count
+    }
+    if failed:
+        keys = {str(one.task_count - 1) for one in failed.values()}
+        last = Step.objects.using(using).filter(parent_id__in=failed, key__in=keys)
+        done = last.filter(job__state__in=(State.SUCCEEDED, State.SKIPPED))
+        for parent_id, position in done.values_list("parent_id", "position"):
+            if position == failed[parent_id].task_count:
+                failed[parent_id].reached += 1
+    return jobs
 
 
 def execution_of(using: str, root_id: UUID) -> list[Row]:

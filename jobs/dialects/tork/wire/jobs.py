@@ -45,7 +45,7 @@ class Shown:
     def position(self) -> int:
         if self.job.state == State.SUCCEEDED:
             return self.task_count + 1
-        return min(self.reached, self.task_count)
+        return min(self.reached, self.task_count + 1)
 
 
 def redactor_of(*jobs: Job | Schedule) -> Redactor:
