@@ -70,37 +70,73 @@ def read_query(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(dict.fromkeys(kept))[:MAX_WORDS], tuple(dict.fromkeys(tags))[:MAX_TAGS]
 
 
-def page(
+class Found(NamedTuple):
+    """How many there are, counted up to the limit, and the ids of one page, newest first."""
+
+    total: int
+    ids: list[UUID]
+
+
+def find(
     using: str, asked: Search, states: Mapping[str, Sequence[str]], offset: int, size: int
-) -> list[UUID]:
-    """The ids of one page, newest first; ``states`` says which states a word means."""
-    last = min(offset + size, MOST)
-    if offset >= last:
-        return []
-    connection = connections[using]
-    parts, values = [], []
-    for way in _ways(connection, asked, states):
-        parts.append(
-            f"SELECT * FROM (SELECT {way.created} AS at, {way.key} AS id FROM {way.sql}"
-            f" ORDER BY {way.created} DESC, {way.key} DESC LIMIT {last:d}) way"
-        )
-        values += way.values
-    found = " UNION ".join(parts)
-    sql = f"SELECT id FROM ({found}) ways ORDER BY at DESC, id DESC LIMIT %s OFFSET %s"
-    return [read_id(pk) for (pk,) in _rows(connection, sql, [*values, last - offset, offset])]
-
-
-def count(using: str, asked: Search, states: Mapping[str, Sequence[str]]) -> int:
-    """How many there are, counted up to the limit."""
+) -> Found:
+    """One page of what is asked for; ``states`` says which states a word means."""
     connection = connections[using]
     ways = [*_ways(connection, asked, states)]
-    parts = [f"SELECT * FROM (SELECT {w.key} AS id FROM {w.sql} LIMIT {MOST:d}) way" for w in ways]
-    found = " UNION ".join(parts)
+    lengths = _lengths(connection, ways)
+    total = _total(connection, ways, lengths)
+    last = min(offset + size, total)
+    # Past the end nothing is looked for.
+    return Found(total, _page(connection, ways, lengths, offset, last) if offset < last else [])
+
+
+def _lengths(connection: BaseDatabaseWrapper, ways: Sequence[Way]) -> list[int]:
+    """How many jobs are on each way, counted up to the limit."""
+    parts = [f"(SELECT count(*) FROM (SELECT 1 FROM {w.sql} LIMIT {MOST:d}) s)" for w in ways]
     values = [value for way in ways for value in way.values]
-    [(number,)] = _rows(
-        connection, f"SELECT count(*) FROM (SELECT 1 FROM ({found}) w LIMIT {MOST:d}) f", values
+    [found] = _rows(connection, f"SELECT {', '.join(parts)}", values)
+    return [int(number) for number in found]
+
+
+def _total(connection: BaseDatabaseWrapper, ways: Sequence[Way], lengths: Sequence[int]) -> int:
+    there = [(way, length) for way, length in zip(ways, lengths, strict=True) if length]
+    longest = max(lengths)
+    if len(there) < 2 or longest >= MOST:
+        return longest
+    # A job may be on several ways.
+    parts = [f"SELECT {way.key} AS id FROM {way.sql}" for way, _ in there]
+    values = [value for way, _ in there for value in way.values]
+    sql = f"SELECT count(*) FROM ({' UNION '.join(parts)}) found"
+    [(number,)] = _rows(connection, sql, values)
+    return min(int(number), MOST)
+
+
+def _page(
+    connection: BaseDatabaseWrapper,
+    ways: Sequence[Way],
+    lengths: Sequence[int],
+    offset: int,
+    last: int,
+) -> list[UUID]:
+    parts, values = [], []
+    for way, length in zip(ways, lengths, strict=True):
+        if not length:
+            continue
+        found = f"SELECT {way.created} AS at, {way.key} AS id FROM {way.sql}"
+        created, key = way.created, way.key
+        if length < MOST:
+            # All of the few are taken and put in order; in the order of a list the planner would go
+            # through all jobs for them.
+            found = f"SELECT at, id FROM ({found} LIMIT {MOST:d}) few"
+            created, key = "at", "id"
+        order = f"ORDER BY {created} DESC, {key} DESC LIMIT {last:d}"
+        parts.append(f"SELECT * FROM ({found} {order}) way")
+        values += way.values
+    sql = (
+        f"SELECT id FROM ({' UNION '.join(parts)}) ways"
+        f" ORDER BY at DESC, id DESC LIMIT {last - offset:d} OFFSET {offset:d}"
     )
-    return int(number)
+    return [read_id(pk) for (pk,) in _rows(connection, sql, values)]
 
 
 def _ways(
@@ -110,19 +146,25 @@ def _ways(
     audience = _audience(connection, asked.audience)
     tags = _tags(asked.tags)
     if asked.tags and not asked.words:
-        marks = ", ".join(["%s"] * len(asked.tags))
-        sql, values = _whole(f"{_BY_TAG} WHERE t.tag IN ({marks})", [*asked.tags], audience)
-        # Of several tags a job may have more than one; the union makes it one.
-        yield Way(sql, values, "t.created_at", "t.job_id")
+        for tag in asked.tags:
+            # A job may have more than one of them; the union makes it one.
+            sql, values = _whole(f"{_BY_TAG} WHERE t.tag = %s", [tag], audience)
+            yield Way(sql, values, "t.created_at", "t.job_id")
         return
     yield Way(*_whole(*_text(connection, asked.words), tags, audience))
     for word in asked.words:
         for state in states.get(word, ()):
             others = [one for one in asked.words if one != word]
             sql, values = _text(connection, others)
-            sql = sql.replace("steps_listing l", _BY_STATE, 1)
             condition = (" AND j.kind = 'steps' AND j.state = %s", [state])
-            yield Way(*_whole(sql, values, condition, tags, audience), "j.created_at", "j.id")
+            sql, values = _whole(sql, values, condition, tags, audience)
+            # Where nothing else is asked, the index of the states knows all.
+            is_alone = not others and not audience[0]
+            source = "job j" if is_alone else _BY_STATE
+            sql = sql.replace("steps_listing l", source, 1)
+            if is_alone:
+                sql = sql.replace("l.job_id", "j.id")
+            yield Way(sql, values, "j.created_at", "j.id")
 
 
 def _text(connection: BaseDatabaseWrapper, words: Sequence[str]) -> tuple[str, list[Any]]:

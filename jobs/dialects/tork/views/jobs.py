@@ -43,16 +43,10 @@ class JobView(TorkView):
         page = Page.of(request.query_params, PAGE_SIZE, MAX_PAGE_SIZE)
         words, tags = steps_search.read_query(request.query_params.get("q") or "")
         asked = Search(words, tags, audience(self.principal, self.kwargs["cluster_id"]))
-        total = steps_search.count(self.using, asked, STATES_OF_WORDS)
-        # Past the end nothing is looked for.
-        ids = (
-            steps_search.page(self.using, asked, STATES_OF_WORDS, page.offset, page.size)
-            if page.offset < total
-            else []
-        )
-        jobs = jobs_of(self.using, ids)
+        found = steps_search.find(self.using, asked, STATES_OF_WORDS, page.offset, page.size)
+        jobs = jobs_of(self.using, found.ids)
         known = known_since({shown.job.enqueued_by for shown in jobs})
-        return page.reply([summary_to_wire(shown, known) for shown in jobs], total)
+        return page.reply([summary_to_wire(shown, known) for shown in jobs], found.total)
 
     def create(self, request: Request, **_: Any) -> HttpResponseBase:
         content_type = request.META.get("CONTENT_TYPE") or ""
