@@ -1,8 +1,8 @@
 """The HTTP API of the Tork workflow engine, version 0.1.153, and its language of jobs in YAML and JSON.
 
 Its *jobs* are our jobs of kind ``steps``, its tasks their steps, its scheduled jobs schedules of that
-kind, its nodes and queues ours. A definition becomes a native one and is kept as it was sent, to be said again.
-A task with an image is of kind ``container`` and one without of kind ``shell``.
+kind, its nodes and queues ours. A definition becomes a native one and is kept as it was sent, to be said
+again. A task with an image is of kind ``container`` and one without of kind ``shell``.
 
 Where the original differs from its own documentation, that is kept: results of retried steps, refusals
 below sub-jobs, text in the message about a page's size. What differs from both:

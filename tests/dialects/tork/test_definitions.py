@@ -89,7 +89,16 @@ def test_most_of_the_language_is_accepted_and_can_be_submitted_again(api: Caller
     assert shown["tasks"][0]["env"] == {"R": "{{ inputs.region }}", "EMPTY": ""}
     assert shown["inputs"]["n"] == "1"
     assert shown["defaults"]["limits"] == {"cpus": ".5", "memory": "200m"}
-    parts = ("name", "description", "tags", "inputs", "defaults", "output", "webhooks", "autoDelete")
+    parts = (
+        "name",
+        "description",
+        "tags",
+        "inputs",
+        "defaults",
+        "output",
+        "webhooks",
+        "autoDelete",
+    )
     again = json.loads(json.dumps({key: shown[key] for key in (*parts, "tasks")}))
     again |= {"secrets": {"token": "s3cr3t-token"}, "permissions": [{"role": "public"}]}
     again["tasks"][0]["registry"] = {"username": "u", "password": "p"}
@@ -172,7 +181,9 @@ def test_content_types_are_compared_as_they_are(
 ) -> None:
     check_message(api.post("jobs", raw=b"{}", content_type=content_type), 400, message)
     if content_type:
-        check_message(api.post("scheduled-jobs", raw=b"{}", content_type=content_type), 400, message)
+        check_message(
+            api.post("scheduled-jobs", raw=b"{}", content_type=content_type), 400, message
+        )
 
 
 JSON_REFUSALS = [
@@ -340,7 +351,10 @@ RULES: list[tuple[dict[str, Any], list[str]]] = [
     ),
     (
         _one(parallel=_SHAPES["parallel"], each=_SHAPES["each"]),
-        [_key(f"{_T}.each", "each", "paralleloreach"), _key(f"{_T}.parallel", "parallel", "paralleloreach")],
+        [
+            _key(f"{_T}.each", "each", "paralleloreach"),
+            _key(f"{_T}.parallel", "parallel", "paralleloreach"),
+        ],
     ),
     (
         _one(parallel=_SHAPES["parallel"], subjob=_SHAPES["subjob"]),
@@ -351,7 +365,10 @@ RULES: list[tuple[dict[str, Any], list[str]]] = [
     ),
     (
         _one(each=_SHAPES["each"], subjob=_SHAPES["subjob"]),
-        [_key(f"{_T}.subjob", "subjob", "eachorsubjob"), _key(f"{_T}.each", "each", "eachorsubjob")],
+        [
+            _key(f"{_T}.subjob", "subjob", "eachorsubjob"),
+            _key(f"{_T}.each", "each", "eachorsubjob"),
+        ],
     ),
     *(
         (
@@ -377,7 +394,10 @@ RULES: list[tuple[dict[str, Any], list[str]]] = [
             ({"type": "volume", "target": "/tork"}, "invalidtarget"),
         )
     ),
-    ({**_one(), "defaults": {"timeout": "1 h"}}, [_key("Job.Defaults.Timeout", "Timeout", "duration")]),
+    (
+        {**_one(), "defaults": {"timeout": "1 h"}},
+        [_key("Job.Defaults.Timeout", "Timeout", "duration")],
+    ),
     ({**_one(), "defaults": {"queue": "logs"}}, [_key("Job.Defaults.Queue", "Queue", "queue")]),
     ({**_one(), "defaults": {"priority": 10}}, [_key("Job.Defaults.Priority", "Priority", "max")]),
     ({**_one(), "webhooks": [{}]}, [_key("Job.Webhooks[0].URL", "URL", "required")]),
@@ -394,7 +414,10 @@ RULES: list[tuple[dict[str, Any], list[str]]] = [
             ({"role": "kings"}, "invalidrole"),
         )
     ),
-    ({**_one(), "autoDelete": {"after": "1d"}}, [_key("Job.AutoDelete.After", "After", "duration")]),
+    (
+        {**_one(), "autoDelete": {"after": "1d"}},
+        [_key("Job.AutoDelete.After", "After", "duration")],
+    ),
 ]
 
 
@@ -429,7 +452,10 @@ def test_schedules_have_rules_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"mounts": [{"type": "volume", "target": "/x"}]}, "mounts are not supported on shell runtime"),
+        (
+            {"mounts": [{"type": "volume", "target": "/x"}]},
+            "mounts are not supported on shell runtime",
+        ),
         ({"entrypoint": ["x"]}, "entrypoint is not supported on shell runtime"),
         ({"limits": {"cpus": "1"}}, "limits are not supported on shell runtime"),
         ({"networks": ["n"]}, "networks are not supported on shell runtime"),
@@ -462,7 +488,10 @@ def test_a_queue_is_made_when_a_task_names_it(api: Caller) -> None:
 
 HOSTILE = {
     "aliases": "a: &a [x,x,x,x,x,x,x,x,x]\n"
-    + "\n".join(f"{c}: &{c} [{','.join(['*' + p] * 9)}]" for p, c in zip("abcdefgh", "bcdefghi", strict=True)),
+    + "\n".join(
+        f"{c}: &{c} [{','.join(['*' + p] * 9)}]"
+        for p, c in zip("abcdefgh", "bcdefghi", strict=True)
+    ),
     "deep flow": "[" * 10_000,
     "deep block": "\n".join("  " * n + "a:" for n in range(100)),
     "hundred levels": "tasks: " + "[{parallel: {tasks: " * 100,
@@ -471,7 +500,9 @@ HOSTILE = {
     "tags": "name: !!python/object/apply:os.system [id]",
     "merge": "<<: {name: x}",
     "bad expression": 'name: x\noutput: "{{ ' + "(" * 2000 + ' }}"\ntasks: [{name: t, run: x}]',
-    "long expression": 'name: x\noutput: "{{ ' + "1+" * 20_000 + '1 }}"\ntasks: [{name: t, run: x}]',
+    "long expression": 'name: x\noutput: "{{ '
+    + "1+" * 20_000
+    + '1 }}"\ntasks: [{name: t, run: x}]',
     "bad bytes": "name: \x01\x02",
 }
 
@@ -500,14 +531,20 @@ def test_bodies_above_the_limit_are_refused_unread(api: Caller) -> None:
     assert not Job.objects.exists()
 
 
-_texts = st.text(max_size=12) | st.sampled_from(["{{ x }}", "{{", "@", "5m", "x-1", "\x00", "\ud800"])
+_texts = st.text(max_size=12) | st.sampled_from(
+    ["{{ x }}", "{{", "@", "5m", "x-1", "\x00", "\ud800"]
+)
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | _texts,
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(
-        st.sampled_from([*JOB.fields, "task", "each", "parallel", "subjob", "list", "run", "x"]),
-        inner,
-        max_size=5,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                [*JOB.fields, "task", "each", "parallel", "subjob", "list", "run", "x"]
+            ),
+            inner,
+            max_size=5,
+        )
     ),
     max_leaves=20,
 )

@@ -262,7 +262,9 @@ def test_one_list_takes_a_fixed_number_of_questions(
     with django_assert_max_num_queries(14):
         api.read("jobs?size=20")
     for number in range(12):
-        api.submit(name=f"more {number}", tasks=[task(), {"name": "s", "parallel": {"tasks": [task("x")]}}])
+        api.submit(
+            name=f"more {number}", tasks=[task(), {"name": "s", "parallel": {"tasks": [task("x")]}}]
+        )
     node().run()
     with django_assert_max_num_queries(14):
         assert len(api.read("jobs?size=20")["items"]) == 15

@@ -43,7 +43,9 @@ def test_a_task_tells_its_parts_the_newest_first(api: Caller) -> None:
 
 
 def test_a_job_tells_those_of_all_tasks_the_last_one_first(api: Caller) -> None:
-    told = api.submit(tasks=[task("a"), {"name": "g", "parallel": {"tasks": [task("b")]}}, task("c")])
+    told = api.submit(
+        tasks=[task("a"), {"name": "g", "parallel": {"tasks": [task("b")]}}, task("c")]
+    )
     node().run()
     steps = {step.name: step.pk for step in Step.objects.filter(root_id=told["id"])}
     for name in ("c", "a", "b"):
@@ -65,9 +67,7 @@ def test_each_try_has_its_own_log(api: Caller) -> None:
     last = Job.objects.get(pk=step.pk).fence
     _write(step.pk, "first try", fence=1)
     _write(step.pk, "second try", fence=last)
-    logs = {
-        row["id"]: api.read(f"tasks/{row['id']}/log")["items"] for row in (first, second)
-    }
+    logs = {row["id"]: api.read(f"tasks/{row['id']}/log")["items"] for row in (first, second)}
     assert [part["contents"] for part in logs[first["id"]]] == ["first try"]
     assert [part["contents"] for part in logs[second["id"]]] == ["second try"]
     whole = api.read(f"jobs/{told['id']}/log")["items"]
@@ -77,7 +77,9 @@ def test_each_try_has_its_own_log(api: Caller) -> None:
 def test_a_page_of_a_log_takes_a_fixed_number_of_questions(
     api: Caller, django_assert_max_num_queries: Any
 ) -> None:
-    told = api.submit(tasks=[{"name": "g", "parallel": {"tasks": [task(f"t{n}") for n in range(8)]}}])
+    told = api.submit(
+        tasks=[{"name": "g", "parallel": {"tasks": [task(f"t{n}") for n in range(8)]}}]
+    )
     node().run()
     for step in Step.objects.filter(root_id=told["id"], job__kind="shell"):
         _write(step.pk, *(f"x{n}" for n in range(10)))

@@ -97,18 +97,14 @@ def test_kinds_of_tasks_need_a_grant(make_key: Callable[..., str], alpha: object
     checked(shell.post("jobs", JOB))
 
 
-def test_a_restart_needs_the_grants_of_its_tasks(
-    api: Caller, make_key: Callable[..., str]
-) -> None:
+def test_a_restart_needs_the_grants_of_its_tasks(api: Caller, make_key: Callable[..., str]) -> None:
     told = api.submit(tasks=JOB["tasks"])
     checked(api.put(f"jobs/{told['id']}/cancel"))
     check_message(Caller(make_key("operator")).put(f"jobs/{told['id']}/restart"), 403)
     assert api.job(told["id"])["state"] == "CANCELLED"
 
 
-def test_it_may_be_opened_to_callers_without_credentials(
-    anonymous: Caller, alpha: object
-) -> None:
+def test_it_may_be_opened_to_callers_without_credentials(anonymous: Caller, alpha: object) -> None:
     with override_settings(ANONYMOUS_ROLES={"tork": "operator"}):
         assert anonymous.read("jobs")["items"] == []
         # Nobody grants anything to nobody.

@@ -114,7 +114,9 @@ def test_its_deletion_takes_its_jobs_along(admin: Caller, alpha: Any) -> None:
     payload = schedule.payload
     done = enqueue(NewJob(kind="steps", payload=payload, origin=origin, max_attempts=1), by="t").job
     node().run()
-    open_ = enqueue(NewJob(kind="steps", payload=payload, origin=origin, max_attempts=1), by="t").job
+    open_ = enqueue(
+        NewJob(kind="steps", payload=payload, origin=origin, max_attempts=1), by="t"
+    ).job
     assert checked(admin.delete(f"scheduled-jobs/{told['id']}")) == {"status": "OK"}
     assert not Schedule.objects.exists()
     assert not Job.objects.filter(pk__in=[done.pk, open_.pk]).exists()

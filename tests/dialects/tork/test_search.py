@@ -24,8 +24,12 @@ from tests.dialects.tork.work import node
 
 @pytest.fixture
 def some(api: Caller) -> Caller:
-    api.submit(name="nightly packing", description="moves all reports", tags=["etl"], tasks=[task()])
-    api.submit(name="hourly export", description="a failed idea", tags=["etl", "eu"], tasks=[task()])
+    api.submit(
+        name="nightly packing", description="moves all reports", tags=["etl"], tasks=[task()]
+    )
+    api.submit(
+        name="hourly export", description="a failed idea", tags=["etl", "eu"], tasks=[task()]
+    )
     api.submit(name="thumbnails", tasks=[task(run="echo fail")])
     return api
 
@@ -100,9 +104,7 @@ def test_what_is_deleted_is_not_found(api: Caller) -> None:
     assert not Job.objects.exists()
 
 
-def test_totals_end_at_a_limit(
-    api: Caller, alpha: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_totals_end_at_a_limit(api: Caller, alpha: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps_search, "MOST", 3)
     for number in range(5):
         api.submit(name=f"n{number}", tasks=[task()])
@@ -168,7 +170,7 @@ def test_lists_show_a_user_what_is_for_all_and_for_him(api: Caller) -> None:
         assert _as_user(view, "list", "eve") == ["public", "operators", "all"]
     # Whoever is no user sees all.
     assert len(api.listed()) == 5
-    shown = api.read(f"jobs?q=bobs")["items"][0]
+    shown = api.read("jobs?q=bobs")["items"][0]
     (permission,) = api.job(shown["id"])["permissions"]
     assert permission["user"]["username"] == "bob"
 

@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import pytest
+from django.db import connections
 
 from clusters.binding import cluster_bound
 from jobs.models import Job
@@ -36,6 +37,14 @@ def test_what_is_refused_is_not_waited_for(api: Caller) -> None:
     assert not Job.objects.exists()
 
 
+def _post(api: Caller, body: Any, got: list[Any]) -> None:
+    try:
+        got.append(api.post("jobs", body))
+    finally:
+        # Those of this thread.
+        connections.close_all()
+
+
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("run", "state"), [("echo a", "COMPLETED"), ("echo fail", "FAILED")])
 def test_the_end_of_the_job_is_the_answer(
@@ -43,7 +52,7 @@ def test_the_end_of_the_job_is_the_answer(
 ) -> None:
     got: list[Any] = []
     body = {"name": "x", "tasks": [task(run=run)], "wait": {"timeout": "1m"}}
-    caller = threading.Thread(target=lambda: got.append(api.post("jobs", body)))
+    caller = threading.Thread(target=_post, args=(api, body, got))
     caller.start()
     try:
         eventually(Job.objects.exists)
@@ -59,7 +68,7 @@ def test_the_end_of_the_job_is_the_answer(
 def test_a_cancel_ends_the_wait(transactional_db: None, api: Caller, eventually: Any) -> None:
     got: list[Any] = []
     body = {"name": "x", "tasks": [task()], "wait": {"timeout": "1m"}}
-    caller = threading.Thread(target=lambda: got.append(api.post("jobs", body)))
+    caller = threading.Thread(target=_post, args=(api, body, got))
     caller.start()
     try:
         eventually(Job.objects.exists)
