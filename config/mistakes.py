@@ -17,9 +17,10 @@ _TAKEN_PATHS = frozenset(
     {"admin", "static", "livez", "readyz", "healthz", "clusters"}
     | {"asyncjobs", "v1", "scheduler", "api"}
     | {"forge", "queue", "cron", "storage", "metrics", "jobs"}
+    | {"tork", "nodes", "queues", "scheduled-jobs", "tasks", "health"}
 )
 # What may be opened to callers without credentials, and how far; the native API and the screen never.
-DIALECTS = ("asyncjobs", "forge", "scheduler")
+DIALECTS = ("asyncjobs", "forge", "scheduler", "tork")
 ROLES = ("viewer", "operator", "admin")
 _ED25519_KEY = re.compile(r"[0-9a-fA-F]{64}\Z")
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*\Z")
