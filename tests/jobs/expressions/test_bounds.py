@@ -88,6 +88,10 @@ REFUSED = {
     "large pattern": ("'a' matches '((((a?){30}){30}){30})'", "no pattern, or too large a one"),
     "steep pattern": ("inputs.big matches '(.{1,100}){1,10}z'", WORK),
     "pattern that forgets": ("inputs.mixed matches '(a|b)*a(a|b){20}c'", WORK),
+    "repeated classes": ("'a' matches `(\\pL{10}){10}`", "too large a one"),
+    "patterns": ("map(1..950, 'x' matches string(#))", WORK),
+    "long text of a list": ("string(map(1..20, inputs.big[:100000]))", TEXT),
+    "long JSON of a list": ("toJSON(map(1..20, inputs.big[:100000]))", TEXT),
     "many patterns": ("map(1..30000, 'x' matches string(#))", WORK),
     "many searches": ("map(1..100, inputs.big matches 'a{100}b')", WORK),
     "deep JSON": ("fromJSON(repeat('[', 100000))", "not JSON"),
@@ -191,6 +195,21 @@ def test_a_hostile_text_is_dealt_with_soon(source):
     except ExpressionError:
         assert "}}" in source
     assert time.process_time() - began < SECONDS
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("{{ 1 }}" * 101, "at most 100 expressions"),
+        ("{{ 1 }}" + "x" * (16 << 10), "at most 16384 characters"),
+        ("{{ 1" + " " * 3000 + "}} {{ 1" + " " * 2000 + "}}", "expressions of a text have at most"),
+        ("{{ inputs.big }}{{ inputs.big }}", TEXT),
+        ("{{ inputs.big }}a", TEXT),
+    ],
+)
+def test_a_text_has_its_own_bounds(source, message):
+    with pytest.raises(ExpressionError, match=message):
+        Template.parse(source).render(NAMES)
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,9 @@ def test_what_cannot_be_read_is_refused_with_its_place(source, message):
         ("now() < 1", "a time.Time cannot be compared with an int"),
         ("'a\\x00b'", "the result holds a NUL character"),
         ("fromJSON('\"\\\\ud800\"')", "the text is not valid Unicode"),
+        ("fromJSON('\"\\\\ud800\"') matches 'a'", "the text is not valid Unicode (character 23)"),
+        ("'a' matches fromJSON('\"\\\\ud800\"')", "the text is not valid Unicode (character 5)"),
+        ("toBase64(fromJSON('\"\\\\ud800\"'))", "the text is not valid Unicode (character 1)"),
     ],
 )
 def test_what_cannot_be_worked_out_is_refused_with_its_place(source, message):
