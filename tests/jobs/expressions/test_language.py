@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from jobs import expressions
-from jobs.expressions import ExpressionError
+from jobs.expressions import ExpressionError, bounds
 from jobs.expressions.functions import FUNCTIONS, LOOPS
 from tests.jobs.expressions.cases import CASES, NAMES
+
+README = Path(__file__).resolve().parents[3] / "README.md"
 
 
 def came_to(source: str) -> object:
@@ -33,6 +37,15 @@ def test_an_expression_comes_to_its_value(source, value):
 def test_the_table_calls_every_function():
     written = " ".join(source for source, _ in CASES)
     assert [name for name in (*FUNCTIONS, *LOOPS) if f"{name}(" not in written] == []
+
+
+def test_the_readme_names_every_function_and_bound():
+    section = README.read_text().split("\n## Expressions\n")[1].split("\n## ")[0]
+    words = set(re.findall(r"\w+", section))
+    assert [name for name in (*FUNCTIONS, *LOOPS) if name not in words] == []
+    numbers = (value for name, value in vars(bounds).items() if name.startswith("MAX_"))
+    small = {f"{value:,}" for value in numbers if value < bounds.MAX_INTEGER}
+    assert [number for number in small if number not in section] == []
 
 
 def test_values_are_copies():
