@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -124,12 +125,12 @@ REFUSED = {
     "averages": ("map(1..1000, mean(inputs.rows))", WORK),
     "texts of lists": ("map(1..1000, string(inputs.rows))", WORK),
     "keys": ("map(1..100000, keys(inputs))", WORK),
-    "dates": ("map(1..30000, date('2023-08-14 00:00:00', '2006-01-02 15:04:05'))", WORK),
-    "written dates": ("let n = now(); map(1..30000, n.Format('Monday January 2006'))", WORK),
-    "dates as texts": ("let n = now(); map(1..30000, string(n))", WORK),
-    "dates as JSON": ("let n = now(); map(1..30000, toJSON(n))", WORK),
-    "dates as values": ("let n = now(); map(1..10000, n)", ITEMS),
-    "zones": ("map(1..30000, timezone('Europe/Zurich'))", WORK),
+    "dates": ("map(1..1500, date('2023-08-14 00:00:00', '2006-01-02 15:04:05'))", WORK),
+    "written dates": ("let n = now(); map(1..2300, n.Format('Monday January 2006'))", WORK),
+    "dates as texts": ("let n = now(); map(1..2300, string(n))", WORK),
+    "dates as JSON": ("let n = now(); map(1..2300, toJSON(n))", WORK),
+    "dates as values": ("let n = now(); map(1..3000, n)", ITEMS),
+    "zones": ("map(1..1500, timezone('Europe/Zurich'))", WORK),
     "deep value": ("inputs.deep", NESTED),
     "deep value as text": ("string(inputs.deep)", NESTED),
     "deep value as JSON": ("toJSON(inputs.deep)", NESTED),
@@ -257,17 +258,34 @@ def test_blocks_of_a_text_share_one_budget():
         Template.parse(block * 5).render({})
 
 
-def test_deep_trees_are_worked_out_from_deep_within_python():
-    source = "[" * 99 + "]" * 99
+def test_what_is_no_loop_has_its_price_too(monkeypatch):
+    monkeypatch.setattr(bounds_of, "MAX_OPERATIONS", 10)
+    assert expressions.compile("1 + 2 + 3").evaluate({}) == 6
+    with pytest.raises(ExpressionError, match="more than 10 operations"):
+        expressions.compile("1 + 2 + 3 + 4 + 5 + 6").evaluate({})
+
+
+def from_deep_within(work: Callable[[], Any], room: int) -> Any:
+    """Call this with so many calls left that Python allows."""
+    depth, frame = 0, sys._getframe()
+    while frame := frame.f_back:  # type: ignore[assignment]
+        depth += 1
 
     def descend(levels: int) -> Any:
-        if levels:
-            return descend(levels - 1)
-        with pytest.raises(ExpressionError):
-            expressions.compile(source).evaluate({})
-        return expressions.compile("1" + "+1" * 98).evaluate({})
+        return descend(levels - 1) if levels else work()
 
-    assert descend(300) == 99
+    return descend(sys.getrecursionlimit() - depth - room)
+
+
+def test_deep_trees_are_worked_out_from_deep_within_python():
+    source = "[1" + ", [1" * 60 + "]" * 61
+    nest = expressions.compile(f"len({source[:-1]}, 2])")
+    assert from_deep_within(lambda: nest.evaluate({}), room=400) == 3
+    read = from_deep_within(lambda: expressions.compile(f"len({source})"), room=400)
+    assert read.evaluate({}) == 2
+    for work in (lambda: nest.evaluate({}), lambda: expressions.compile(f"last({source})")):
+        with pytest.raises(ExpressionError, match="goes too deep"):
+            from_deep_within(work, room=55)
 
 
 def test_no_parser_is_built_before_there_is_an_expression():
