@@ -55,6 +55,8 @@ class Success(NamedTuple):
     started_at: float
     finished_at: float
     result: str | None
+    # As it was when it was claimed.
+    is_awaited: bool = False
 
 
 @dataclass(slots=True)
@@ -71,15 +73,17 @@ class Completion:
     refund: int = 0
     crash: int = 0
     report: Report | None = None
+    is_awaited: bool = False
 
 
 def decide(job: Claimed, node: str, report: Report, policy: ClusterPolicy) -> Success | Completion:
     """The next state of a job whose attempt ended so."""
     if report.outcome == Outcome.SUCCEEDED:
-        return Success(
-            job.id, job.fence, node, report.started_at, report.finished_at, report.result
-        )
-    move = Completion(job.id, job.fence, node, State.FAILED, report=report)
+        times = (report.started_at, report.finished_at)
+        return Success(job.id, job.fence, node, *times, report.result, job.is_awaited)
+    move = Completion(
+        job.id, job.fence, node, State.FAILED, report=report, is_awaited=job.is_awaited
+    )
     if report.outcome == Outcome.CANCELLED:
         move.state = State.CANCELLED
         return move
@@ -148,7 +152,7 @@ def _delay(job: Claimed, report: Report, policy: ClusterPolicy) -> float:
 
 def hand_back(job: Claimed, node: str) -> Completion:
     """The next state of a job that this node claimed and never began: ready, nothing spent."""
-    return Completion(job.id, job.fence, node, State.READY, refund=1)
+    return Completion(job.id, job.fence, node, State.READY, refund=1, is_awaited=job.is_awaited)
 
 
 # -- PostgreSQL ------------------------------------------------------------------------------------

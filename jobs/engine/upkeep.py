@@ -33,6 +33,7 @@ from jobs.engine import (
     rollup,
     run_upkeep,
     schedules,
+    step_sweep,
     workflows,
 )
 from jobs.engine.clock import countdown
@@ -115,6 +116,8 @@ def duties(
         Duty("fail_overdue", fail_overdue, 1.0),
         Duty("resume_due", resume_due, 1.0, makes_ready=True),
         Duty("restore_queues", restore_queues, 15.0, makes_ready=True),
+        Duty("stop_late_steps", step_sweep.stop_late, 1.0),
+        Duty("sweep_steps", step_sweep.sweep_steps, 60.0),
         Duty("sweep_dependencies", dependencies.sweep, 60.0, makes_ready=True),
         Duty("bulk_operations", bulk.advance, 1.0, makes_ready=True),
         Duty("fold_tallies", rollup.fold_tallies, 2.0),
