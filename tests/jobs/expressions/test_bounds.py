@@ -112,6 +112,7 @@ REFUSED = {
     "searches": ("map(1..1000, indexOf(inputs.big, repeat('a', 50) + 'b'))", WORK),
     "backward searches": ("map(1..1000, lastIndexOf(inputs.big, 'b' + repeat('a', 50)))", WORK),
     "trims": ("map(1..1000, trim(inputs.big, 'a'))", WORK),
+    "long text of texts": ("join(map(1..20, inputs.big[:100000]))", TEXT),
     "joined": ("join(map(1..1000, inputs.big))", WORK),
     "base64": ("toBase64(inputs.big)", TEXT),
     "plus": ("inputs.big + 'a'", TEXT),
@@ -124,6 +125,7 @@ REFUSED = {
     "in lists": ("all(inputs.rows, # in inputs.rows)", WORK),
     "averages": ("map(1..1000, mean(inputs.rows))", WORK),
     "texts of lists": ("map(1..1000, string(inputs.rows))", WORK),
+    "calls": ("map(1..20000, len(inputs))", WORK),
     "keys": ("map(1..100000, keys(inputs))", WORK),
     "dates": ("map(1..1500, date('2023-08-14 00:00:00', '2006-01-02 15:04:05'))", WORK),
     "written dates": ("let n = now(); map(1..2300, n.Format('Monday January 2006'))", WORK),
@@ -214,7 +216,18 @@ def test_a_text_has_its_own_bounds(source, message):
 
 
 @pytest.mark.parametrize(
-    "case", ["range", "endless range", "sequence", "repeat", "repeated repeat", "wide JSON", "plus"]
+    "case",
+    [
+        "range",
+        "endless range",
+        "sequence",
+        "repeat",
+        "repeated repeat",
+        "wide JSON",
+        "plus",
+        "pieces",
+        "characters",
+    ],
 )
 def test_room_is_refused_before_it_is_taken(case):
     source, _ = REFUSED[case]
