@@ -120,6 +120,7 @@ REFUSED = {
     "slices": ("map(1..1000, inputs.big[1:])", WORK),
     "list slices": ("map(1..10000, inputs.rows[1:])", WORK),
     "sorted words": ("map(1..1000, sort(inputs.words))", WORK),
+    "sorted once": ("sort(inputs.rows)", WORK),
     "sorted": ("map(1..1000, sort(inputs.rows))", WORK),
     "sorted by": ("sortBy(inputs.rows, -#)", WORK),
     "in lists": ("all(inputs.rows, # in inputs.rows)", WORK),
