@@ -83,6 +83,7 @@ REFUSED = {
     "growing maps": ("reduce(1..10000, {a: #acc}, 0)", NESTED),
     "growing list": ("reduce(1..20000, concat(#acc, [#]), [])", WORK),
     "doubled list": ("reduce(1..100, concat(#acc, #acc), [1])", ITEMS),
+    "longer list": ("len(concat(inputs.rows, [1]))", ITEMS),
     "doubled text": ("reduce(1..100, #acc + #acc, 'x')", TEXT),
     "growing text": ("reduce(1..20000, #acc + 'x', '')", WORK),
     "long pattern": (f"'a' matches '{'a' * 600}'", "a pattern has at most 500 characters"),
