@@ -109,7 +109,7 @@ def _errors() -> tuple[type[Exception], ...]:
 
 
 def _list(api: Any, wanted: list[str]) -> list[_Seen]:
-    """All of this kind, in the order in which it can be removed."""
+    """All that carries each of these labels, in the order in which it can be removed."""
     filters = {"label": wanted}
     found: list[_Seen] = [
         ("container", one["Id"], one.get("Labels") or {})
@@ -122,13 +122,7 @@ def _list(api: Any, wanted: list[str]) -> list[_Seen]:
     found += [
         ("network", one["Id"], one.get("Labels") or {}) for one in api.networks(filters=filters)
     ]
-    # Whatever an engine makes of filters, only what carries the labels is ever touched.
-    return [one for one in found if all(_has_label(one[2], word) for word in wanted)]
-
-
-def _has_label(found: Mapping[str, str], word: str) -> bool:
-    key, _, value = word.partition("=")
-    return found.get(key) == value
+    return found
 
 
 def _remove(api: Any, seen: list[_Seen], failed: list[str] | None = None) -> int:
