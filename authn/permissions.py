@@ -89,12 +89,17 @@ def is_allowed(principal: Principal, verb: str, cluster_id: str) -> bool:
     return role is not None and least is not None and _RANK[Role(role)] >= _RANK[least]
 
 
+def barred_kinds(principal: Principal, cluster_id: str) -> frozenset[str]:
+    """Kinds of work that need a grant which the caller does not have."""
+    granted = principal.kinds_granted_on(cluster_id)
+    return frozenset(name for name, kind in KINDS.items() if kind.needs_grant) - granted
+
+
 def check_kinds(principal: Principal, cluster_id: str, kinds: Iterable[str]) -> None:
     """Refuse jobs of kinds that need a grant which the caller does not have; say which job."""
-    granted = principal.kinds_granted_on(cluster_id)
+    barred = barred_kinds(principal, cluster_id)
     for index, name in enumerate(kinds):
-        kind = KINDS.get(name)
-        if kind is not None and kind.needs_grant and name not in granted:
+        if name in barred:
             error = KindNotGranted(f"jobs of kind {name!r} need a grant of their own", field="kind")
             error.index = index
             raise error

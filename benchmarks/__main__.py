@@ -21,6 +21,7 @@ from benchmarks import (
     report,
     schedules,
     scrape,
+    steps,
     streams,
 )
 from benchmarks.bench import Asked, Bench, prepared
@@ -34,6 +35,7 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "memory": memory.measure,
     "schedules": schedules.measure,
     "scrape": scrape.measure,
+    "steps": steps.measure,
     "dialects": dialects.measure,
     "streams": streams.measure,
 }

@@ -154,7 +154,60 @@ def busy(rows: float, ready: float, queues: float) -> int:
     return int(rows)
 
 
+def steps(jobs: float, each: float) -> None:
+    """Enqueue jobs made of so many steps, one after the other."""
+    from jobs.engine.enqueue import enqueue_many
+
+    news = [_made_of(int(each)) for _ in range(int(jobs))]
+    for start in range(0, len(news), 200):
+        enqueue_many(news[start : start + 200], by=ACTOR)
+
+
+def one_of_steps(count: float, each: float) -> list[float]:
+    """Enqueue jobs made of so many steps, each when the one before has ended; the seconds each took."""
+    from jobs.engine.enqueue import enqueue as enqueue_one
+    from jobs.models import Job
+
+    took = []
+    for _ in range(int(count)):
+        begun = time.perf_counter()
+        job = enqueue_one(_made_of(int(each)), by=ACTOR).job
+        while not Job.objects.filter(pk=job.pk, state="succeeded").exists():
+            if time.perf_counter() - begun > 60:
+                raise RuntimeError(f"a job of {each:.0f} steps does not end")
+            time.sleep(0.002)
+        took.append(time.perf_counter() - begun)
+    return took
+
+
+def steps_done() -> dict[str, Any]:
+    """How many jobs made of steps have ended, how many steps, and in which time."""
+    from django.db.models import Count, Max, Min
+
+    from jobs.models import Job, Step, StepsRun
+
+    ended = Job.objects.filter(kind="steps", state="succeeded")
+    seen = ended.aggregate(jobs=Count("pk"), first=Min("started_at"), last=Max("finished_at"))
+    took = (seen["last"] - seen["first"]).total_seconds() if seen["jobs"] else 0.0
+    return {
+        "jobs": seen["jobs"],
+        "of": StepsRun.objects.count(),
+        "steps": Step.objects.count(),
+        "seconds": took,
+    }
+
+
+def _made_of(steps: int) -> Any:
+    from benchmarks.payload import PAYLOAD, TYPE
+    from jobs.engine.enqueue import NewJob
+
+    step = {"kind": "python", "type": TYPE, "payload": PAYLOAD}
+    made = [{"name": f"step {number}", **step} for number in range(steps)]
+    return NewJob(kind="steps", payload={"steps": made})
+
+
 VERBS = {
+    **{"steps": steps, "one_of_steps": one_of_steps, "steps_done": steps_done},
     **{"enqueue": enqueue, "bulk": bulk, "latency": latency, "kept": kept},
     **{"ticks": ticks, "fire": fire, "busy": busy},
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from jobs.executors import KINDS
+from jobs.executors import NODE_KINDS
 from jobs.executors.address_guard import AddressPolicy
 from jobs.executors.container_host import check_engine, check_images, read_directories
 from jobs.executors.file_roots import read_roots
@@ -91,11 +91,11 @@ def configuration_problems(
         )
     if not allowed_hosts:
         problems.append("YARDMASTER_ALLOWED_HOSTS: names no host, so nothing would be answered")
-    if not worker_kinds or (unknown := set(worker_kinds) - KINDS.keys()):
+    if not worker_kinds or (unknown := set(worker_kinds) - {*NODE_KINDS}):
         problems.append(
             "YARDMASTER_WORKER_KINDS: "
             + (f"unknown {', '.join(sorted(unknown))}; " if worker_kinds else "names none; ")
-            + f"known are {', '.join(sorted(KINDS))}"
+            + f"known are {', '.join(NODE_KINDS)}"
         )
     if "procedure" in worker_kinds and not procedures:
         problems.append(

@@ -16,8 +16,9 @@ from django.db import DatabaseError, InterfaceError, connections, transaction
 logger = logging.getLogger(__name__)
 
 CHANNEL = "yardmaster_ready"
-# In place of a queue's name: some queue.
+# In place of a queue's name: some queue; and a job whose steps are done. No queue can be called so.
 ANY_QUEUE = ""
+STEPS = "/steps"
 QUIET_SECONDS = 0.02
 # A hint is a transaction of its own, and not worth a wait for the disk.
 _NOTIFY = """
@@ -31,6 +32,11 @@ def hint_ready(alias: str, queues: set[str]) -> None:
     """After the running transaction commits, tell nodes that these queues have ready jobs."""
     if connections[alias].vendor == "postgresql" and settings.NOTIFY:
         transaction.on_commit(lambda: _notify(alias, queues), using=alias)
+
+
+def hint_steps(alias: str) -> None:
+    """The same for jobs that can go on because steps of theirs have ended."""
+    hint_ready(alias, {STEPS})
 
 
 def _notify(alias: str, queues: set[str]) -> None:

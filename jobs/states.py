@@ -2,13 +2,15 @@
 
             (dependencies)                 (due)                   (claim)
  enqueue -> blocked ------> scheduled --------------> ready ------------------> running -> succeeded
-                 |              ^                       ^                         | | |
-                 |              | retry later           | children done           | | +--> failed
-                 v              +-----------------------+------------- waiting <--+ +----> cancelled
-              skipped/failed (rule)                                  (steps)
+                 |              ^                                               |   | |
+                 |              | retry later                                   |   | +--> failed
+                 v              |                 (steps)                       v   +----> cancelled
+              skipped/failed    +------------------------------------------- waiting -> succeeded,
+                 (rule)                                                                 failed, cancelled
 
 `blocked` waits for other jobs, `scheduled` is not due yet, `ready` may be claimed, `running` is held
-by one node under one fence, `waiting` is a job whose steps run. The other four are final. A person
+by one node under one fence, `waiting` is a job whose steps run, which no node holds and which goes on
+without a claim. The other four are final. A person
 may bring `failed`, `cancelled` and `skipped` jobs back to `ready`, or to `scheduled` where many are
 spread over time; nothing else leaves a final state.
 """
@@ -33,6 +35,8 @@ class State(models.TextChoices):
 FINAL = (State.SUCCEEDED, State.FAILED, State.CANCELLED, State.SKIPPED)
 # Not started, so a cancel needs nobody's consent.
 UNSTARTED = (State.BLOCKED, State.SCHEDULED, State.READY)
+# Somebody works for it, and is asked to stop.
+STOPPABLE = (State.RUNNING, State.WAITING)
 RETRYABLE_FROM = (State.FAILED, State.CANCELLED, State.SKIPPED)
 
 MOVES: dict[State, tuple[State, ...]] = {
@@ -54,7 +58,13 @@ MOVES: dict[State, tuple[State, ...]] = {
         State.READY,  # handed back unstarted, released by a drain
         State.WAITING,
     ),
-    State.WAITING: (State.READY, State.SUCCEEDED, State.FAILED, State.CANCELLED),
+    State.WAITING: (
+        State.READY,
+        State.SUCCEEDED,
+        State.FAILED,
+        State.CANCELLED,
+        State.SCHEDULED,  # to be taken up again later, where it has attempts left
+    ),
     State.SUCCEEDED: (),
     # `scheduled` where many are retried and spread over time
     State.FAILED: (State.READY, State.SCHEDULED),

@@ -44,7 +44,7 @@ from jobs.engine.new_job import (
 )
 from jobs.engine.prerequisites import MAX_PREREQUISITES
 from jobs.exclusions import MOST_DATES, MOST_NAMES, MOST_RANGES
-from jobs.executors import KINDS
+from jobs.executors import PUBLIC_KINDS
 from jobs.models import (
     FireState,
     Gap,
@@ -68,7 +68,7 @@ from jobs.timing import LONGEST_SECONDS
 MAX_PREVIEW, DEFAULT_PREVIEW = 100, 10
 # Counting fires stops here.
 MAX_COUNTED = 10_000
-JOB_KINDS = sorted(KINDS)
+JOB_KINDS = [*PUBLIC_KINDS]
 # A workflow's schedule makes runs of the workflow instead of jobs of a kind.
 ALL_KINDS = [*JOB_KINDS, "workflow"]
 

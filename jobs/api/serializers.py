@@ -44,7 +44,7 @@ from jobs.engine.new_job import (
     MAX_UNIQUE_KEY_LENGTH,
     NewJob,
 )
-from jobs.executors import KINDS
+from jobs.executors import KINDS, PUBLIC_KINDS
 from jobs.models import Job, Needs, OnParentFailure
 from jobs.models.job import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from jobs.models.log import Stream
@@ -68,7 +68,7 @@ class NewJobInput(serializers.Serializer[Any]):
         required=False,
         help_text="The handler's name; for kinds other than `python` a label.",
     )
-    kind = Choice(choices=sorted(KINDS), required=False, default="python")
+    kind = Choice(choices=PUBLIC_KINDS, required=False, default="python")
     queue = Text(max_length=100, required=False, default="default")
     payload = AnyValue(required=False, allow_null=True, help_text="Any JSON value.")
     payload_base64 = Base64(

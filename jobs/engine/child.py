@@ -300,7 +300,17 @@ class Child:
             if row[1] == "ok":
                 result = row[4] if len(row) > 4 else None
                 _check_texts(result)
-                successes.append(Success(job.id, job.fence, node, started_at, finished_at, result))
+                successes.append(
+                    Success(
+                        job.id,
+                        job.fence,
+                        node,
+                        started_at,
+                        finished_at,
+                        result,
+                        job.is_awaited,
+                    )
+                )
             else:
                 news.reports.append((held, _report(held, row, started_at, finished_at)))
             self.drop(row[0])
@@ -338,7 +348,7 @@ class Child:
             if cell == SUCCEEDED:
                 job = held.job
                 news.successes.append(
-                    Success(job.id, job.fence, news.node, held.given_at, now, None)
+                    Success(job.id, job.fence, news.node, held.given_at, now, None, job.is_awaited)
                 )
             elif cell in (BEGUN, REPORTED):
                 is_charged = self.culprit in (None, seq)

@@ -65,6 +65,8 @@ class Claimed(NamedTuple):
     throttles: int | None = None
     # See jobs.engine.backoff; None: full jitter.
     retry_curve: str | None = None
+    # Others wait for it, so that its end takes a transaction of its own; more may come to wait later.
+    is_awaited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,8 @@ lane AS MATERIALIZED (
                  ELSE LEAST(timeout_seconds,
                             GREATEST(extract(epoch FROM deadline_at - clock_timestamp()), 0.001))
             END AS timeout_seconds, payload, payload_bytes, progress_timeout_seconds,
-            retry_base_seconds, retry_cap_seconds, throttles, retry_curve, priority, run_at, started_at
+            retry_base_seconds, retry_cap_seconds, throttles, retry_curve, has_dependants, priority,
+            run_at, started_at
 ), started AS (
   INSERT INTO tally (minute, queue, type, event, bucket, count)
   SELECT date_trunc('minute', clock_timestamp()), queue, type, 'started',
@@ -143,7 +146,8 @@ POSTGRES_COLUMNS = """
 claimed.id::text, claimed.fence, claimed.kind, claimed.type, claimed.queue, claimed.attempts,
 claimed.max_attempts, claimed.crashes, claimed.on_lost, claimed.timeout_seconds,
 claimed.payload::text, claimed.payload_bytes, claimed.progress_timeout_seconds,
-claimed.retry_base_seconds, claimed.retry_cap_seconds, claimed.throttles, claimed.retry_curve
+claimed.retry_base_seconds, claimed.retry_cap_seconds, claimed.throttles, claimed.retry_curve,
+claimed.has_dependants
 """
 POSTGRES_ORDER = "claimed.priority, claimed.run_at, claimed.id"
 
@@ -206,7 +210,7 @@ def sqlite_claim(cursor: Any, appetite: Appetite, rooms: Sequence[Room] = ()) ->
                     min(timeout_seconds,
                         max((julianday(deadline_at) - julianday(started_at)) * 86400, 0.001)) END,
                   payload, payload_bytes, progress_timeout_seconds, retry_base_seconds,
-                  retry_cap_seconds, throttles, retry_curve,
+                  retry_cap_seconds, throttles, retry_curve, has_dependants,
                   max((julianday(started_at) - julianday(run_at)) * 86400, 0)""",
         [appetite.node.replace("-", ""), now, json.dumps(picked)],
     ).fetchall()

@@ -75,7 +75,8 @@ def _in_one_statement(new: NewJob, by: str) -> Enqueued | None:
     using = router.db_for_write(Job)
     connection = connections[using]
     waits = new.depends_on or new.lost_parents
-    if connection.vendor != "postgresql" or waits or new.names_a_moment or new.origin:
+    is_made = new.origin or new.step or new.is_conducted
+    if connection.vendor != "postgresql" or waits or new.names_a_moment or is_made:
         return None
     policy = current_policy()
     (job,) = check((new,), policy, None)
@@ -97,7 +98,13 @@ def enqueue_many(news: Sequence[NewJob], *, by: str) -> list[Enqueued]:
     check_ids(news)
     checked: Iterable[CheckedJob] = check(news, call.policy, call.now)
     is_plain = not any(
-        new.may_exist or new.depends_on or new.lost_parents or new.origin or new.notes is not None
+        new.may_exist
+        or new.depends_on
+        or new.lost_parents
+        or new.origin
+        or new.notes is not None
+        or new.step
+        or new.is_conducted
         for new in news
     )
     if connection.vendor == "postgresql" and is_plain and len(news) >= COPY_FROM:
@@ -147,6 +154,7 @@ class _Call:
             fresh = [row for row in rows if row.job.index not in known]
             _refuse_what_is_late(fresh)
             insert.insert_words(self.using, fresh)
+            insert.insert_steps(self.using, fresh)
             self.fresh.update(row.shared for row in fresh)
             states = self._attach(fresh)
             self._finish(queues)

@@ -21,8 +21,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import Cursor
 
 from clusters.policy import ClusterPolicy
-from jobs.engine.new_job import CheckedJob, Terms, to_json
-from jobs.models import Job, JobMetadata, JobTag, Needs, Queue
+from jobs.engine.new_job import CheckedJob, StepOf, Terms, to_json
+from jobs.models import Job, JobMetadata, JobTag, Needs, Queue, Step, StepsRun
 from jobs.models.job import metadata_value
 from jobs.states import State
 
@@ -331,7 +331,7 @@ def insert_rows(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> set[str
     In the order of their unique keys, because two calls that wait for each other's would never end.
     """
     fresh: set[str] = set()
-    is_made = any(row.job.new.origin for row in rows)
+    is_made = any(row.job.new.origin or row.job.new.step for row in rows)
     has_notes = any(row.job.new.notes is not None for row in rows)
     columns = COLUMNS + (_MADE if is_made else ()) + (_NOTES if has_notes else ())
     places = f"({', '.join(['%s'] * len(columns))})"
@@ -364,6 +364,25 @@ def insert_words(using: str, rows: Iterable[Row]) -> None:
     JobMetadata.objects.using(using).bulk_create(metadata)
 
 
+def insert_steps(using: str, rows: Iterable[Row]) -> None:
+    """What makes new jobs steps of others, and what those count who will have steps."""
+    steps: list[Step] = []
+    runs: list[StepsRun] = []
+    for row in rows:
+        new, own = row.job.new, {"job_id": UUID(row.job.id), "created_at": row.shared.created_at}
+        if (step := new.step) is not None:
+            values: dict[str, Any] = {name: getattr(step, name) for name in StepOf.__slots__}
+            steps.append(Step(**own, **values | {"definition": dict(step.definition)}))
+        if new.is_conducted:
+            said = new.payload if isinstance(new.payload, dict) else {}
+            texts = {name: said.get(name) or "" for name in ("name", "description")}
+            runs.append(StepsRun(**own, **texts))
+    if steps:
+        Step.objects.using(using).bulk_create(steps)
+    if runs:
+        StepsRun.objects.using(using).bulk_create(runs)
+
+
 def _by_unique_key(row: Row) -> str:
     return row.job.new.unique_key or ""
 
@@ -382,6 +401,8 @@ def _values(row: Row, is_made: bool, has_notes: bool) -> tuple[Any, ...]:
             *(made.schedule_id, made.trigger, made.due_at, made.workflow_run_id, made.waits_for),
             True,
         )
+    elif new.step is not None:
+        origin = (*origin[:-1], True)
     return (
         UUID(job.id),
         job.payload,

@@ -11,7 +11,7 @@ import math
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -21,12 +21,13 @@ import uuid_utils
 from clusters.policy import ClusterPolicy
 from jobs.engine.backoff import is_curve
 from jobs.errors import InvalidJob, JobError, PayloadTooLarge, UnknownQueue
-from jobs.executors import Kind, get_kind
+from jobs.executors import CONDUCTED, CONDUCTOR, Kind, get_kind
 from jobs.models import Needs, OnParentFailure
 from jobs.models.job import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from jobs.models.queue import QUEUE_NAME
 from jobs.registry import NAME
 from jobs.states import OnLost
+from jobs.step_words import STEPS
 
 MAX_TAGS, MAX_TAG_LENGTH = 20, 60
 MAX_METADATA, MAX_METADATA_LENGTH = 20, 256
@@ -61,6 +62,21 @@ class Origin(NamedTuple):
     workflow_run_id: uuid.UUID | None = None
     waits_for: str | None = None
     rules: Mapping[uuid.UUID, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class StepOf:
+    """Makes a new job a step of another; only a node, while it runs that one, says so. See ``Step``."""
+
+    parent_id: uuid.UUID
+    root_id: uuid.UUID
+    key: str
+    name: str
+    position: int
+    index: int
+    var: str | None = None
+    is_tolerated: bool = False
+    definition: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -105,6 +121,7 @@ class NewJob:
     # The job this one is requeued from; no surface lets a caller set it.
     copy_of: uuid.UUID | None = None
     origin: Origin | None = None
+    step: StepOf | None = None
     # What a dialect has promised of its jobs, which callers of our own API cannot ask for. ``notes`` are
     # kept with the job, to be said again word for word. Attempts are no more than the queue's default.
     # A job may be late already, and expires. With ``lost_parents``, which may be empty, a job fails where
@@ -118,6 +135,15 @@ class NewJob:
     def names_a_moment(self) -> bool:
         """Whether the clock must be known before it can be checked."""
         return bool(self.run_at or self.expires_at or self.deadline_at)
+
+    @property
+    def is_step(self) -> bool:
+        return self.step is not None
+
+    @property
+    def is_conducted(self) -> bool:
+        """Whether the node runs it by making other jobs."""
+        return self.kind in CONDUCTED
 
     @property
     def may_exist(self) -> bool:
@@ -169,6 +195,7 @@ _alike = attrgetter(
     *("expires_in_seconds", "deadline_at", "deadline_seconds", "max_attempts", "timeout_seconds"),
     *("progress_timeout_seconds", "retry_base_seconds", "retry_cap_seconds", "on_lost"),
     *("needs", "on_dependency_failure", "retry_curve", "is_limited_by_queue", "may_be_late"),
+    "is_step",
 )
 
 
@@ -186,12 +213,16 @@ def check(
             key = _alike(new)
             terms = known.get(key)
             if terms is None:
-                terms = known[key] = _terms(new, now)
+                terms = known[key] = terms_of(new, now)
             if terms.too_late is not None and new.id is None:
                 raise terms.too_late
             payload = _payload(new, largest)
             terms.kind.validate(new.payload)
-            tags: Sequence[str] = _tags(new.tags) if new.tags else ()
+            if terms.kind.name == STEPS and new.step is None:
+                from jobs.engine.step_terms import check_step_terms
+
+                check_step_terms(new.payload)
+            tags: Sequence[str] = check_tags(new.tags) if new.tags else ()
             metadata = _metadata(new.metadata) if new.metadata else _NO_METADATA
             if new.unique_key is not None:
                 _check_unique_key(new.unique_key)
@@ -218,8 +249,11 @@ def check_ids(news: Sequence[NewJob]) -> None:
         seen.add(new.id)
 
 
-def _terms(new: NewJob, now: datetime | None) -> Terms:
+def terms_of(new: NewJob, now: datetime | None) -> Terms:
+    """The terms of one job, checked; ``now`` may be None where it names no moment."""
     kind = get_kind(new.kind)
+    if kind.is_internal and new.step is None:
+        raise InvalidJob(f"jobs of kind {kind.name!r} are made by others only", field="kind")
     type_name = new.type or (kind.name if kind.name != "python" else "")
     if not NAME.match(type_name):
         raise InvalidJob(
@@ -249,6 +283,7 @@ def _terms(new: NewJob, now: datetime | None) -> Terms:
             "ramp such as ramp:60,10.8,50,0.9",
             field="retry_curve",
         )
+    is_conducted = kind.pool == CONDUCTOR
     due_after = _moment(new, "run_at", "delay_seconds", now, timedelta())
     # A time long past would put the job before everything else; it is simply due.
     due_after = max(due_after or timedelta(), timedelta())
@@ -257,8 +292,8 @@ def _terms(new: NewJob, now: datetime | None) -> Terms:
         type=type_name,
         queue=new.queue,
         priority=new.priority,
-        timeout_seconds=_seconds(new, "timeout_seconds", MAX_TIMEOUT_SECONDS),
-        max_attempts=new.max_attempts,
+        timeout_seconds=_timeout(new, kind),
+        max_attempts=1 if new.max_attempts is None and is_conducted else new.max_attempts,
         progress_timeout_seconds=_seconds(new, "progress_timeout_seconds", MAX_TIMEOUT_SECONDS),
         retry_base_seconds=base,
         retry_cap_seconds=cap,
@@ -271,12 +306,12 @@ def _terms(new: NewJob, now: datetime | None) -> Terms:
     )
     if new.may_be_late and terms.expires_after is not None:
         return terms
-    for field, after in (
+    for name, after in (
         ("expires_at", terms.expires_after),
         ("deadline_at", terms.deadline_after),
     ):
         if after is not None and after <= timedelta():
-            terms.too_late = InvalidJob(f"{field} must be later than the job is due", field=field)
+            terms.too_late = InvalidJob(f"{name} must be later than the job is due", field=name)
     return terms
 
 
@@ -299,6 +334,12 @@ def _seconds(new: NewJob, field: str, most: float, *, may_be_zero: bool = False)
     elif not 0 < value <= most:
         raise InvalidJob(f"{field} must be above 0 and at most {most:.0f}", field=field)
     return float(value)
+
+
+def _timeout(new: NewJob, kind: Kind) -> float | None:
+    seconds = _seconds(new, "timeout_seconds", MAX_TIMEOUT_SECONDS)
+    # What queue and cluster say is meant for one piece of work, and steps have theirs.
+    return MAX_TIMEOUT_SECONDS if seconds is None and kind.pool == CONDUCTOR else seconds
 
 
 def _moment(
@@ -363,7 +404,8 @@ def _holds_nul(value: Any) -> bool:
     return False
 
 
-def _tags(tags: Iterable[str]) -> list[str]:
+def check_tags(tags: Iterable[str]) -> list[str]:
+    """The tags, each once, or ``InvalidJob``."""
     unique = list(dict.fromkeys(tags))
     if len(unique) > MAX_TAGS:
         raise InvalidJob(f"at most {MAX_TAGS} tags", field="tags")

@@ -28,16 +28,9 @@ from clusters.models import ALIVE, Node, awaits_confirmation
 from clusters.policy import ClusterPolicy
 from jobs.engine.clock import countdown, database_now
 from jobs.errors import Conflict
-from jobs.models import (
-    Attempt,
-    BulkOperation,
-    Job,
-    JobDependency,
-    JobMetadata,
-    JobTag,
-    LogLine,
-    Queue,
-)
+from jobs.models import BulkOperation, Job, JobDependency, LogLine, Queue, Step
+from jobs.models.erase import erase
+from jobs.models.steps_release import all_below
 from jobs.states import FINAL, State
 
 logger = logging.getLogger(__name__)
@@ -257,16 +250,15 @@ def delete_jobs(using: str, ids: Sequence[UUID], still: Q) -> int | None:
         going = [*locked.values_list("pk", flat=True)]
         if not going:
             return 0
-        for model in (Attempt, LogLine, JobTag, JobMetadata):
-            _delete(using, model, Q(job_id__in=going))
-        _delete(using, JobDependency, Q(child_id__in=going))
-        _delete(using, JobDependency, Q(parent_id__in=going))
-        return _delete(using, Job, Q(pk__in=going))
+        # Steps of theirs have ended before them.
+        erase(using, [*going, *all_below(using, going)])
+        return len(going)
 
 
 def _has_open_dependants() -> Q:
     waiting = JobDependency.objects.filter(parent_id=OuterRef("pk"), child__finished_at=None)
-    return Q(has_dependants=True) & Q(Exists(waiting))
+    part = Step.objects.filter(job_id=OuterRef("pk"), root__finished_at=None)
+    return Q(has_dependants=True) & (Q(Exists(waiting)) | Q(Exists(part)))
 
 
 def _alone(using: str) -> bool:

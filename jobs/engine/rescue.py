@@ -19,9 +19,10 @@ from clusters.models import Node
 from clusters.policy import ClusterPolicy
 from jobs.engine.claim import Claimed
 from jobs.engine.clock import countdown, database_now
-from jobs.engine.complete import Completion, Report, Success, decide
+from jobs.engine.complete import Completion, Report, Success, decide, hand_back
 from jobs.engine.trouble import is_outage
 from jobs.engine.turn import take_turn
+from jobs.executors import CONDUCTED
 from jobs.models import Job
 from jobs.states import OnLost, Outcome, State
 
@@ -120,14 +121,19 @@ def _as_lost(
             error_type=node.error_type,
             crashed=node.crashed,
         )
-        claimed = _as_claimed(job)
+        claimed = as_claimed(job)
+        if job.kind in CONDUCTED:
+            # Its node had not come to it, or nothing of that was committed.
+            batch.append(hand_back(claimed, str(node.id)))
+            continue
         if node.on_lost is not None:
             claimed = claimed._replace(on_lost=node.on_lost, attempts=0, crashes=0)
         batch.append(decide(claimed, str(node.id), report, policy))
     return batch
 
 
-def _as_claimed(job: Job) -> Claimed:
+def as_claimed(job: Job) -> Claimed:
+    """A job that somebody holds, as its holder would know it; without its payload."""
     return Claimed(
         id=str(job.pk),
         fence=job.fence,
@@ -144,4 +150,5 @@ def _as_claimed(job: Job) -> Claimed:
         retry_base_seconds=job.retry_base_seconds,
         retry_cap_seconds=job.retry_cap_seconds,
         retry_curve=job.retry_curve,
+        is_awaited=job.has_dependants,
     )

@@ -33,6 +33,8 @@ class Turn:
     claimed: list[Claimed] = field(default_factory=list)
     # Reports that came too late: the job had been taken from this node.
     superseded: list[Success | Completion] = field(default_factory=list)
+    # Jobs have ended that others wait for.
+    has_released: bool = False
 
 
 def take_turn(
@@ -95,14 +97,21 @@ def _take_turn(
     with_limits: bool = False,
 ) -> Turn:
     if connection.vendor != "postgresql":
-        done, claimed = _sqlite_turn(connection, batch, appetite)
-    elif with_limits and appetite is not None:
-        done, _ = _postgres_turn(connection, batch, None)
-        claimed = _claim_within_limits(connection, appetite)
+        done, claimed, has_released = _sqlite_turn(connection, batch, appetite)
     else:
-        done, claimed = _postgres_turn(connection, batch, appetite)
-    superseded = [] if done == len(batch) else _not_ours(connection, batch)
-    return Turn(claimed, superseded)
+        awaited = [row for row in batch if row.is_awaited]
+        alone = [row for row in batch if not row.is_awaited] if awaited else batch
+        has_released = bool(awaited)
+        ended = _complete_awaited(connection, awaited) if awaited else 0
+        if with_limits and appetite is not None:
+            done, _ = _postgres_turn(connection, alone, None)
+            claimed = _claim_within_limits(connection, appetite)
+        else:
+            done, claimed = _postgres_turn(connection, alone, appetite)
+        done += ended
+    if done == len(batch):
+        return Turn(claimed, has_released=has_released)
+    return Turn(claimed, _not_ours(connection, batch), has_released=True)
 
 
 # -- PostgreSQL ------------------------------------------------------------------------------------
@@ -177,14 +186,34 @@ def _complete_awaited(connection: BaseDatabaseWrapper, batch: Batch) -> int:
         return int(rows[0][0])
 
 
+def end_waiting(connection: BaseDatabaseWrapper, batch: Batch) -> int:
+    """Complete jobs that waited for steps, in the caller's transaction and under its locks.
+
+    The node of each row is the one that claimed the job. Returns how many were waiting still.
+    """
+    ids = [row.id for row in batch]
+    done = 0
+    if connection.vendor != "postgresql":
+        with connection.cursor() as cursor:
+            done, _ = complete.sqlite_complete(cursor, batch, held=State.WAITING)
+        _release(connection.alias, ids)
+        return done
+    lock_all(connection.alias, ids, ending=[row.id for row in batch if type(row) is Completion])
+    for node in sorted({row.node for row in batch}):
+        successes, moves = _sorted_out([row for row in batch if row.node == node])
+        parameters = complete.postgres_parameters(node, successes, moves)
+        ended, count = complete.postgres_ctes(
+            bool(successes), bool(moves), awaited=True, held=State.WAITING
+        )
+        done += int(_fetch(connection, _statement(ended, count, False), parameters)[0][0])
+    _release(connection.alias, ids)
+    return done
+
+
 def _release(alias: str, ids: Sequence[str]) -> None:
-    from jobs.models import Job
     from jobs.models.release import release
 
-    ended = Job.objects.using(alias).filter(
-        pk__in=ids, has_dependants=True, finished_at__isnull=False
-    )
-    release(alias, list(ended.values_list("pk", flat=True)))
+    release(alias, ids)
 
 
 # -- SQLite ----------------------------------------------------------------------------------------
@@ -192,23 +221,24 @@ def _release(alias: str, ids: Sequence[str]) -> None:
 
 def _sqlite_turn(
     connection: BaseDatabaseWrapper, batch: Batch, appetite: Appetite | None
-) -> tuple[int, list[Claimed]]:
+) -> tuple[int, list[Claimed], bool]:
     if not batch:
         with connection.cursor() as cursor:
             if appetite is None or not claim.sqlite_has_ready(cursor):
-                return 0, []
+                return 0, [], False
     with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
         done = 0
+        awaited: list[str] = []
         if batch:
             done, awaited = complete.sqlite_complete(cursor, batch)
             if awaited:
                 _release(connection.alias, awaited)
         if appetite is None:
-            return done, []
+            return done, [], bool(awaited)
         held = limits.lock(cursor, appetite, connection.vendor)
         claimed = claim.sqlite_claim(cursor, appetite, limits.rooms(cursor, held))
         limits.spend(cursor, held, Counter(job.queue for job in claimed))
-        return done, claimed
+        return done, claimed, bool(awaited)
 
 
 # -- What the guard turned away --------------------------------------------------------------------

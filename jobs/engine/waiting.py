@@ -18,7 +18,7 @@ from clusters.models import ClusterSetting, Node, NodeStatus
 from jobs import registry
 from jobs.engine.clock import database_now
 from jobs.engine.limits import Limit, room_again_at
-from jobs.models import Job, JobDependency, Needs, Queue, Schedule, Status
+from jobs.models import Job, JobDependency, Needs, Queue, Schedule, Status, Step, StepsRun
 from jobs.states import FINAL, State, WaitsFor
 
 # Beyond these, counting stops and says so.
@@ -36,6 +36,9 @@ class Reason:
     data: dict[str, Any] = field(default_factory=dict)
 
 
+_OF_STEPS = ("job_id", "name", "job__state")
+
+
 def why_waiting(job: Job) -> list[Reason]:
     """Everything that keeps this job from running now; at least one reason."""
     if job.state in FINAL:
@@ -43,7 +46,7 @@ def why_waiting(job: Job) -> list[Reason]:
     if job.state == State.RUNNING:
         return [*_running(job)]
     if job.state == State.WAITING:
-        return [Reason("steps", "It waits for its steps to end.")]
+        return [*_steps(job)]
     using = job._state.db or "default"
     now = database_now(connections[using])
     reasons = [
@@ -80,6 +83,26 @@ def _running(job: Job) -> Iterator[Reason]:
     if job.cancel_requested_at is not None:
         told = f"It was asked to stop at {_moment(job.cancel_requested_at)}."
         yield Reason("cancel_requested", told, {"since": job.cancel_requested_at})
+
+
+def _steps(job: Job) -> Iterator[Reason]:
+    using = job._state.db or "default"
+    steps = Step.objects.using(using).filter(parent_id=job.pk, job__finished_at=None)
+    rows = list(steps.order_by("position", "index")[:MAX_PARENTS_NAMED].values_list(*_OF_STEPS))
+    for pk, name, state in rows:
+        told = f"It waits for its step {name!r}, job {pk}, which is {state}."
+        yield Reason("step", told, {"job_id": pk, "name": name, "state": state})
+    run = StepsRun.objects.using(using).filter(pk=job.pk).first()
+    if run is not None and run.open_steps > len(rows):
+        told = f"It waits for {run.open_steps - len(rows)} more step(s)."
+        yield Reason("steps", told, {"count": run.open_steps})
+    if run is not None and run.state.get("waits"):
+        yield Reason("queue_full", f"Its next step finds no room: {run.state['waits']}.")
+    if job.cancel_requested_at is not None:
+        told = f"It was asked to stop at {_moment(job.cancel_requested_at)}."
+        yield Reason("cancel_requested", told, {"since": job.cancel_requested_at})
+    if not rows:
+        yield Reason("steps", "Its steps have ended; a node takes it on the next time it looks.")
 
 
 def _cluster(using: str) -> Iterator[Reason]:

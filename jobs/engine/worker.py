@@ -29,9 +29,10 @@ from clusters.processes import forbid_inspection, name_process
 from jobs.engine import limits
 from jobs.engine.child import Child, News
 from jobs.engine.children import Children
-from jobs.engine.claim import Appetite
+from jobs.engine.claim import Appetite, Claimed
 from jobs.engine.clock import countdown
 from jobs.engine.complete import Completion, Success, decide, hand_back
+from jobs.engine.conductor import Conductor
 from jobs.engine.health import HealthServer, Vitals
 from jobs.engine.heartbeat import Heartbeat
 from jobs.engine.journal import Line, write_lines, write_progress
@@ -42,9 +43,9 @@ from jobs.engine.trouble import Trouble
 from jobs.engine.turn import disown, take_turn
 from jobs.engine.upkeep import Upkeep, duties
 from jobs.engine.watchdog import Watchdog
-from jobs.executors import IO, KINDS
+from jobs.executors import CONDUCTED, CONDUCTOR, IO, KINDS
 from jobs.executors.host_label import wear
-from jobs.hints import ANY_QUEUE
+from jobs.hints import ANY_QUEUE, STEPS
 from jobs.models import Job
 from jobs.states import Outcome, State
 
@@ -100,7 +101,7 @@ class Worker:
         self.cluster_id = cluster_id
         self.alias = current_cluster().alias
         self.queues = queues
-        self.kinds = kinds
+        self.kinds = [*kinds, *CONDUCTED]
         self.concurrency = concurrency
         needs_io = any(KINDS[kind].pool == IO for kind in kinds)
         self.io_slots = io_slots if needs_io else 0
@@ -228,6 +229,10 @@ class Worker:
             self.cluster_id, self.node_id, self._watchdog, self._look_at_once, tasks
         )
         self._upkeep.start()
+        self._conductor = Conductor(
+            self.cluster_id, self.node_id, self._watchdog, self._look_at_once
+        )
+        self._conductor.start()
         self._vitals.now_of(self.node_id, self._heartbeat, self._upkeep)
         self._spawn_missing()
         logger.info(
@@ -254,6 +259,7 @@ class Worker:
         self._vitals.now_of(None, None, None)
         self._heartbeat.stop()
         self._upkeep.stop()
+        self._conductor.stop()
         self._lines.clear()
         self._progress.clear()
         for key in list(self._selector.get_map().values()):
@@ -263,6 +269,7 @@ class Worker:
 
     def _close(self) -> None:
         if hasattr(self, "_heartbeat"):
+            self._conductor.stop()
             self._heartbeat.stop()
             self._upkeep.stop()
         self._children.kill_all()
@@ -324,7 +331,9 @@ class Worker:
             self._in_trouble(error)
 
     def _hint(self, queue: str) -> None:
-        if self.queues is None or queue in (ANY_QUEUE, *self.queues):
+        if queue == STEPS:
+            self._conductor.look()
+        elif self.queues is None or queue in (ANY_QUEUE, *self.queues):
             self._hinted = True
 
     def _take_hints(self) -> None:
@@ -438,7 +447,7 @@ class Worker:
         return is_time and self._has_room()
 
     def _has_room(self) -> bool:
-        return any(self._children.free().values())
+        return self._conductor.room > 0 or any(self._children.free().values())
 
     def _turn_if_due(self, now: float) -> None:
         wants_work = not self._is_draining and self._wants_work(now)
@@ -459,14 +468,26 @@ class Worker:
                 late.id,
                 late.fence,
             )
+        if turn.has_released:
+            self._conductor.look()
         if turn.claimed:
-            self._children.give(turn.claimed, self.policy.cancel_grace_seconds)
+            self._give(turn.claimed)
             for child in self._children.all:
                 if child.channel.has_backlog:
                     self._watch_child(child)
         if appetite is not None:
             self._look_at_limits(now)
-            self._plan_next_poll(len(turn.claimed), sum(appetite.free.values()))
+            # Of what the conductor could take there are seldom many.
+            wanted = sum(appetite.free.values()) - appetite.free[CONDUCTOR]
+            self._plan_next_poll(len(turn.claimed), wanted)
+
+    def _give(self, claimed: list[Claimed]) -> None:
+        conducted = [job for job in claimed if job.kind in CONDUCTED]
+        if conducted:
+            self._conductor.give(conducted)
+            claimed = [job for job in claimed if job.kind not in CONDUCTED]
+        if claimed:
+            self._children.give(claimed, self.policy.cancel_grace_seconds)
 
     def _look_at_limits(self, now: float) -> None:
         """Find out whether queues with limits wait for a claim; on SQLite every claim includes them."""
@@ -481,7 +502,7 @@ class Worker:
     def _appetite(self) -> Appetite:
         return Appetite(
             node=self.node_id,
-            free=self._children.free(),
+            free={**self._children.free(), CONDUCTOR: self._conductor.room},
             pools={kind: KINDS[kind].pool for kind in self.kinds},
             types=self._template.types,
             queues=self.queues,
@@ -550,6 +571,7 @@ class Worker:
         """After trouble: hand back what was claimed by a statement whose answer never came."""
         held = {(h.job.id, h.job.fence) for h in self._children.held()}
         held |= {(row.id, row.fence) for row in self._pending}
+        held |= self._conductor.held()
         if unknown := disown(connections[self.alias], self.node_id, held):
             logger.warning("%d jobs of an unanswered claim were handed back", unknown)
         self._hinted = True

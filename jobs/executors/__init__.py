@@ -4,9 +4,11 @@ A kind says in which pool of a node its jobs run and checks a payload when a job
 one attempt and returns an ``Outcome``; it writes no state, knows no database and decides nothing about
 retries. To add a kind: write the module, name it in ``KINDS``, add its tests.
 
-Pools: ``process`` jobs run one at a time in a child each, where ``run(work, payload)`` looks at the token
-in ``work`` and raises ``JobCancelled`` to stop; kind ``python`` runs handlers there instead. ``io`` jobs
-share one asyncio child, where ``run(assignment, output)`` is a coroutine that is cancelled to stop it.
+Kinds of the pool ``conductor`` have no executor: such a job makes others and awaits them, which every
+node does, see ``jobs.engine.conductor``. Of the other pools, ``process`` jobs run one at a time in a
+child each, where ``run(work, payload)`` looks at the token in ``work`` and raises ``JobCancelled`` to
+stop; kind ``python`` runs handlers there instead. ``io`` jobs share one asyncio child, where
+``run(assignment, output)`` is a coroutine that is cancelled to stop it.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from typing import Any, NamedTuple, Protocol
 from jobs.errors import InvalidJob
 
 PROCESS, IO = "process", "io"
+# Jobs that nodes run without a child: they start and await others.
+CONDUCTOR = "conductor"
 # The kind whose jobs are handlers, known to nodes by their type.
 PYTHON = "python"
 
@@ -111,6 +115,8 @@ class Kind:
     validate: Callable[[Any], None]
     # Runs programs or reaches places that a role alone does not entitle to.
     needs_grant: bool = False
+    # Made by other jobs only.
+    is_internal: bool = False
 
     @property
     def executor(self) -> Any:
@@ -148,6 +154,12 @@ def _procedure(payload: Any) -> None:
     validate(payload)
 
 
+def _steps(payload: Any) -> None:
+    from jobs.executors.steps_definition import validate
+
+    validate(payload)
+
+
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
@@ -159,13 +171,31 @@ KINDS: Mapping[str, Kind] = {
         Kind("container", IO, _container, needs_grant=True),
         # What may be called, and where, the configuration lists; without it everything is refused.
         Kind("procedure", IO, _procedure),
+        Kind("steps", CONDUCTOR, _steps),
+        # A composite step: several steps at once, or one for each item of a list.
+        Kind("group", CONDUCTOR, lambda payload: None, is_internal=True),
     )
 }
+
+
+# What people may enqueue, and what nodes are told to run.
+PUBLIC_KINDS = tuple(sorted(name for name, kind in KINDS.items() if not kind.is_internal))
+NODE_KINDS = tuple(sorted(name for name, kind in KINDS.items() if kind.pool != CONDUCTOR))
+CONDUCTED = tuple(sorted(name for name, kind in KINDS.items() if kind.pool == CONDUCTOR))
+
+
+def kinds_started(kind: str, payload: Any) -> list[str]:
+    """The kinds of all jobs that a job starts: its own, and those of its steps."""
+    if kind != "steps":
+        return [kind]
+    from jobs.executors.steps_definition import kinds_in
+
+    return [kind, *sorted({*kinds_in(payload)})]
 
 
 def get_kind(name: str) -> Kind:
     try:
         return KINDS[name]
     except KeyError:
-        known = ", ".join(sorted(KINDS))
+        known = ", ".join(PUBLIC_KINDS)
         raise InvalidJob(f"unknown kind {name[:40]!r}; known are {known}", field="kind") from None

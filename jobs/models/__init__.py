@@ -22,6 +22,7 @@ from jobs.models.schedule import (
     Status,
     Timing,
 )
+from jobs.models.step import Step, StepsRun
 from jobs.models.total import Total, TotalName
 from jobs.models.upkeep import UpkeepDuty
 from jobs.models.workflow import OnNodeFailure, RunState, Workflow, WorkflowNode, WorkflowRun
@@ -62,6 +63,8 @@ __all__ = [
     "ScheduleListing",
     "Source",
     "Status",
+    "Step",
+    "StepsRun",
     "Tally",
     "Timing",
     "Total",

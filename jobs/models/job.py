@@ -22,6 +22,7 @@ from jobs.hints import ANY_QUEUE, hint_ready
 from jobs.states import (
     FINAL,
     RETRYABLE_FROM,
+    STOPPABLE,
     UNSTARTED,
     OnLost,
     Reason,
@@ -55,6 +56,7 @@ class Restart(NamedTuple):
 _TOLD_OF = ("pk", "state", "queue", "type", "has_dependants", "schedule_id")
 
 
+@models.ForeignKey.register_lookup
 @models.UUIDField.register_lookup
 class AnyOf(models.Lookup):
     """One of many ids, as one parameter: a thousand take a while to be written one by one."""
@@ -121,20 +123,29 @@ class JobQuerySet(models.QuerySet["Job"]):
         return stopped if include_held else stopped.filter(is_held=False)
 
     def cancel(self) -> Touched:
-        """Cancel what has not started, and ask running work to stop."""
+        """Cancel what has not started, and ask running work to stop; with all steps of those jobs."""
+        from jobs.models.steps_release import open_below, wake
+
         using = self.db
-        open_jobs = Q(state__in=UNSTARTED) | Q(state=State.RUNNING, cancel_requested_at=None)
+        jobs: JobQuerySet = Job.objects.using(using)
+        open_jobs = Q(state__in=UNSTARTED) | Q(state__in=STOPPABLE, cancel_requested_at=None)
         with transaction.atomic(using=using):
             # Under one lock: between two statements, a job that its node hands back would slip
             # through both.
             rows = self.filter(open_jobs)._lock_ending()
             unstarted = [row for row in rows if row.state in UNSTARTED]
-            running = [row.pk for row in rows if row.state == State.RUNNING]
+            running = [row.pk for row in rows if row.state in STOPPABLE]
+            waiting = [row.pk for row in rows if row.state == State.WAITING]
             cancelled = self._end(unstarted, State.CANCELLED, cancel_requested_at=Now())
             asked = 0
             if running:
-                jobs = Job.objects.using(using).filter(pk__any_of=running, state=State.RUNNING)
-                asked = jobs.filter(cancel_requested_at=None).update(cancel_requested_at=Now())
+                asked = jobs.filter(
+                    pk__any_of=running, state__in=STOPPABLE, cancel_requested_at=None
+                ).update(cancel_requested_at=Now())
+            if waiting:
+                if below := open_below(using, waiting):
+                    jobs.filter(pk__any_of=below).cancel()
+                wake(using, waiting)
         return Touched(cancelled + asked, cancelled=cancelled, cancel_requested=asked)
 
     def skip(self) -> Touched:
@@ -216,17 +227,22 @@ class JobQuerySet(models.QuerySet["Job"]):
             return self._retry(spread_seconds)
 
     def _retry(self, spread_seconds: float | None) -> Touched:
+        from jobs.models.steps_release import take_up_again
+
         jobs: JobQuerySet = Job.objects.using(self.db)
         stopped = self.filter(state__in=RETRYABLE_FROM).order_by("pk")
-        rows = list(stopped.select_for_update(no_key=True).values_list("pk", "unique_key"))
-        keys = {key for _, key in rows if key is not None}
+        locked = stopped.select_for_update(no_key=True)
+        rows = list(locked.values_list("pk", "unique_key", "has_dependants"))
+        keys = {key for _, key, _ in rows if key is not None}
         held = jobs.filter(unique_key__in=keys, finished_at=None) if keys else jobs.none()
         taken = set(held.values_list("unique_key", flat=True))
         chosen = []
-        for pk, key in reversed(rows):
+        for pk, key, _ in reversed(rows):
             if key not in taken:
                 chosen.append(pk)
                 taken |= {key} - {None}
+        whole = take_up_again(self.db, chosen) if any(awaited for *_, awaited in rows) else []
+        chosen += whole
         retried = 0
         if chosen:
             retried = jobs.filter(pk__any_of=chosen, state__in=RETRYABLE_FROM).update(
@@ -246,7 +262,8 @@ class JobQuerySet(models.QuerySet["Job"]):
                 max_attempts=Greatest(F("max_attempts"), F("attempts") + 1),
             )
         self._hinted(retried)
-        return Touched(retried, retried=retried, unique_key_taken=len(rows) - len(chosen))
+        left = len(rows) + len(whole) - len(chosen)
+        return Touched(retried, retried=retried, unique_key_taken=left)
 
     def restart(self) -> dict[UUID, Restart]:
         """Let jobs run again, or at once where they have not started; says of each what it was.
@@ -327,9 +344,9 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def delete_final(self) -> Touched:
         """Delete finished jobs with all that is theirs. Those that open jobs depend on are kept."""
-        from jobs.models.attempt import Attempt
         from jobs.models.dependency import JobDependency
-        from jobs.models.log import LogLine
+        from jobs.models.erase import erase
+        from jobs.models.steps_release import all_below, parts_of_open
 
         using = self.db
         with transaction.atomic(using=using):
@@ -340,12 +357,10 @@ class JobQuerySet(models.QuerySet["Job"]):
             awaited = [pk for pk, has_dependants in rows.items() if has_dependants]
             waiting = edges.filter(parent_id__in=awaited, child__finished_at=None)
             kept = set(waiting.values_list("parent_id", flat=True)) if awaited else set()
+            kept |= parts_of_open(using, awaited)
             ids = [pk for pk in rows if pk not in kept]
-            for model in (Attempt, LogLine, JobTag, JobMetadata):
-                model.objects.using(using).filter(job_id__in=ids)._raw_delete(using)
-            edges.filter(child_id__in=ids)._raw_delete(using)
-            deleted = Job.objects.using(using).filter(pk__in=ids)._raw_delete(using) or 0
-        return Touched(deleted, deleted=deleted, has_dependants=len(kept))
+            erase(using, [*ids, *all_below(using, ids)])
+        return Touched(len(ids), deleted=len(ids), has_dependants=len(kept))
 
     def discard(self) -> Touched:
         """Delete finished jobs, and those that have not started, which are cancelled first."""
@@ -625,7 +640,7 @@ class Job(models.Model):
     def cancel(self) -> None:
         """Cancel this job, or ask it to stop; asking twice is no error."""
         rows: int = self._only_me().cancel()
-        if not rows and self._only_me().filter(state=State.RUNNING).exists():
+        if not rows and self._only_me().filter(state__in=STOPPABLE).exists():
             rows = 1
         self.refresh_from_db()
         self._move("cancel", rows)

@@ -124,7 +124,9 @@ def release(
     """
     from jobs.models.job import Job
 
-    ended = Job.objects.using(using).filter(pk__in=list(ended_ids), finished_at__isnull=False)
+    ended = Job.objects.using(using).filter(
+        pk__any_of=_as_uuids(ended_ids), finished_at__isnull=False, has_dependants=True
+    )
     rows = list(ended.values_list("pk", "state", "schedule_id"))
     runs = [pk for pk, _, schedule_id in rows if schedule_id is not None]
     states = {pk: state for pk, state, _ in rows}
@@ -140,13 +142,14 @@ def release_ended(
 ) -> int:
     """The same for parents whose final states are known; ``runs`` are those that schedules made."""
     from jobs.models.runs import settle
+    from jobs.models.steps_release import settle_steps
 
     # New children of parents that ended long ago: nobody has to be told of that again.
     is_attaching = children is not None
     connection = connections[using]
     moved = 0
     levels = [_Level(states)] if states else []
-    ended_runs = set(runs)
+    ended_runs, all_ended = set(runs), dict(states)
     while levels:
         level = levels[-1]
         edges = _close(connection, level, children)
@@ -163,9 +166,12 @@ def release_ended(
         ended = {pk: state for pk, state, _, _, waited, _ in told if waited and state in FINAL}
         if ended:
             levels.append(_Level(ended))
+            all_ended |= ended
             ended_runs |= {pk for pk, *_, made_by in told if pk in ended and made_by}
     if ended_runs and not is_attaching:
         settle(using, ended_runs)
+    if all_ended and not is_attaching:
+        settle_steps(using, all_ended)
     return moved
 
 
@@ -274,6 +280,10 @@ def leave_traces(
     waited_for = [row for row in rows if row.has_dependants]
     runs = [row.pk for row in waited_for if row.schedule_id is not None]
     release_ended(using, {row.pk: state for row in waited_for}, runs=runs)
+
+
+def _as_uuids(ids: Iterable[UUID | str]) -> list[UUID]:
+    return [_uuid(one) for one in ids]
 
 
 def _ids(connection: BaseDatabaseWrapper, ids: Iterable[UUID]) -> Any:

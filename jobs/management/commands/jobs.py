@@ -39,7 +39,7 @@ from jobs.engine.edit import Changes, edit
 from jobs.engine.enqueue import NewJob, enqueue
 from jobs.engine.requeue import requeue
 from jobs.errors import JobError, JobNotFound
-from jobs.executors import KINDS
+from jobs.executors import KINDS, PUBLIC_KINDS
 from jobs.filters import filtered
 from jobs.listing import Position, newest
 from jobs.management.base import job_failure
@@ -240,7 +240,7 @@ class Command(BulkVerbs):
         parser = self.verb("enqueue", self.enqueue, "accept a new job")
         parser.add_argument("type", nargs="?", default="", help="handler name, or a label")
         add_payload(parser)
-        parser.add_argument("--kind", choices=sorted(KINDS), default="python")
+        parser.add_argument("--kind", choices=PUBLIC_KINDS, default="python")
         parser.add_argument("--queue", default="default")
         parser.add_argument("--priority", type=int, help="-100 runs first, 100 last")
         due = parser.add_mutually_exclusive_group()

@@ -14,7 +14,7 @@ from clusters.binding import cluster_bound
 from clusters.checks import TAG
 from clusters.errors import UnknownCluster, UnsoundSettings
 from clusters.management.addresses import address
-from jobs.executors import KINDS
+from jobs.executors import NODE_KINDS
 from jobs.registry import HandlersUnusable
 
 
@@ -69,7 +69,7 @@ class Command(BaseCommand):
         listed = (name.strip() for name in (options["queues"] or "").split(","))
         queues = [name for name in listed if name] or None
         kinds = set(settings.WORKER_KINDS) | ({"shell"} if options["enable_shell"] else set())
-        if unknown := kinds - KINDS.keys():
+        if unknown := kinds - {*NODE_KINDS}:
             raise CommandError(f"unknown kinds: {', '.join(sorted(unknown))}", returncode=2)
         for name in ("concurrency", "io_concurrency"):
             if not 0 <= options[name] <= 1000:

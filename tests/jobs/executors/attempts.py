@@ -56,6 +56,6 @@ def corpus(name: str) -> list[str]:
     return [json.loads(case) if case.startswith('"') else case for case in cases]
 
 
-def in_loop(work: Coroutine[Any, Any, T], seconds: float = 10.0) -> T:
+def in_loop(work: Coroutine[Any, Any, T], seconds: float = 60.0) -> T:
     """Run to the end in a loop of its own; a test that hangs fails."""
     return asyncio.run(asyncio.wait_for(work, seconds))

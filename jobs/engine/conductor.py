@@ -1,0 +1,307 @@
+"""The conductor: takes jobs made of steps from one step to the next.
+
+Such a job is claimed like any other. Then it is `waiting`: no node holds it, its steps are jobs of their
+own, and the transaction that ends a step wakes it where that is due. Any node's conductor takes woken
+jobs on, many in one transaction and each under its row's lock: the steps that come next are made, or the
+job ends, or nothing happens at all. A node that dies leaves it woken, for another.
+
+It evaluates what people wrote, in bounds that ``jobs.expressions`` keeps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import random
+import re
+import threading
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from django.db import connections, transaction
+from django.db.models.functions import Now
+
+from clusters.binding import cluster_bound
+from clusters.models import current_policy
+from clusters.policy import ClusterPolicy
+from jobs import expressions
+from jobs.engine import step_rows
+from jobs.engine.claim import Claimed
+from jobs.engine.clock import countdown, database_now
+from jobs.engine.complete import Completion, Report, Success, decide
+from jobs.engine.enqueue import enqueue_many
+from jobs.engine.new_job import NewJob
+from jobs.engine.rescue import as_claimed
+from jobs.engine.step_plan import Ending, Made, Parent, advance
+from jobs.engine.steps_restart import restart
+from jobs.engine.trouble import Trouble, is_outage
+from jobs.engine.turn import end_waiting
+from jobs.engine.watchdog import Watchdog
+from jobs.errors import JobError, QueueFull
+from jobs.models import Job, Queue, StepsRun
+from jobs.models.job import JobQuerySet
+from jobs.models.queue import QUEUE_NAME
+from jobs.states import Outcome
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5
+# Jobs in hand that have not been started; a claim takes no more than fit.
+IN_HAND = 200
+# Before a job that could not be taken on is tried again.
+REST_SECONDS = 30.0
+
+
+def start(using: str, node: str, claimed: Sequence[Claimed]) -> None:
+    """Jobs that this node has claimed begin to wait for steps, which are yet to be made."""
+    held = {UUID(job.id): job.fence for job in claimed}
+    seconds = {UUID(job.id): job.timeout_seconds for job in claimed}
+    with transaction.atomic(using=using):
+        mine = step_rows.let_wait(using, node, held)
+        now = database_now(connections[using])
+        runs = StepsRun.objects.using(using).in_bulk(mine)
+        for run in runs.values():
+            run.stop_by = now + timedelta(seconds=seconds[run.pk])
+            run.wake_at, run.failed_steps = 0, 0
+        restart(using, [runs[pk] for pk in sorted(runs)])
+        rows = StepsRun.objects.using(using)
+        rows.bulk_update(
+            runs.values(), ["stop_by", "wake_at", "failed_steps", "open_steps", "state"]
+        )
+        rows.filter(pk__in=runs).update(woken_at=Now())
+
+
+def conduct(using: str) -> int:
+    """Take some woken jobs on; returns how many. One that cannot be taken on keeps back no other."""
+    woken = step_rows.woken(using)
+    if not woken:
+        return 0
+    try:
+        return _conduct(using, woken)
+    except Exception as error:
+        if is_outage(error):
+            raise
+        logger.warning("%d jobs cannot be taken on together", len(woken), exc_info=True)
+    return sum(_conduct_alone(using, job_id) for job_id in woken)
+
+
+def _conduct_alone(using: str, job_id: UUID) -> int:
+    try:
+        return _conduct(using, [job_id])
+    except Exception as error:
+        if is_outage(error):
+            raise
+        logger.exception("job %s cannot be taken on; it is tried again", job_id)
+        step_rows.postpone(using, job_id, REST_SECONDS)
+        return 0
+
+
+def _conduct(using: str, woken: Sequence[UUID]) -> int:
+    with transaction.atomic(using=using):
+        policy = current_policy()
+        parents = step_rows.lock_woken(using, woken)
+        for parent in parents:
+            advance(parent)
+        _make_all(using, parents)
+        step_rows.write_runs(using, parents)
+        _skip_all(using, parents)
+        _end_all(using, [parent for parent in parents if parent.ending is not None], policy)
+    for parent in parents:
+        if parent.must_stop:
+            jobs: JobQuerySet = Job.objects.using(using)
+            jobs.filter(pk__in=step_rows.open_steps_of(using, parent.job.pk)).cancel()
+    return len(parents)
+
+
+def _make_all(using: str, parents: Sequence[Parent]) -> None:
+    """Enqueue the steps of all. Where one is refused each parent is on its own: it fails, or waits for
+    room, and the others do not."""
+    makers = [parent for parent in parents if parent.made or parent.detached]
+    _make_queues(using, makers)
+    try:
+        if len({parent.job.enqueued_by for parent in makers}) > 1:
+            with transaction.atomic(using=using):
+                _enqueue(using, makers)
+        else:
+            # One call, which is all or nothing by itself.
+            _enqueue(using, makers)
+    except JobError:
+        for parent in makers:
+            try:
+                with transaction.atomic(using=using):
+                    _enqueue(using, [parent])
+            except QueueFull as error:
+                parent.undo()
+                parent.waits_for_room(str(error))
+            except JobError as error:
+                name = _name_of(parent, error.index)
+                parent.undo()
+                field = f"{error.field}: " if error.field else ""
+                parent.fail(f"step {name!r}: {field}{error}", type(error).__name__)
+                parent.look_again()
+
+
+def _enqueue(using: str, parents: Sequence[Parent]) -> None:
+    by_whom: dict[str, list[tuple[NewJob, Made | None]]] = {}
+    for parent in parents:
+        jobs = by_whom.setdefault(parent.job.enqueued_by, [])
+        jobs += [(made.job, made) for made in parent.made]
+        jobs += [(job, None) for job in parent.detached]
+    for by, pairs in by_whom.items():
+        answers = enqueue_many([job for job, _ in pairs], by=by)
+        for (_, made), answer in zip(pairs, answers, strict=True):
+            if made is not None:
+                made.job_id = UUID(answer.job_id)
+
+
+def _name_of(parent: Parent, index: int | None) -> str:
+    names = [made.job.step.name if made.job.step else "" for made in parent.made]
+    return names[index] if index is not None and index < len(names) else ""
+
+
+def _make_queues(using: str, parents: Sequence[Parent]) -> None:
+    """Some dialects know no queue that is not there."""
+    wanted = {
+        made.job.queue
+        for parent in parents
+        if parent.root_definition.get("create_queues")
+        for made in parent.made
+    }
+    there = Queue.objects.using(using).filter(name__in=wanted).values_list("name", flat=True)
+    for name in sorted(wanted - {*there}):
+        if re.match(QUEUE_NAME.regex, name):
+            Queue.objects.using(using).get_or_create(name=name)
+
+
+def _skip_all(using: str, parents: Sequence[Parent]) -> None:
+    skipped = [made.job_id for p in parents for made in p.made if made.is_skipped and made.job_id]
+    if skipped:
+        jobs: JobQuerySet = Job.objects.using(using)
+        jobs.filter(pk__in=skipped).skip()
+
+
+def _end_all(using: str, parents: Sequence[Parent], policy: ClusterPolicy) -> None:
+    """End jobs as their holder would: with an attempt, a tally, and word to those who wait for them."""
+    if not parents:
+        return
+    now = database_now(connections[using])
+    batch: list[Success | Completion] = []
+    for parent in parents:
+        job = parent.job
+        assert parent.ending is not None
+        took = max((now - (job.started_at or now)).total_seconds(), 0.0)
+        report = _report(parent.ending, took, policy)
+        # Of the node that claimed it, whichever takes it on now.
+        batch.append(decide(as_claimed(job), str(job.node_id), report, policy))
+    end_waiting(connections[using], batch)
+
+
+def _report(ending: Ending, took: float, policy: ClusterPolicy) -> Report:
+    report = Report(
+        ending.outcome,
+        started_at=countdown() - took,
+        finished_at=countdown(),
+        error=ending.error,
+        error_type=ending.error_type,
+    )
+    if ending.result is not None:
+        text = json.dumps(ending.result, ensure_ascii=False, allow_nan=False)
+        if "\\u0000" in text or len(text.encode()) > policy.max_result_bytes:
+            report.outcome, report.error_type = Outcome.FAILED, "InvalidResult"
+            report.error = (
+                f"the output is larger than {policy.max_result_bytes} bytes or holds a NUL"
+            )
+            report.is_permanent = True
+        else:
+            report.result = text
+    return report
+
+
+class Conductor(threading.Thread):
+    """Conducts the bound cluster's jobs for one node until ``stop``; calls ``wake`` when jobs became
+    ready."""
+
+    def __init__(
+        self, cluster_id: str, node_id: str, watchdog: Watchdog, wake: Callable[[], None]
+    ) -> None:
+        super().__init__(name="conductor", daemon=True)
+        self._cluster_id = cluster_id
+        self._node_id = node_id
+        self._watchdog = watchdog
+        self._wake_node = wake
+        self._lock = threading.Lock()
+        # Claimed by the node and not started.
+        self._in_hand: dict[tuple[str, int], Claimed] = {}
+        self._event = threading.Event()
+        self._stopping = threading.Event()
+        self._trouble = Trouble(f"conducting steps of {cluster_id}")
+
+    @property
+    def room(self) -> int:
+        """How many more jobs it takes."""
+        return 0 if self._trouble.is_on else max(IN_HAND - len(self._in_hand), 0)
+
+    def give(self, claimed: Sequence[Claimed]) -> None:
+        """Start these jobs, which the node has just claimed."""
+        with self._lock:
+            self._in_hand.update({(job.id, job.fence): job for job in claimed})
+        self._event.set()
+
+    def held(self) -> set[tuple[str, int]]:
+        """Id and fence of what has been given and not started."""
+        return {*self._in_hand}
+
+    def look(self) -> None:
+        """Steps may have ended."""
+        self._event.set()
+
+    def stop(self, wait_seconds: float = 5.0) -> list[Claimed]:
+        """End the thread; what it has not started is the node's again."""
+        self._stopping.set()
+        self._event.set()
+        if self.is_alive():
+            self.join(wait_seconds)
+        return list(self._in_hand.values())
+
+    def run(self) -> None:
+        pulse = self._watchdog.watch("conductor")
+        # The first expression takes a while to be read; nobody should wait for that.
+        expressions.compile("true")
+        with cluster_bound(self._cluster_id) as cluster:
+            self._alias = cluster.alias
+            while not self._stopping.is_set():
+                pulse.beat()
+                try:
+                    did = self._do()
+                    self._trouble.end()
+                except Exception as error:
+                    # Whatever it is, jobs of others go on: nothing was written.
+                    did = 0
+                    self._trouble.note(error)
+                    with contextlib.suppress(Exception):
+                        connections[self._alias].close()
+                if not did:
+                    self._event.wait(self._pause())
+                    self._event.clear()
+            connections[self._alias].close()
+        self._watchdog.forget(pulse)
+
+    def _pause(self) -> float:
+        if self._trouble.is_on:
+            return max(self._trouble.retry_at - countdown(), 0.01)
+        return POLL_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311
+
+    def _do(self) -> int:
+        with self._lock:
+            given = dict(self._in_hand)
+        if given:
+            start(self._alias, self._node_id, list(given.values()))
+            with self._lock:
+                for key in given:
+                    self._in_hand.pop(key, None)
+        did = conduct(self._alias)
+        if did:
+            self._wake_node()
+        return did + len(given)

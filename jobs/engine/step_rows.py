@@ -1,0 +1,234 @@
+"""The rows of jobs made of steps: read under their locks, and written back, many parents at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from django.db import connections
+from django.db.models import BooleanField, ExpressionWrapper, Q
+from django.db.models.functions import Now
+
+from jobs.engine.step_plan import Child, Parent
+from jobs.executors.steps import value_of
+from jobs.models import Job, Step, StepsRun
+from jobs.models.job import JobQuerySet
+from jobs.states import FINAL, State
+from jobs.step_words import STEPS
+
+# Parents that one transaction takes on.
+BATCH = 50
+# Before a parent whose steps were asked to stop is looked at again, whatever is heard of them.
+LOOK_AGAIN_SECONDS = 1.0
+
+_POSTGRES_RUNS = """
+UPDATE steps_run AS r SET state = d.state::jsonb, wake_at = d.wake_at, failed_steps = 0,
+  open_steps = r.open_steps + d.made,
+  woken_at = clock_timestamp() + d.again * interval '1 second'
+FROM unnest(%s::uuid[], %s::text[], %s::int[], %s::int[], %s::float8[])
+     AS d(id, state, wake_at, made, again) WHERE r.job_id = d.id
+"""
+_SQLITE_RUNS = """
+UPDATE steps_run AS r SET state = d.state, wake_at = d.wake_at, failed_steps = 0,
+  open_steps = r.open_steps + d.made,
+  woken_at = strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', d.again || ' seconds')
+FROM (SELECT value ->> 0 AS id, value ->> 1 AS state, value ->> 2 AS wake_at, value ->> 3 AS made,
+             value ->> 4 AS again FROM json_each(%s)) AS d WHERE r.job_id = d.id
+"""
+_POSTGRES_PROGRESS = """
+UPDATE job SET progress_percent = d.percent FROM unnest(%s::uuid[], %s::float8[]) AS d(id, percent)
+ WHERE job.id = d.id AND job.state = 'waiting' AND job.progress_percent IS DISTINCT FROM d.percent
+"""
+_SQLITE_PROGRESS = """
+UPDATE job SET progress_percent = d.percent
+  FROM (SELECT value ->> 0 AS id, value ->> 1 AS percent FROM json_each(%s)) AS d
+ WHERE job.id = d.id AND job.state = 'waiting' AND job.progress_percent IS NOT d.percent
+"""
+
+
+def woken(using: str) -> list[UUID]:
+    """Some parents that can go on; a look without any lock."""
+    return list(StepsRun.objects.using(using).woken().values_list("pk", flat=True)[:BATCH])
+
+
+def lock_woken(using: str, ids: Sequence[UUID]) -> list[Parent]:
+    """Those of these parents that can go on, with all that is needed to see how; ours until we commit.
+
+    What another node holds is left to it.
+    """
+    skip_locked = connections[using].features.has_select_for_update_skip_locked
+    held = Job.objects.using(using).filter(pk__any_of=ids).order_by("pk")
+    jobs = {job.pk: job for job in held.select_for_update(skip_locked=skip_locked, no_key=True)}
+    _forget_ended(using, ids, jobs)
+    waiting = {pk: job for pk, job in jobs.items() if job.state == State.WAITING}
+    if not waiting:
+        return []
+    is_late = ExpressionWrapper(Q(stop_by__lte=Now()), BooleanField())
+    rows = StepsRun.objects.using(using).filter(pk__any_of=waiting).annotate(is_late=is_late)
+    runs = {
+        run.pk: run
+        for run in rows.order_by("pk").select_for_update(no_key=True)
+        # Looked at under the lock: whoever held it may have taken this one on.
+        if run.woken_at is not None
+    }
+    return _with_context(using, {pk: waiting[pk] for pk in runs}, runs)
+
+
+def _forget_ended(using: str, ids: Sequence[UUID], jobs: Mapping[UUID, Job]) -> None:
+    """Wake-ups of jobs that do not wait for steps: they have ended, or are to be started first."""
+    idle = [pk for pk in ids if pk in jobs and jobs[pk].state != State.WAITING]
+    gone = set(ids) - set(jobs)
+    if gone:
+        # Locked by others, or deleted.
+        there = Job.objects.using(using).filter(pk__in=gone).values_list("pk", flat=True)
+        idle += gone - set(there)
+    if idle:
+        StepsRun.objects.using(using).filter(pk__in=idle).update(woken_at=None)
+
+
+def _with_context(
+    using: str, jobs: Mapping[UUID, Job], runs: Mapping[UUID, StepsRun]
+) -> list[Parent]:
+    parts = [pk for pk, job in jobs.items() if job.has_dependants]
+    own = Step.objects.using(using).in_bulk(parts) if parts else {}
+    root_ids = {pk: pk if jobs[pk].kind == STEPS else own[pk].root_id for pk in jobs}
+    elsewhere = {root for root in root_ids.values() if root not in jobs}
+    roots = {**jobs, **(Job.objects.using(using).in_bulk(elsewhere) if elsewhere else {})}
+    parents = {}
+    for pk, job in jobs.items():
+        root = roots[root_ids[pk]]
+        run = runs[pk]
+        parents[pk] = Parent(
+            job=job,
+            run=run,
+            definition=job.payload or {},
+            step=own.get(pk),
+            root=root,
+            root_definition=root.payload or {},
+            is_late=bool(getattr(run, "is_late", False)),
+            results=_once(partial(results_of, using, root.pk)),
+        )
+    _read_children(using, parents)
+    return list(parents.values())
+
+
+def _once(read: Callable[[], Mapping[str, Any]]) -> Callable[[], Mapping[str, Any]]:
+    kept: list[Mapping[str, Any]] = []
+
+    def reader() -> Mapping[str, Any]:
+        if not kept:
+            kept.append(read())
+        return kept[0]
+
+    return reader
+
+
+def _read_children(using: str, parents: Mapping[UUID, Parent]) -> None:
+    """All of them; of a list's items, which may be many, one that failed where some did."""
+    lists = [pk for pk, parent in parents.items() if "each" in parent.definition]
+    steps = Step.objects.using(using).filter(parent_id__in=parents.keys() - {*lists})
+    for parent_id, child in _children(steps):
+        parents[parent_id].children.append(child)
+    for pk in lists:
+        if parents[pk].run.failed_steps:
+            stopped = Q(job__state=State.FAILED, is_tolerated=False) | Q(job__state=State.CANCELLED)
+            found = Step.objects.using(using).filter(stopped, parent_id=pk).order_by("index")[:1]
+            for _, child in _children(found):
+                parents[pk].failed_child = child
+
+
+def _children(steps: Any) -> Iterable[tuple[UUID, Child]]:
+    columns = ("parent_id", "key", "job__state", "name", "is_tolerated", "job__error")
+    return ((row[0], Child(*row[1:])) for row in steps.values_list(*columns))
+
+
+def results_of(using: str, root_id: UUID) -> Mapping[str, Any]:
+    """`tasks`: what the steps of a job have left in their variables, the latest of each."""
+    steps = Step.objects.using(using).filter(root_id=root_id, var__isnull=False)
+    rows = steps.filter(job__state=State.SUCCEEDED).order_by("job__finished_at", "job_id")
+    values = rows.values_list("var", "job__kind", "job__result")
+    return {var: value_of(kind, result) for var, kind, result in values if var}
+
+
+# -- Writing ---------------------------------------------------------------------------------------
+
+
+def write_runs(using: str, parents: Sequence[Parent]) -> None:
+    """The counters and states of parents as they are after this look."""
+    connection = connections[using]
+    shown = [(p.job.pk, p.progress) for p in parents if p.progress is not None]
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            columns: list[Any] = [
+                [parent.job.pk for parent in parents],
+                [json.dumps(parent.state) for parent in parents],
+                [parent.run.wake_at for parent in parents],
+                [len(parent.made) for parent in parents],
+                [_again_seconds(parent) for parent in parents],
+            ]
+            cursor.execute(_POSTGRES_RUNS, columns)
+            if shown:
+                cursor.execute(_POSTGRES_PROGRESS, [list(c) for c in zip(*shown, strict=True)])
+            return
+        rows = [
+            [
+                parent.job.pk.hex,
+                json.dumps(parent.state),
+                parent.run.wake_at,
+                len(parent.made),
+                _again_seconds(parent),
+            ]
+            for parent in parents
+        ]
+        cursor.execute(_SQLITE_RUNS, [json.dumps(rows)])
+        if shown:
+            cursor.execute(_SQLITE_PROGRESS, [json.dumps([[pk.hex, one] for pk, one in shown])])
+
+
+def _again_seconds(parent: Parent) -> float | None:
+    if parent.ending is not None:
+        return None
+    if parent.again_seconds is not None:
+        return parent.again_seconds
+    return LOOK_AGAIN_SECONDS if parent.must_stop else None
+
+
+def let_wait(using: str, node: str, held: Mapping[UUID, int]) -> dict[UUID, Job]:
+    """Claimed jobs, by id with their fences, begin to wait; what this node no longer holds does not."""
+    jobs: JobQuerySet = Job.objects.using(using)
+    rows = jobs.filter(pk__any_of=held, node_id=node, state=State.RUNNING).order_by("pk")
+    mine = {
+        job.pk: job
+        for job in rows.select_for_update(no_key=True).defer("payload")
+        if job.fence == held[job.pk]
+    }
+    jobs.filter(pk__any_of=mine, state=State.RUNNING).update(state=State.WAITING)
+    return mine
+
+
+def postpone(using: str, job_id: UUID, seconds: float) -> None:
+    """Let a parent that cannot be taken on rest for a while."""
+    runs = StepsRun.objects.using(using).filter(pk=job_id)
+    runs.update(woken_at=Now() + timedelta(seconds=seconds))
+
+
+def wake_late(using: str) -> int:
+    """Wake parents that are out of time; returns how many."""
+    late = StepsRun.objects.using(using).filter(stop_by__lte=Now(), woken_at=None)
+    ids = list(
+        late.filter(job__state=State.WAITING)
+        .order_by("stop_by")
+        .values_list("pk", flat=True)[:BATCH]
+    )
+    return StepsRun.objects.using(using).filter(pk__in=ids).update(woken_at=Now()) if ids else 0
+
+
+def open_steps_of(using: str, parent_id: UUID) -> list[UUID]:
+    """The steps directly below a job that have not ended."""
+    steps = Step.objects.using(using).filter(parent_id=parent_id)
+    jobs = Job.objects.using(using).filter(pk__in=steps.values("job_id"), finished_at=None)
+    return [pk for pk, state in jobs.values_list("pk", "state") if state not in FINAL]

@@ -1,0 +1,92 @@
+"""Kind ``steps``: what becomes of a step when its turn comes. Pure.
+
+The node runs these jobs itself, see ``jobs.engine.conductor``; what a definition may say is
+``steps_definition``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jobs import expressions
+from jobs.executors.steps_definition import AS_IT_IS, TEXTUAL, strings
+from jobs.step_words import MAX_STEP_NAME_LENGTH, MAX_VAR_LENGTH
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A step with its expressions replaced by their values."""
+
+    name: str
+    var: str | None
+    queue: str | None
+    is_skipped: bool
+    payload: Any
+
+
+def render(step: Mapping[str, Any], names: Mapping[str, Any]) -> Rendered:
+    """Raises ``ExpressionError``. Of a composite step the payload is left to its own turn."""
+    condition = step.get("if")
+    is_skipped = condition is not None and expressions.is_false(_rendered(condition, names))
+    kind = step.get("kind")
+    payload = None
+    if kind is not None and not is_skipped:
+        as_it_is = AS_IT_IS.get(kind, frozenset())
+        payload = _value(step.get("payload"), names, as_it_is, kind in TEXTUAL)
+    return Rendered(
+        name=_rendered(step["name"], names)[:MAX_STEP_NAME_LENGTH],
+        var=_rendered(step["var"], names)[:MAX_VAR_LENGTH] if step.get("var") else None,
+        queue=_rendered(step["queue"], names) if step.get("queue") else None,
+        is_skipped=is_skipped,
+        payload=payload,
+    )
+
+
+def render_all(value: Any, names: Mapping[str, Any]) -> Any:
+    """Every text in a value, rendered as text."""
+    return _value(value, names, frozenset(), True)
+
+
+def names_read(step: Mapping[str, Any]) -> frozenset[str]:
+    """What the expressions of a step read; with it nobody fetches results that none asks for."""
+    found: set[str] = set()
+    for text in strings({key: step[key] for key in step if key not in ("parallel", "subjob")}):
+        if "{{" in text:
+            found |= expressions.Template.parse(text).names
+    subjob = step.get("subjob")
+    if subjob is not None:
+        for text in strings([subjob.get("inputs"), subjob.get("secrets"), subjob.get("name")]):
+            if "{{" in text:
+                found |= expressions.Template.parse(text).names
+    return frozenset(found)
+
+
+def value_of(kind: str, result: Any) -> Any:
+    """What ``var`` keeps of a step's result: of programs what they wrote to their output file."""
+    if kind in TEXTUAL:
+        return result.get("output", "") if isinstance(result, dict) else ""
+    return result
+
+
+def _rendered(text: str, names: Mapping[str, Any]) -> str:
+    return expressions.Template.parse(text).render(names) if "{{" in text else text
+
+
+def _value(value: Any, names: Mapping[str, Any], as_it_is: frozenset[str], is_textual: bool) -> Any:
+    if isinstance(value, str):
+        if "{{" not in value:
+            return value
+        template = expressions.Template.parse(value)
+        return template.render(names) if is_textual else template.value(names)
+    if isinstance(value, dict):
+        return {
+            key: item
+            if key in as_it_is
+            else _value(item, names, frozenset() if key == "env" else as_it_is, is_textual)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_value(item, names, as_it_is, is_textual) for item in value]
+    return value

@@ -1,0 +1,22 @@
+"""Erase jobs, with all that is theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+
+def erase(using: str, ids: Sequence[UUID]) -> None:
+    """Delete these jobs and what tells of them alone, in the caller's transaction and under its locks."""
+    from jobs.models.attempt import Attempt
+    from jobs.models.dependency import JobDependency
+    from jobs.models.job import Job, JobMetadata, JobTag
+    from jobs.models.log import LogLine
+    from jobs.models.step import Step, StepsRun
+
+    for model in (Attempt, LogLine, JobTag, JobMetadata, Step, StepsRun):
+        model.objects.using(using).filter(job_id__any_of=ids)._raw_delete(using)
+    edges = JobDependency.objects.using(using)
+    edges.filter(child_id__any_of=ids)._raw_delete(using)
+    edges.filter(parent_id__any_of=ids)._raw_delete(using)
+    Job.objects.using(using).filter(pk__any_of=ids)._raw_delete(using)

@@ -1,0 +1,12 @@
+"""What the definition of steps and their rows agree on."""
+
+from __future__ import annotations
+
+# The kinds of jobs that are made of others: by a definition, or as a composite step of one.
+STEPS, GROUP = "steps", "group"
+MAX_STEPS_NAME_LENGTH, MAX_STEP_NAME_LENGTH, MAX_VAR_LENGTH = 256, 256, 64
+# Of a job, and of pieces of work that say nothing of it themselves.
+DEFAULTS = (
+    *("queue", "priority", "timeout_seconds", "max_attempts"),
+    *("retry_base_seconds", "retry_cap_seconds", "retry_curve"),
+)

@@ -1,0 +1,315 @@
+"""Steps that fail, are cancelled, run in the end, and are taken up again."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobs.engine import conductor
+from jobs.engine.enqueue import NewJob, enqueue
+from jobs.engine.step_rows import wake_late
+from jobs.engine.waiting import why_waiting
+from jobs.models import Attempt, Job, Queue, Step, StepsRun
+from jobs.states import Outcome, Reason, State
+from tests.factories import make_queue
+from tests.jobs.steps.cases import Fails, TestNode, do, run, states, submit, the_run
+
+pytestmark = pytest.mark.usefixtures("alpha")
+
+
+class Flaky:
+    """Work that fails until it is told not to."""
+
+    def __init__(self, *names: str) -> None:
+        self.broken = {*names}
+
+    def __call__(self, job):
+        name = Step.objects.get(pk=job.id).name
+        if name in self.broken:
+            raise Fails(f"{name} is broken")
+        return name
+
+
+def test_a_failed_step_fails_the_job_and_nothing_after_it_runs():
+    node = TestNode()
+    job = run(do("a"), do("b", {"fail": "no luck"}), do("c"), node=node)
+    assert (job.state, job.reason) == (State.FAILED, Reason.ERROR)
+    assert job.error == "step 'b': no luck"
+    assert node.ran == ["a", "b"]
+    attempt = Attempt.objects.get(job=job)
+    assert (attempt.outcome, attempt.error_type) == (Outcome.FAILED, "StepFailed")
+
+
+def test_a_tolerated_failure_is_passed_over():
+    job = run(
+        do("a", {"fail": "x"}, continue_on_error=True, var="a"),
+        do("b", "{{ tasks.a }}", var="b"),
+        output="<{{ tasks.b }}>",
+    )
+    assert (job.state, job.result) == (State.SUCCEEDED, "<>")
+
+
+def test_open_siblings_of_a_failure_are_cancelled():
+    make_queue("closed", is_paused=True)
+    group = {"name": "fan", "parallel": [do("bad", {"fail": "x"}), do("late", queue="closed")]}
+    job = run(group)
+    assert job.state == State.FAILED
+    assert states(job) == {"fan": "failed", "bad": "failed", "late": "cancelled"}
+
+
+@pytest.mark.parametrize("main, ended", [({"fail": "x"}, "failed"), (None, "succeeded")])
+def test_final_steps_run_whatever_happened(main, ended):
+    node = TestNode()
+    job = run(
+        do("a", main),
+        do("b"),
+        node=node,
+        **{"finally": [do("tidy", {"fail": "y"} if main else None), do("last")]},
+    )
+    assert job.state == ended
+    assert node.ran[-2:] == ["tidy", "last"]
+
+
+def test_a_failed_final_step_fails_the_job():
+    job = run(do("a"), **{"finally": [do("tidy", {"fail": "y"})]})
+    assert (job.state, job.error) == (State.FAILED, "step 'tidy': y")
+
+
+def test_a_bad_expression_fails_the_job_and_stops_what_runs():
+    make_queue("closed", is_paused=True)
+    job = run(
+        do("a", queue="closed", needs=[]),
+        do("b", "{{ nosuch }}", needs=[]),
+        **{"finally": [do("tidy")]},
+    )
+    assert job.state == State.FAILED
+    assert "nosuch" in job.error
+    assert states(job) == {"tidy": "succeeded"}
+
+
+def test_a_bad_expression_later_stops_what_runs():
+    make_queue("closed", is_paused=True)
+    job = run(
+        do("a", needs=[]),
+        do("waits", queue="closed", needs=[]),
+        do("b", "{{ nosuch }}", needs=["a"]),
+    )
+    assert job.state == State.FAILED
+    assert states(job) == {"a": "succeeded", "waits": "cancelled"}
+
+
+def test_a_step_that_cannot_be_enqueued_fails_the_job_and_no_other():
+    good = submit(do("x"))
+    job = run(do("a", queue="no{{ inputs.q }}"), inputs={"q": "where"})
+    good.refresh_from_db()
+    assert good.state == State.SUCCEEDED
+    assert job.state == State.FAILED
+    assert job.error == "step 'a': queue: there is no queue 'nowhere'"
+
+
+def test_a_full_queue_is_waited_for():
+    make_queue("small", max_entries=1)
+    enqueue(NewJob(type="other", queue="small"), by="test")
+    job = submit(do("a", queue="small"))
+    node = TestNode()
+    node.run()
+    job.refresh_from_db()
+    assert job.state == State.WAITING
+    run_ = the_run(job.pk)
+    assert "no room" in run_.state["waits"]
+    assert run_.woken_at is not None
+    Queue.objects.filter(name="small").update(max_entries=None)
+    StepsRun.objects.filter(pk=job.pk).update(woken_at=run_.created_at)
+    node.run()
+    job.refresh_from_db()
+    assert job.state == State.SUCCEEDED
+
+
+def test_queues_are_made_where_the_definition_says_so():
+    job = run(do("a", queue="fresh"), create_queues=True)
+    assert job.state == State.SUCCEEDED
+    assert Queue.objects.filter(name="fresh").exists()
+
+
+def test_cancel_reaches_every_step_at_every_depth():
+    make_queue("closed", is_paused=True)
+    inner = {"name": "in", "parallel": [do("x", queue="closed"), do("y", queue="closed")]}
+    sub = {"name": "sub", "subjob": {"steps": [inner, do("z")]}}
+    job = submit({"name": "fan", "parallel": [sub, do("w", queue="closed")]})
+    node = TestNode()
+    node.run()
+    assert Job.objects.filter(state=State.WAITING).count() == 4
+    job.refresh_from_db()
+    job.cancel()
+    node.run()
+    job.refresh_from_db()
+    assert job.state == State.CANCELLED
+    assert set(Job.objects.values_list("state", flat=True)) == {State.CANCELLED}
+    assert job.error == "cancelled"
+
+
+def test_cancel_before_the_first_step_is_made():
+    job = submit(do("a"))
+    node = TestNode()
+    claimed = node.claim()
+    job.refresh_from_db()
+    job.cancel()
+    node.start(claimed)
+    node.run()
+    job.refresh_from_db()
+    assert job.state == State.CANCELLED
+    assert not Step.objects.exists()
+
+
+def test_a_running_step_is_asked_to_stop_and_the_job_ends_after_it():
+    job = submit(do("a"), do("b"))
+    node = TestNode()
+    node.start(node.claim())
+    conductor.conduct(node.using)
+    (step,) = node.claim()
+    job.refresh_from_db()
+    job.cancel()
+    node.run()
+    job.refresh_from_db()
+    assert job.state == State.WAITING
+    node.end(step, Outcome.CANCELLED)
+    node.run()
+    job.refresh_from_db()
+    assert job.state == State.CANCELLED
+
+
+def test_a_cancelled_step_cancels_its_job():
+    make_queue("closed", is_paused=True)
+    job = submit(do("a", queue="closed"))
+    node = TestNode()
+    node.run()
+    Step.objects.get().job.cancel()
+    node.run()
+    job.refresh_from_db()
+    assert job.state == State.CANCELLED
+
+
+def test_a_retry_goes_on_from_what_failed_and_keeps_the_rest():
+    work = Flaky("p1", "b")
+    node = TestNode(work)
+    group = {"name": "fan", "parallel": [do("p0"), do("p1")]}
+    job = run(do("a", var="a"), group, do("b"), output="{{ tasks.a }}", node=node)
+    assert job.state == State.FAILED
+    work.broken -= {"p1"}
+    job.retry()
+    node.run()
+    job.refresh_from_db()
+    assert (job.state, job.error) == (State.FAILED, "step 'b': b is broken")
+    work.broken.clear()
+    job.retry()
+    node.run()
+    job.refresh_from_db()
+    assert (job.state, job.result, job.attempts) == (State.SUCCEEDED, "a", 3)
+    assert sorted(node.ran) == sorted(["a", "p0", "p1", "p1", "b", "b"])
+
+
+def test_a_retry_of_a_failed_step_takes_up_its_job():
+    work = Flaky("deep")
+    node = TestNode(work)
+    job = run({"name": "sub", "subjob": {"steps": [do("deep")]}}, do("after"), node=node)
+    assert job.state == State.FAILED
+    work.broken.clear()
+    Step.objects.get(name="deep").job.retry()
+    node.run()
+    job.refresh_from_db()
+    assert job.state == State.SUCCEEDED
+    assert states(job)["after"] == "succeeded"
+
+
+def test_a_retry_runs_the_final_steps_again():
+    work = Flaky("a")
+    node = TestNode(work)
+    job = run(do("a"), node=node, **{"finally": [do("tidy")]})
+    assert job.state == State.FAILED
+    work.broken.clear()
+    job.retry()
+    node.run()
+    job.refresh_from_db()
+    assert job.state == State.SUCCEEDED
+    assert node.ran == ["a", "tidy", "a", "tidy"]
+
+
+def test_a_job_with_attempts_left_takes_itself_up_again():
+    work = Flaky("a")
+    node = TestNode(work)
+    new = NewJob(kind="steps", payload={"steps": [do("a")]}, max_attempts=2, retry_base_seconds=0)
+    job = enqueue(new, by="test").job
+    node.run()
+    job.refresh_from_db()
+    assert (job.state, job.attempts) == (State.SCHEDULED, 1)
+    work.broken.clear()
+    Job.objects.filter(pk=job.pk).run_now()
+    node.run()
+    job.refresh_from_db()
+    assert (job.state, job.attempts) == (State.SUCCEEDED, 2)
+
+
+def test_a_job_that_is_not_done_in_time_is_stopped():
+    make_queue("closed", is_paused=True)
+    job = submit(do("a", queue="closed"))
+    node = TestNode()
+    node.run()
+    assert wake_late(node.using) == 0
+    StepsRun.objects.filter(pk=job.pk).update(stop_by=job.created_at)
+    assert wake_late(node.using) == 1
+    node.run()
+    job.refresh_from_db()
+    assert (job.state, job.reason) == (State.FAILED, Reason.TIMEOUT)
+    assert states(job) == {"a": "cancelled"}
+
+
+def test_a_result_that_is_too_large_fails_the_job():
+    job = run(do("a", "x" * 40_000, var="a"), output="{{ tasks.a }}{{ tasks.a }}")
+    assert (job.state, job.reason) == (State.FAILED, Reason.ERROR)
+    assert "larger" in job.error
+
+
+def test_deleting_a_job_deletes_its_steps():
+    job = run(do("a"), {"name": "sub", "subjob": {"steps": [do("deep")]}})
+    job.delete_final()
+    assert not Job.objects.exists()
+    assert not Step.objects.exists()
+    assert not StepsRun.objects.exists()
+
+
+def test_a_step_of_an_open_job_is_kept():
+    make_queue("closed", is_paused=True)
+    submit(do("a", var="a"), do("b", queue="closed"))
+    TestNode().run()
+    done = Step.objects.get(name="a").job
+    assert Job.objects.filter(pk=done.pk).delete_final() == 0
+
+
+def test_a_group_is_made_by_others_only():
+    from jobs.errors import InvalidJob
+
+    with pytest.raises(InvalidJob, match="made by others"):
+        enqueue(NewJob(kind="group", payload={"parallel": []}), by="test")
+
+
+def test_why_a_job_waits_for_its_steps():
+    make_queue("closed", is_paused=True)
+    job = submit({"name": "fan", "parallel": [do("a", queue="closed"), do("b", queue="closed")]})
+    TestNode().run()
+    fan = Step.objects.get(name="fan").job
+    assert [reason.code for reason in why_waiting(fan)] == ["step", "step"]
+    job.refresh_from_db()
+    (reason,) = why_waiting(job)
+    assert (reason.code, reason.data["name"], reason.data["state"]) == ("step", "fan", "waiting")
+
+
+def test_a_job_that_cannot_be_taken_on_keeps_back_no_other(caplog):
+    bad, good = submit(do("a")), submit(do("b"))
+    node = TestNode()
+    node.start(node.claim())
+    # Nothing writes such a state; whatever it is, others go on.
+    StepsRun.objects.filter(pk=bad.pk).update(state={"phase": "finally", "failed": 7})
+    node.run()
+    good.refresh_from_db()
+    assert good.state == State.SUCCEEDED
+    assert f"job {bad.pk} cannot be taken on" in caplog.text
+    assert the_run(bad.pk).woken_at is not None
