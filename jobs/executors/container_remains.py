@@ -82,9 +82,13 @@ def _remove_marked(marks: set[tuple[str, str]]) -> None:
         logger.warning("containers of a dead child cannot be removed: %s", error)
 
 
-def remove_attempt(api: Any, found: Mapping[str, str]) -> list[str]:
-    """Remove all that carries these labels; returns what could not be removed, in words."""
-    seen = _list(api, [f"{key}={found[key]}" for key in (JOB, FENCE, INSTALLATION)])
+def remove_attempt(api: Any, found: Mapping[str, str], *, with_shared: bool) -> list[str]:
+    """Remove all that carries these labels; returns what could not be removed, in words.
+
+    ``with_shared`` says that there may be volumes and networks too.
+    """
+    wanted = [f"{key}={found[key]}" for key in (JOB, FENCE, INSTALLATION)]
+    seen = _list(api, wanted, with_shared=with_shared)
     failed: list[str] = []
     _remove(api, seen, failed)
     return failed
@@ -108,13 +112,15 @@ def _errors() -> tuple[type[Exception], ...]:
     return ENGINE_ERRORS
 
 
-def _list(api: Any, wanted: list[str]) -> list[_Seen]:
+def _list(api: Any, wanted: list[str], *, with_shared: bool = True) -> list[_Seen]:
     """All that carries each of these labels, in the order in which it can be removed."""
     filters = {"label": wanted}
     found: list[_Seen] = [
         ("container", one["Id"], one.get("Labels") or {})
         for one in api.containers(all=True, filters=filters)
     ]
+    if not with_shared:
+        return found
     found += [
         ("volume", one["Name"], one.get("Labels") or {})
         for one in (api.volumes(filters=filters).get("Volumes") or ())

@@ -70,7 +70,7 @@ def test_a_node_runs_containers_and_shows_them_as_they_run(engine, eventually):
         assert state_of(job) == State.RUNNING
         job = ends(job, eventually, seconds=SECONDS)
         assert (job.state, job.result) == (State.SUCCEEDED, {"exit_code": 0, "output": "told"})
-        assert set(Node.objects.get(pk=job.node_id).kinds) == {"python", "http", "container"}
+        assert "container" in Node.objects.get(pk=job.node_id).kinds
 
 
 def test_a_node_without_an_engine_takes_none(eventually):

@@ -260,7 +260,7 @@ def test_an_engine_that_is_away_holds_up_no_start(settings, tmp_path, caplog):
 def test_an_engine_that_is_gone_at_the_end_is_told_of(engine, monkeypatch):
     """What could not be removed is said in the job's log, and found by the next sweep."""
 
-    def gone(*_: object) -> list[str]:
+    def gone(*_: object, **__: object) -> list[str]:
         raise OSError("the engine went away")
 
     recorder = Recorder()
