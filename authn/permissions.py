@@ -78,6 +78,8 @@ LEAST_ROLE: Mapping[str, Role] = {
     "failures.read": Role.VIEWER,
     "metrics.read": Role.VIEWER,
     "audit.read": Role.OPERATOR,
+    # Without any role: those are given by whoever administers all of it.
+    "users.create": Role.ADMIN,
 }
 # What every caller with good credentials may ask, whatever his roles; the answer holds only what is his.
 ANY_CALLER = frozenset({"whoami.read", "documentation.read", "clusters.list", "metrics.list"})

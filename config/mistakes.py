@@ -17,9 +17,10 @@ _TAKEN_PATHS = frozenset(
     {"admin", "static", "livez", "readyz", "healthz", "clusters"}
     | {"asyncjobs", "v1", "scheduler", "api"}
     | {"forge", "queue", "cron", "storage", "metrics", "jobs"}
+    | {"tork", "nodes", "queues", "scheduled-jobs", "tasks", "health"}
 )
 # What may be opened to callers without credentials, and how far; the native API and the screen never.
-DIALECTS = ("asyncjobs", "forge", "scheduler")
+DIALECTS = ("asyncjobs", "forge", "scheduler", "tork")
 ROLES = ("viewer", "operator", "admin")
 _ED25519_KEY = re.compile(r"[0-9a-fA-F]{64}\Z")
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*\Z")
@@ -44,6 +45,7 @@ _TAKEN_HEADERS = frozenset(
 def configuration_problems(
     *,
     secret_key: str,
+    webhook_key: str,
     base_path: str,
     api_key_header: str,
     anonymous_roles: Mapping[str, str],
@@ -66,6 +68,8 @@ def configuration_problems(
     problems = []
     if secret_key and len(secret_key) < MIN_SECRET_KEY:
         problems.append(f"YARDMASTER_SECRET_KEY: needs at least {MIN_SECRET_KEY} characters")
+    if webhook_key and len(webhook_key) < MIN_SECRET_KEY:
+        problems.append(f"YARDMASTER_WEBHOOK_KEY: needs at least {MIN_SECRET_KEY} characters")
     if not _PATH.match(base_path) or base_path.split("/")[1] in _TAKEN_PATHS:
         problems.append(
             "YARDMASTER_BASE_PATH: expected a path such as /jm-api, of its own beside "

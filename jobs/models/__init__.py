@@ -23,8 +23,10 @@ from jobs.models.schedule import (
     Timing,
 )
 from jobs.models.step import Step, StepsRun
+from jobs.models.steps_listing import StepsListing
 from jobs.models.total import Total, TotalName
 from jobs.models.upkeep import UpkeepDuty
+from jobs.models.webhook import WebhookEvent
 from jobs.models.workflow import OnNodeFailure, RunState, Workflow, WorkflowNode, WorkflowRun
 
 __all__ = [
@@ -64,12 +66,14 @@ __all__ = [
     "Source",
     "Status",
     "Step",
+    "StepsListing",
     "StepsRun",
     "Tally",
     "Timing",
     "Total",
     "TotalName",
     "UpkeepDuty",
+    "WebhookEvent",
     "Workflow",
     "WorkflowNode",
     "WorkflowRun",

@@ -6,6 +6,7 @@ from config.mistakes import configuration_problems
 
 SOUND = {
     "secret_key": "x" * 32,
+    "webhook_key": "",
     "base_path": "/jm-api",
     "api_key_header": "x-api-key",
     "anonymous_roles": {"scheduler": "viewer"},
@@ -46,6 +47,7 @@ def test_sound_settings_have_no_problem():
         ("base_path", "/scheduler", "BASE_PATH"),
         ("base_path", "/queue/api", "BASE_PATH"),
         ("base_path", "/metrics", "BASE_PATH"),
+        ("base_path", "/scheduled-jobs/api", "BASE_PATH"),
         ("base_path", "/a b", "BASE_PATH"),
         ("api_key_header", "cookie", "API_KEY_HEADER"),
         ("api_key_header", "Authorization", "API_KEY_HEADER"),
