@@ -52,13 +52,15 @@ $(DEV_STAMP): requirements-dev.txt requirements.txt | $(BIN)/python
 up: $(RUN_STAMP)
 	@exec env YARDMASTER_HOME=$(HOME_DIR) $(BIN)/python manage.py up --bind $(BIND)
 
+# What uses no database runs on the first of the two only.
+test: AGAIN := YARDMASTER_TEST_AGAIN=1
 test: lint check test-sqlite test-postgresql
 
 test-sqlite: $(DEV_STAMP)
-	YARDMASTER_TEST_BACKEND=sqlite $(BIN)/python -m pytest -q -n 2 $(PYTEST_ARGS)
+	YARDMASTER_TEST_BACKEND=sqlite $(BIN)/python -m pytest -q -n 2 --dist worksteal $(PYTEST_ARGS)
 
 test-postgresql: $(DEV_STAMP)
-	YARDMASTER_TEST_BACKEND=postgresql $(BIN)/python -m pytest -q -n 2 $(PYTEST_ARGS)
+	$(AGAIN) YARDMASTER_TEST_BACKEND=postgresql $(BIN)/python -m pytest -q -n 2 --dist worksteal $(PYTEST_ARGS)
 
 test-faults: $(DEV_STAMP)
 	@exec $(BIN)/python -m tests.faults $(FAULTS)

@@ -78,6 +78,8 @@ LEAST_ROLE: Mapping[str, Role] = {
     "failures.read": Role.VIEWER,
     "metrics.read": Role.VIEWER,
     "audit.read": Role.OPERATOR,
+    # Without any role: those are given by whoever administers all of it.
+    "users.create": Role.ADMIN,
 }
 # What every caller with good credentials may ask, whatever his roles; the answer holds only what is his.
 ANY_CALLER = frozenset({"whoami.read", "documentation.read", "clusters.list", "metrics.list"})
@@ -89,12 +91,17 @@ def is_allowed(principal: Principal, verb: str, cluster_id: str) -> bool:
     return role is not None and least is not None and _RANK[Role(role)] >= _RANK[least]
 
 
+def barred_kinds(principal: Principal, cluster_id: str) -> frozenset[str]:
+    """Kinds of work that need a grant which the caller does not have."""
+    granted = principal.kinds_granted_on(cluster_id)
+    return frozenset(name for name, kind in KINDS.items() if kind.needs_grant) - granted
+
+
 def check_kinds(principal: Principal, cluster_id: str, kinds: Iterable[str]) -> None:
     """Refuse jobs of kinds that need a grant which the caller does not have; say which job."""
-    granted = principal.kinds_granted_on(cluster_id)
+    barred = barred_kinds(principal, cluster_id)
     for index, name in enumerate(kinds):
-        kind = KINDS.get(name)
-        if kind is not None and kind.needs_grant and name not in granted:
+        if name in barred:
             error = KindNotGranted(f"jobs of kind {name!r} need a grant of their own", field="kind")
             error.index = index
             raise error

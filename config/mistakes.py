@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from jobs.executors import NODE_KINDS
 from jobs.executors.address_guard import AddressPolicy
+from jobs.executors.container_host import check_engine, check_images, read_directories
 from jobs.executors.file_roots import read_roots
 
 MIN_SECRET_KEY = 32
@@ -16,9 +17,10 @@ _TAKEN_PATHS = frozenset(
     {"admin", "static", "livez", "readyz", "healthz", "clusters"}
     | {"asyncjobs", "v1", "scheduler", "api"}
     | {"forge", "queue", "cron", "storage", "metrics", "jobs"}
+    | {"tork", "nodes", "queues", "scheduled-jobs", "tasks", "health"}
 )
 # What may be opened to callers without credentials, and how far; the native API and the screen never.
-DIALECTS = ("asyncjobs", "forge", "scheduler")
+DIALECTS = ("asyncjobs", "forge", "scheduler", "tork")
 ROLES = ("viewer", "operator", "admin")
 _ED25519_KEY = re.compile(r"[0-9a-fA-F]{64}\Z")
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*\Z")
@@ -53,6 +55,9 @@ def configuration_problems(
     worker_kinds: Sequence[str],
     procedures: Collection[str],
     file_roots: Sequence[str],
+    container_engine: str,
+    container_images: Sequence[str],
+    container_bind_mounts: Sequence[str],
     http_allow: Sequence[str],
     http_ports: Sequence[str],
     clusters: Collection[str],
@@ -108,6 +113,11 @@ def configuration_problems(
         read_roots(file_roots)
     except ValueError as error:
         problems.append(f"YARDMASTER_FILE_ROOTS: {error}")
+    if "container" in worker_kinds and not container_engine:
+        problems.append(
+            "YARDMASTER_WORKER_KINDS: names container, but YARDMASTER_CONTAINER_ENGINE names no engine"
+        )
+    problems += _container_problems(container_engine, container_images, container_bind_mounts)
     try:
         AddressPolicy.read(list(http_allow), list(http_ports))
     except ValueError as error:
@@ -121,4 +131,19 @@ def configuration_problems(
                 f"{variable}: there is no cluster {chosen[:40]!r}; "
                 f"configured are {', '.join(clusters)}"
             )
+    return problems
+
+
+def _container_problems(engine: str, images: Sequence[str], mounts: Sequence[str]) -> list[str]:
+    problems = []
+    checks: dict[str, Callable[[], object]] = {
+        "ENGINE": lambda: check_engine(engine),
+        "IMAGES": lambda: check_images(images),
+        "BIND_MOUNTS": lambda: read_directories(mounts),
+    }
+    for what, check in checks.items():
+        try:
+            check()
+        except ValueError as error:
+            problems.append(f"YARDMASTER_CONTAINER_{what}: {error}")
     return problems

@@ -96,7 +96,7 @@ def parse_json(raw: bytes, max_nodes: int = MAX_NODES) -> Any:
         text = raw.decode()
     except UnicodeDecodeError:
         refuse("body", "The body is not UTF-8.")
-    _check_shape(raw, max_nodes)
+    check_shape(raw, max_nodes)
     twice: list[_Twice] = []
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def _not_json(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-def _check_shape(raw: bytes, max_nodes: int) -> None:
+def check_shape(raw: bytes, max_nodes: int) -> None:
     """Refuse what is too deep or has too many values, before anything is built from it."""
     opened = raw.count(b"[") + raw.count(b"{")
     if opened <= MAX_DEPTH and opened + raw.count(b",") < max_nodes:

@@ -115,10 +115,18 @@ ASYNCJOBS_SIGNATURES = env.choice(
 )
 # Where `files` jobs may work: `name=/path` or, to read only, `name=/path:ro`; none refuses them all.
 FILE_ROOTS = env.words("YARDMASTER_FILE_ROOTS")
+# Socket of the engine that runs `container` jobs, Docker's or Podman's: `unix:///run/podman/podman.sock`.
+CONTAINER_ENGINE = env.text("YARDMASTER_CONTAINER_ENGINE").strip()
+# Images they may run, and directories of this host they may mount; none unless named here.
+CONTAINER_IMAGES = env.words("YARDMASTER_CONTAINER_IMAGES")
+CONTAINER_BIND_MOUNTS = env.words("YARDMASTER_CONTAINER_BIND_MOUNTS")
 # Kinds of work this host's nodes run; `shell` is off unless named here or by `worker --enable-shell`.
 WORKER_KINDS = env.words(
     "YARDMASTER_WORKER_KINDS",
-    "python,http" + (",files" if FILE_ROOTS else "") + (",procedure" if PROCEDURES else ""),
+    "python,http"
+    + (",files" if FILE_ROOTS else "")
+    + (",procedure" if PROCEDURES else "")
+    + (",container" if CONTAINER_ENGINE else ""),
 )
 # Addresses `http` jobs may reach although they are not public: `host:port`, `10.0.0.0/8:8000`, …
 HTTP_ALLOW = env.words("YARDMASTER_HTTP_ALLOW")
@@ -291,6 +299,9 @@ env.problems += configuration_problems(
     worker_kinds=WORKER_KINDS,
     procedures=PROCEDURES,
     file_roots=FILE_ROOTS,
+    container_engine=CONTAINER_ENGINE,
+    container_images=CONTAINER_IMAGES,
+    container_bind_mounts=CONTAINER_BIND_MOUNTS,
     http_allow=HTTP_ALLOW,
     http_ports=HTTP_PORTS,
     clusters=CLUSTERS,

@@ -17,7 +17,7 @@ import socket
 import ssl
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from django.db import connections
@@ -48,6 +48,35 @@ class LongAnswer(StreamingHttpResponse):
         super().__init__(lines, content_type=content_type)
         self.when_full = when_full
         self.caller = caller
+
+
+class LateAnswer(LongAnswer):
+    """One answer that comes late, and whose status is known only then.
+
+    ``answers`` gives None while there is none, at least every few seconds, and then the answer. Only
+    where ``may_hand_over`` somebody waits for it; ``when_stopped`` is said when the server ends.
+    """
+
+    def __init__(
+        self,
+        answers: Iterable[HttpResponse | None],
+        *,
+        when_full: HttpResponse,
+        when_stopped: HttpResponse,
+        caller: str = "",
+    ) -> None:
+        super().__init__((), content_type="", when_full=when_full, caller=caller)
+        self.answers = answers
+        self.when_stopped = when_stopped
+
+
+# In the environment of a request: its answer may be handed over to a process of its own.
+_MAY_HAND_OVER = "yardmaster.may_hand_over"
+
+
+def may_hand_over(environ: Mapping[str, Any]) -> bool:
+    """Whether this request's answer may come from a process of its own."""
+    return bool(environ.get(_MAY_HAND_OVER))
 
 
 class HandedOver(Exception):
@@ -99,6 +128,7 @@ class LongAnswers:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         begun: list[Any] = []
+        environ[_MAY_HAND_OVER] = True
         response = self.application(environ, lambda *begin: begun.append(begin))
         if not isinstance(response, LongAnswer):
             start_response(*begun[0])
@@ -136,6 +166,9 @@ class LongAnswers:
             self.at_fork()
         if not self.slots.take(response.caller):
             return _refused(response, start_response, begin)
+        if isinstance(response, LateAnswer):
+            answer = stop.wait(response, environ.get("gunicorn.socket"))
+            return _answered(answer, response, start_response, begin)
         start_response(*begin)
         return stop.until(response, environ.get("gunicorn.socket"))
 
@@ -167,6 +200,22 @@ class _Stop:
         finally:
             response.close()
 
+    def wait(self, response: LateAnswer, client: Any) -> HttpResponse:
+        """The answer; that of a server that ends where it is asked to stop, or nobody is left."""
+        try:
+            answers = iter(response.answers)
+            while not self._is_asked and not _is_gone(client):
+                try:
+                    self._may_interrupt = True
+                    answer = next(answers)
+                finally:
+                    self._may_interrupt = False
+                if answer is not None:
+                    return answer
+        except _Asked:
+            pass
+        return response.when_stopped
+
     def _ask(self, *_: Any) -> None:
         self._is_asked = True
         if self._may_interrupt:
@@ -179,15 +228,20 @@ class _Asked(Exception):
 
 
 def _refused(response: LongAnswer, start_response: Any, begin: Any) -> list[bytes]:
-    refusal = response.when_full
+    return _answered(response.when_full, response, start_response, begin)
+
+
+def _answered(
+    answer: HttpResponse, response: LongAnswer, start_response: Any, begin: Any
+) -> list[bytes]:
+    """Say this instead of what was begun, whose headers it carries."""
     response.close()
-    status = f"{refusal.status_code} {refusal.reason_phrase}"
-    start_response(status, _merged(refusal, begin[1]))
-    return [refusal.content]
+    start_response(f"{answer.status_code} {answer.reason_phrase}", _merged(answer, begin[1]))
+    return [answer.content]
 
 
 def _merged(refusal: HttpResponse, headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The headers of a refusal, with what every answer carries."""
+    """The headers of another answer, with what every one carries."""
     own = dict(refusal.items())
     own["Content-Length"] = str(len(refusal.content))
     taken = {name.lower() for name in own}

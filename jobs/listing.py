@@ -393,13 +393,3 @@ def _stored(connection: BaseDatabaseWrapper, value: Any) -> Any:
         if isinstance(value, UUID):
             return value.hex
     return value
-
-
-def read_moment(value: Any) -> datetime:
-    """A time as a database gives it; SQLite's is UTC without saying so."""
-    moment: datetime = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-
-
-def read_id(value: Any) -> UUID:
-    return value if isinstance(value, UUID) else UUID(value)

@@ -22,6 +22,7 @@ from jobs.engine.clock import database_now
 from jobs.histogram import mean, percentile
 from jobs.models import Failure, FailureHour
 from jobs.models.rollup import ALL, DAY, HOUR, MINUTE, Event
+from jobs.raw import read_moment
 from jobs.states import State
 
 EVENTS = tuple(event.value for event in Event)
@@ -316,17 +317,9 @@ def _read(
     for starts_at, group, event, bucket, number, wait, run, *others in rows:
         if event == "":
             if number >= MAX_TAIL:
-                tail.as_of = min(tail.as_of, _moment(starts_at))
+                tail.as_of = min(tail.as_of, read_moment(starts_at))
             continue
-        yield _Row(_moment(starts_at), group, event, bucket, int(number), wait, run, others)
-
-
-def _moment(value: Any) -> datetime:
-    """A time as the database gave it; SQLite gives text."""
-    if isinstance(value, str):
-        return datetime.fromisoformat(value).replace(tzinfo=UTC)
-    moment: datetime = value
-    return moment.astimezone(UTC)
+        yield _Row(read_moment(starts_at), group, event, bucket, int(number), wait, run, others)
 
 
 def _activity(figures: Figures) -> int:
@@ -491,4 +484,4 @@ def oldest_ready(using: str) -> dict[str, datetime]:
     """Since when the longest waiting ready job of each queue has been due."""
     with connections[using].cursor() as cursor:
         cursor.execute(_OLDEST, [_HOPS])
-        return {queue: _moment(run_at) for queue, run_at in cursor.fetchall()}
+        return {queue: read_moment(run_at) for queue, run_at in cursor.fetchall()}

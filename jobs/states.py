@@ -2,10 +2,11 @@
 
             (dependencies)                 (due)                   (claim)
  enqueue -> blocked ------> scheduled --------------> ready ------------------> running -> succeeded
-                 |              ^                                                 |^| |
-                 |              | retry later                       steps done    |||  +--> failed
-                 v              +------------------------------------- waiting <--+++----> cancelled
-              skipped/failed (rule)                                  (steps)
+                 |              ^                                               |   | |
+                 |              | retry later                                   |   | +--> failed
+                 v              |                 (steps)                       v   +----> cancelled
+              skipped/failed    +------------------------------------------- waiting -> succeeded,
+                 (rule)                                                                 failed, cancelled
 
 `blocked` waits for other jobs, `scheduled` is not due yet, `ready` may be claimed, `running` is held
 by one node under one fence, `waiting` is a job whose steps run, which no node holds and which goes on
@@ -57,8 +58,13 @@ MOVES: dict[State, tuple[State, ...]] = {
         State.READY,  # handed back unstarted, released by a drain
         State.WAITING,
     ),
-    # `running` for the moment in which its node ends it
-    State.WAITING: (State.RUNNING,),
+    State.WAITING: (
+        State.READY,
+        State.SUCCEEDED,
+        State.FAILED,
+        State.CANCELLED,
+        State.SCHEDULED,  # to be taken up again later, where it has attempts left
+    ),
     State.SUCCEEDED: (),
     # `scheduled` where many are retried and spread over time
     State.FAILED: (State.READY, State.SCHEDULED),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 # The kinds of jobs that are made of others: by a definition, or as a composite step of one.
 STEPS, GROUP = "steps", "group"
+# In a dialect's notes: whom lists show the job to, see StepsListing.
+AUDIENCE = "audience"
 MAX_STEPS_NAME_LENGTH, MAX_STEP_NAME_LENGTH, MAX_VAR_LENGTH = 256, 256, 64
 # Of a job, and of pieces of work that say nothing of it themselves.
 DEFAULTS = (

@@ -13,12 +13,14 @@ from typing import Any
 
 import psutil
 import pytest
+from django.db import connections
 from django.db.models.signals import post_migrate
 
 from clusters.binding import cluster_bound
 from clusters.models import forget_policies
 from clusters.registry import Cluster
 from tests import settings as test_settings
+from tests.jobs import schedule_cases
 from tests.postgres import EmbeddedPostgres
 
 ALL_DATABASES = ("default", "cluster-alpha", "cluster-beta")
@@ -71,8 +73,13 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A test that uses a database uses all three, unless it names them itself."""
+    if test_settings.RUNS_AGAIN:
+        again = [item for item in items if _depends_on_the_database(item)]
+        left_out = [item for item in items if not _depends_on_the_database(item)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = again
     for item in items:
         marker = item.get_closest_marker("django_db")
         if marker is None:
@@ -82,6 +89,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         elif "databases" not in marker.kwargs and len(marker.args) < 3:
             everything = {**marker.kwargs, "databases": ALL_DATABASES}
             item.add_marker(pytest.mark.django_db(*marker.args, **everything), append=False)
+
+
+def _depends_on_the_database(item: pytest.Item) -> bool:
+    if item.get_closest_marker("once") is not None:
+        return False
+    asks = {*DATABASE_FIXTURES, "is_postgresql"}
+    return bool(item.get_closest_marker("django_db")) or not asks.isdisjoint(
+        getattr(item, "fixturenames", ())
+    )
 
 
 def _default_queue(sender: Any, using: str, **kwargs: Any) -> None:
@@ -97,6 +113,11 @@ def _keep_default_queues() -> Iterator[None]:
     post_migrate.connect(_default_queue)
     yield
     post_migrate.disconnect(_default_queue)
+
+
+@pytest.fixture(autouse=True)
+def _away_from_the_turn_of_the_hour() -> None:
+    schedule_cases.keep_away_from_the_turn()
 
 
 # -- Clusters --------------------------------------------------------------------------------------
@@ -132,13 +153,25 @@ def is_postgresql() -> bool:
 def eventually() -> Callable[..., None]:
     """Wait until a condition holds; fail with what it last said."""
 
-    def wait(condition: Callable[[], Any], *, seconds: float = 10.0, every: float = 0.02) -> None:
+    def wait(condition: Callable[[], Any], *, seconds: float = 30.0, every: float = 0.02) -> None:
         deadline = time.monotonic() + seconds
         while not (value := condition()):
             assert time.monotonic() < deadline, f"still {value!r} after {seconds:g} s"
             time.sleep(every)
 
     return wait
+
+
+@pytest.fixture
+def patience(alpha: Cluster, is_postgresql: bool) -> Iterator[float]:
+    """Seconds in which what waits for no lock is done on any machine; who waits needs twice as long."""
+    if not is_postgresql:
+        yield 20.0
+        return
+    with connections[alpha.alias].cursor() as cursor:
+        cursor.execute("SET lock_timeout = '40s'; SET statement_timeout = '60s'")
+        yield 20.0
+        cursor.execute("RESET lock_timeout; RESET statement_timeout")
 
 
 @pytest.fixture
@@ -157,3 +190,30 @@ def authority(tmp_path: Path) -> tuple[str, str]:
         capture_output=True,
     )
     return str(certificate), str(key)
+
+
+@pytest.fixture(scope="session")
+def container_engine() -> Iterator[Any]:
+    """Podman on a socket of its own. Where none can run, what needs it is skipped."""
+    from tests.engines import podman
+
+    with podman() as engine:
+        yield engine
+
+
+@pytest.fixture
+def engine(container_engine: Any, settings: Any, monkeypatch: Any) -> Iterator[Any]:
+    """The engine, from which the executor runs the image of the tests; nothing is left in it."""
+    from jobs.executors import container
+    from tests.engines import IMAGE, NOTHING, forget_clients, one_at_a_time
+
+    monkeypatch.setattr(container, "_swept", None)
+    settings.CONTAINER_ENGINE = container_engine.address
+    settings.CONTAINER_IMAGES = [IMAGE]
+    settings.CONTAINER_BIND_MOUNTS = []
+    with one_at_a_time():
+        yield container_engine
+        forget_clients()
+        left = container_engine.made()
+        container_engine.clear()
+        assert left == NOTHING

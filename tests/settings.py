@@ -3,6 +3,7 @@
     YARDMASTER_TEST_BACKEND       sqlite (default) or postgresql
     YARDMASTER_TEST_POSTGRES_URL  a server to use instead of the embedded one
     YARDMASTER_TEST_FSYNC=1       write through to the disk, as in production
+    YARDMASTER_TEST_AGAIN=1       the same was run on another database: leave out what is the same on all
     YARDMASTER_TEST_DIR           where all files go; a temporary directory otherwise
 
 Whatever else a developer has set for an installation of his own is left out.
@@ -19,6 +20,7 @@ BACKEND = os.environ.get("YARDMASTER_TEST_BACKEND", "sqlite")
 if BACKEND not in ("sqlite", "postgresql"):
     raise SystemExit(f"YARDMASTER_TEST_BACKEND is {BACKEND!r}; use sqlite or postgresql")
 KEEPS_FSYNC = os.environ.get("YARDMASTER_TEST_FSYNC", "") in ("1", "yes", "true")
+RUNS_AGAIN = os.environ.get("YARDMASTER_TEST_AGAIN", "") in ("1", "yes", "true")
 
 # pytest-xdist's workers inherit their controller's directory, and with it the database server.
 OWNS_TEST_DIR = "YARDMASTER_TEST_DIR" not in os.environ
@@ -73,6 +75,10 @@ for _alias, _database in DATABASES.items():
             _database["OPTIONS"]["init_command"] = _database["OPTIONS"]["init_command"].replace(
                 "synchronous=FULL", "synchronous=OFF"
             )
+
+    else:
+        # Tests lay out many rows in one open transaction, and a busy machine takes its time for it.
+        _database["OPTIONS"]["options"] += " -c idle_in_transaction_session_timeout=300s"
 
 # The slowness that protects passwords would only slow the tests.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from rest_framework import serializers
 from rest_framework.request import Request
 
 from clusters.api.fields import read_query
+from clusters.api.paging import Order, read_page
 from config.problems import FieldError, InvalidInput
 
 
@@ -31,6 +34,25 @@ class Asked:
             self.words = read_query(form, self.given)
         except InvalidInput as error:
             self.errors = error.errors
+
+    def page(
+        self,
+        request: HttpRequest,
+        find: Callable[[Mapping[str, Any]], QuerySet[Any, Any]],
+        order: Order,
+        size: int,
+    ) -> dict[str, Any]:
+        """What a template needs of one page of the rows that are found by the words."""
+        rows: list[Any] = []
+        following = previous = None
+        try:
+            if not self.errors:
+                words = {"limit": size, **self.words}
+                turned = read_page(self.turner(request), find(self.words), order, words)
+                rows, following, previous = [*turned.rows], turned.next, turned.previous
+        except InvalidInput as error:
+            self.refuse(error)
+        return {"rows": rows, "next": following, "previous": previous, "errors": self.errors}
 
     def turner(self, request: HttpRequest) -> Request:
         """The request as the paging of lists reads it."""

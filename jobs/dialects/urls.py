@@ -17,6 +17,7 @@ from config.routing import Below
 from jobs.dialects.asyncjobs import urls as asyncjobs
 from jobs.dialects.forge import urls as forge
 from jobs.dialects.scheduler import urls as scheduler
+from jobs.dialects.tork import urls as tork
 
 
 def mount(
@@ -48,6 +49,8 @@ def mount(
 urlpatterns = [
     *mount("asyncjobs", asyncjobs.urlpatterns, asyncjobs.unknown, asyncjobs.BARE),
     *mount("forge", forge.urlpatterns, forge.unknown, forge.BARE),
+    # After forge, which has words of its own below `/jobs`.
+    *mount("tork", tork.urlpatterns, tork.unknown, tork.BARE),
     *mount(
         "scheduler",
         scheduler.urlpatterns,

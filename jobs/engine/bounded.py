@@ -8,7 +8,7 @@ long. Who has more to do asks again.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from jobs import listing
 from jobs.engine.clock import countdown, database_now
 from jobs.models import Job
 from jobs.models.job import JobQuerySet
+from jobs.raw import read_id, read_moment
 
 BATCH = 500
 MOST = 10_000
@@ -85,19 +86,7 @@ def _read(
     """The next jobs, the oldest first."""
     columns = "j.created_at, j.id, j.kind"
     rows = listing.newest(using, asked, columns, number, beyond=after, is_backwards=True)
-    return [_Row(_moment(made), _key(pk), kind) for made, pk, kind in rows]
-
-
-def _moment(value: Any) -> datetime:
-    """A time as the database gave it; SQLite gives text."""
-    if isinstance(value, str):
-        return datetime.fromisoformat(value).replace(tzinfo=UTC)
-    moment: datetime = value
-    return moment
-
-
-def _key(value: Any) -> UUID:
-    return value if isinstance(value, UUID) else UUID(value)
+    return [_Row(read_moment(made), read_id(pk), kind) for made, pk, kind in rows]
 
 
 def _jobs(using: str, ids: Sequence[UUID]) -> JobQuerySet:

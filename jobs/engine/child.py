@@ -23,6 +23,7 @@ from jobs.engine.output import BoundedOutput, clean
 from jobs.engine.template import Forked
 from jobs.engine.usage import private_bytes
 from jobs.executors import IO, PROCESS
+from jobs.executors.container_remains import remove_attempts
 from jobs.executors.files_request import may_change
 from jobs.executors.shell_processes import end_marked
 from jobs.redaction import Redaction, redaction_of
@@ -329,6 +330,13 @@ class Child:
         programs = [held.job for held in self.held.values() if held.job.kind == "shell"]
         if programs:
             end_marked([{"JOB_ID": job.id, "JOB_FENCE": str(job.fence)} for job in programs])
+        remove_attempts(
+            [
+                (one.job.id, one.job.fence)
+                for one in self.held.values()
+                if one.job.kind == "container"
+            ]
+        )
 
     def bury(self, news: News) -> None:
         """Account for what a dead child held: ended, in its hands, or never begun."""

@@ -165,7 +165,8 @@ _HELD = """
 job.id = ANY(%({ids})s::uuid[]) AND job.id = d.id AND job.fence = d.fence
 AND job.node_id = d.node AND job.state = d.held
 """
-_GUARDED = "SELECT *, %(node)s::uuid AS node, 'running' AS held FROM"
+_RUNNING = "'running' AS held"
+_GUARDED = f"SELECT *, %(node)s::uuid AS node, {_RUNNING} FROM"
 _ALONE = "AND NOT job.has_dependants"
 _RUN_BUCKET = POSTGRES_BUCKET.format(seconds="(started_age - finished_age)::float8 / 1e6")
 _SUCCESSES = f"""
@@ -251,10 +252,13 @@ d AS (
 
 
 @cache
-def postgres_ctes(successes: bool, moves: bool, awaited: bool = False) -> tuple[str, str]:
+def postgres_ctes(
+    successes: bool, moves: bool, awaited: bool = False, held: State = State.RUNNING
+) -> tuple[str, str]:
     """The parts of a turn's statement that complete, and an expression for how many rows they changed.
 
-    ``awaited``: jobs that others wait for as well; the caller's transaction releases those.
+    ``awaited``: jobs that others wait for as well; the caller's transaction releases those. ``held``: the
+    state that they must be in.
     """
     ctes, counts = [], []
     if successes:
@@ -263,7 +267,7 @@ def postgres_ctes(successes: bool, moves: bool, awaited: bool = False) -> tuple[
     if moves:
         ctes.append(_MOVES)
         counts.append("(SELECT count(*) FROM move)")
-    text = ",".join(ctes)
+    text = ",".join(ctes).replace(_RUNNING, f"'{held.value}' AS held")
     return (text.replace(_ALONE, "") if awaited else text), " + ".join(counts)
 
 
@@ -347,8 +351,9 @@ WITH d AS (SELECT value ->> 0 AS id, value ->> 1 AS fence, value ->> 2 AS node,
 """
 # The signs keep SQLite from walking the batch once for each job that the node holds: without an index
 # on node or state to choose, it goes through the batch and finds each job by its key.
-_SQLITE_HELD = """
-job.id = d.id AND job.fence = d.fence AND +job.node_id = d.node AND +job.state = 'running'
+_SQLITE_RUNNING = "+job.state = 'running'"
+_SQLITE_HELD = f"""
+job.id = d.id AND job.fence = d.fence AND +job.node_id = d.node AND {_SQLITE_RUNNING}
 """
 SQLITE_HISTORY = f"""{_SQLITE_D}
 INSERT INTO attempt (job_id, fence, number, node_id, outcome, error_type, error, effect_unknown,
@@ -381,8 +386,10 @@ SELECT value ->> 0, value ->> 1, value ->> 2, %s FROM json_each(%s)
 _EVENTS: dict[str, str] = {State.SCHEDULED: "retried", State.READY: "released"}
 
 
-def sqlite_complete(cursor: Any, batch: Sequence[Success | Completion]) -> tuple[int, list[str]]:
-    """Write a batch inside the caller's BEGIN IMMEDIATE.
+def sqlite_complete(
+    cursor: Any, batch: Sequence[Success | Completion], held: State = State.RUNNING
+) -> tuple[int, list[str]]:
+    """Write a batch inside the caller's BEGIN IMMEDIATE; ``held``: the state that they must be in.
 
     Returns how many were still held, and those that have ended and that other jobs wait for.
     """
@@ -392,8 +399,10 @@ def sqlite_complete(cursor: Any, batch: Sequence[Success | Completion]) -> tuple
     rows = json.dumps(
         [_sqlite_row(job_id, row, now, prints[job_id]) for job_id, row in by_id.items()]
     )
-    cursor.execute(SQLITE_HISTORY, [rows])
-    done = cursor.execute(SQLITE_DONE, [rows, sqlite_time()]).fetchall()
+    state_held = f"+job.state = '{held.value}'"
+    cursor.execute(SQLITE_HISTORY.replace(_SQLITE_RUNNING, state_held), [rows])
+    statement = SQLITE_DONE.replace(_SQLITE_RUNNING, state_held)
+    done = cursor.execute(statement, [rows, sqlite_time()]).fetchall()
     tallies: Counter[Tallied] = Counter()
     sightings = []
     for job_id, queue, type_name, state, reason, _ in done:

@@ -36,8 +36,8 @@ from jobs.engine.new_job import NewJob
 from jobs.engine.rescue import as_claimed
 from jobs.engine.step_plan import Ending, Made, Parent, advance
 from jobs.engine.steps_restart import restart
-from jobs.engine.trouble import Trouble
-from jobs.engine.turn import take_turn
+from jobs.engine.trouble import Trouble, is_outage
+from jobs.engine.turn import end_waiting
 from jobs.engine.watchdog import Watchdog
 from jobs.errors import JobError, QueueFull
 from jobs.models import Job, Queue, StepsRun
@@ -50,6 +50,8 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
 # Jobs in hand that have not been started; a claim takes no more than fit.
 IN_HAND = 200
+# Before a job that could not be taken on is tried again.
+REST_SECONDS = 30.0
 
 
 def start(using: str, node: str, claimed: Sequence[Claimed]) -> None:
@@ -75,11 +77,32 @@ def start(using: str, node: str, claimed: Sequence[Claimed]) -> None:
             webhooks.tell(using, watched)
 
 
-def conduct(using: str, node: str) -> int:
-    """Take some woken jobs on; returns how many."""
+def conduct(using: str) -> int:
+    """Take some woken jobs on; returns how many. One that cannot be taken on keeps back no other."""
     woken = step_rows.woken(using)
     if not woken:
         return 0
+    try:
+        return _conduct(using, woken)
+    except Exception as error:
+        if is_outage(error):
+            raise
+        logger.warning("%d jobs cannot be taken on together", len(woken), exc_info=True)
+    return sum(_conduct_alone(using, job_id) for job_id in woken)
+
+
+def _conduct_alone(using: str, job_id: UUID) -> int:
+    try:
+        return _conduct(using, [job_id])
+    except Exception as error:
+        if is_outage(error):
+            raise
+        logger.exception("job %s cannot be taken on; it is tried again", job_id)
+        step_rows.postpone(using, job_id, REST_SECONDS)
+        return 0
+
+
+def _conduct(using: str, woken: Sequence[UUID]) -> int:
     with transaction.atomic(using=using):
         policy = current_policy()
         parents = step_rows.lock_woken(using, woken)
@@ -88,7 +111,7 @@ def conduct(using: str, node: str) -> int:
         _make_all(using, parents)
         step_rows.write_runs(using, parents)
         _skip_all(using, parents)
-        _end_all(using, node, [p for p in parents if p.ending is not None], policy)
+        _end_all(using, [parent for parent in parents if parent.ending is not None], policy)
         watched = {p.root.pk for p in parents if p.root_definition.get("webhooks")}
         if watched:
             webhooks.tell(using, watched)
@@ -166,21 +189,20 @@ def _skip_all(using: str, parents: Sequence[Parent]) -> None:
         jobs.filter(pk__in=skipped).skip()
 
 
-def _end_all(using: str, node: str, parents: Sequence[Parent], policy: ClusterPolicy) -> None:
+def _end_all(using: str, parents: Sequence[Parent], policy: ClusterPolicy) -> None:
     """End jobs as their holder would: with an attempt, a tally, and word to those who wait for them."""
     if not parents:
         return
-    connection = connections[using]
-    now = database_now(connection)
+    now = database_now(connections[using])
     batch: list[Success | Completion] = []
     for parent in parents:
-        job, ending = parent.job, parent.ending
-        if ending is None or not step_rows.take_back(using, node, job):
-            continue
+        job = parent.job
+        assert parent.ending is not None
         took = max((now - (job.started_at or now)).total_seconds(), 0.0)
-        report = _report(ending, took, policy)
-        batch.append(decide(as_claimed(job), node, report, policy))
-    take_turn(connection, batch, None)
+        report = _report(parent.ending, took, policy)
+        # Of the node that claimed it, whichever takes it on now.
+        batch.append(decide(as_claimed(job), str(job.node_id), report, policy))
+    end_waiting(connections[using], batch)
 
 
 def _report(ending: Ending, took: float, policy: ClusterPolicy) -> Report:
@@ -286,7 +308,7 @@ class Conductor(threading.Thread):
             with self._lock:
                 for key in given:
                     self._in_hand.pop(key, None)
-        did = conduct(self._alias, self._node_id)
+        did = conduct(self._alias)
         if did:
             self._wake_node()
         return did + len(given)

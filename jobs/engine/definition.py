@@ -66,6 +66,9 @@ def apply(
     if is_sealed(values.get("payload")) and values["payload"] != schedule.payload:
         raise InvalidSchedule("nobody can give a sealed payload", field="payload.$sealed")
     set_plain(schedule, values, ("description", "is_enabled", *WORK, *POLICY))
+    if not is_new and not {"kind", "payload", "payload_bytes"}.isdisjoint(values):
+        # They tell of another work.
+        schedule.dialect_notes = None
     if "payload" in values and "payload_bytes" not in values:
         schedule.payload_bytes = None
     elif "payload_bytes" in values and "payload" not in values:

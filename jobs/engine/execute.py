@@ -551,6 +551,18 @@ def _trace(error: BaseException) -> str:
 # -- Io children -----------------------------------------------------------------------------------
 
 
+class IoOutput(BoundedOutput):
+    """What one job of an io child says while it runs."""
+
+    def __init__(self, child: IoChild, seq: int, redaction: Redaction | None) -> None:
+        super().__init__(lambda stream, level, text: child.log(seq, stream, level, text), redaction)
+        self._child = child
+        self._seq = seq
+
+    def progress(self, percent: float) -> None:
+        self._child.progress(self._seq, percent)
+
+
 class IoChild:
     def __init__(self, sock: socket.socket, marks: Marks, max_result_bytes: int) -> None:
         self.sock = sock
@@ -600,15 +612,13 @@ class IoChild:
         outcome: Outcome | None = None
         trace: str | None = None
         in_doubt = False
-        output: BoundedOutput | None = None
+        output: IoOutput | None = None
         redaction: Redaction | None = None
         try:
             if is_sealed(job.payload):
                 kept = opened(job.payload)
                 job, redaction = job._replace(payload=kept.payload), redaction_of(kept.masks)
-            output = BoundedOutput(
-                lambda stream, level, text: self._log(job.seq, stream, level, text), redaction
-            )
+            output = IoOutput(self, job.seq, redaction)
             outcome = await KINDS[job.kind].executor.run(job, output)
         except asyncio.CancelledError as stopped:
             in_doubt = isinstance(stopped, StoppedInDoubt)
@@ -625,8 +635,12 @@ class IoChild:
         self.marks.end(job.seq, REPORTED)
         self._flush_soon(0)
 
-    def _log(self, seq: int, stream: str, level: str | None, text: str) -> None:
+    def log(self, seq: int, stream: str, level: str | None, text: str) -> None:
         self.reporter.log(seq, stream, level, text)
+        self._flush_soon(FLUSH_SECONDS * 5)
+
+    def progress(self, seq: int, percent: float) -> None:
+        self.reporter.progress(seq, percent, "")
         self._flush_soon(FLUSH_SECONDS * 5)
 
     def _flush_soon(self, seconds: float) -> None:

@@ -57,6 +57,8 @@ class Heartbeat(threading.Thread):
         self._count_running = count_running
         self._wake = wake
         self._watchdog = watchdog
+        # From now on, not from when its thread runs: a node must not call itself ready before.
+        self._pulse = watchdog.watch("heartbeat", policy.heartbeat_seconds)
         self._stopping = threading.Event()
         self._usage = Usage()
         self._limit_seconds = min(policy.lease_seconds / 10, LONGEST_CALL_SECONDS)
@@ -83,13 +85,12 @@ class Heartbeat(threading.Thread):
 
     def run(self) -> None:
         Fuse(self._policy.lease_seconds, self.lease_is_in_doubt, self._wake, self._stopping).start()
-        pulse = self._watchdog.watch("heartbeat", self._policy.heartbeat_seconds)
         with cluster_bound(self._cluster_id) as cluster:
             limit_calls(
                 connections[cluster.alias], self._limit_seconds, is_pooled=settings.DB_POOLED
             )
             while not self._stopping.wait(self._pause()):
-                pulse.beat()
+                self._pulse.beat()
                 try:
                     self._beat(cluster.alias)
                     self._trouble.end()
@@ -98,7 +99,7 @@ class Heartbeat(threading.Thread):
                     with contextlib.suppress(Exception):
                         connections[cluster.alias].close()
             connections[cluster.alias].close()
-        self._watchdog.forget(pulse)
+        self._watchdog.forget(self._pulse)
 
     def _pause(self) -> float:
         if self._trouble.is_on:

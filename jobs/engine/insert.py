@@ -22,12 +22,12 @@ from psycopg import Cursor
 
 from clusters.policy import ClusterPolicy
 from jobs.engine.new_job import CheckedJob, StepOf, Terms, to_json
-from jobs.models import Job, JobMetadata, JobTag, Needs, Queue, Step, StepsRun
+from jobs.models import Job, JobMetadata, JobTag, Needs, Queue, Step, StepsListing, StepsRun
 from jobs.models.job import metadata_value
 from jobs.sealing import is_sealed
 from jobs.secrets import shown_payload
 from jobs.states import State
-from jobs.step_words import STEPS
+from jobs.step_words import AUDIENCE, STEPS
 
 # -- One job, PostgreSQL ---------------------------------------------------------------------------
 
@@ -371,6 +371,7 @@ def insert_steps(using: str, rows: Iterable[Row]) -> None:
     """What makes new jobs steps of others, and what those count who will have steps."""
     steps: list[Step] = []
     runs: list[StepsRun] = []
+    listed: list[StepsListing] = []
     for row in rows:
         new, own = row.job.new, {"job_id": UUID(row.job.id), "created_at": row.shared.created_at}
         if (step := new.step) is not None:
@@ -384,10 +385,15 @@ def insert_steps(using: str, rows: Iterable[Row]) -> None:
             # Only what it does itself is told, and so only of whole definitions.
             is_watched = True if new.kind == STEPS and said.get("webhooks") else None
             runs.append(StepsRun(**own, **texts, is_watched=is_watched))
+            if new.kind == STEPS:
+                audience = (new.notes or {}).get(AUDIENCE)
+                listed.append(StepsListing(**own, **texts, audience=audience))
     if steps:
         Step.objects.using(using).bulk_create(steps)
     if runs:
         StepsRun.objects.using(using).bulk_create(runs)
+    if listed:
+        StepsListing.objects.using(using).bulk_create(listed)
     if watched := [run.pk for run in runs if run.is_watched]:
         from jobs.engine.webhooks import tell
 

@@ -34,6 +34,7 @@ def as_new_job(schedule: Schedule) -> NewJob:
         on_lost=schedule.on_lost,
         tags=schedule.tags,
         metadata=schedule.metadata,
+        notes=schedule.dialect_notes,
     )
 
 

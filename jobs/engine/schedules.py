@@ -75,12 +75,14 @@ def create(
     source: str = Source.PEOPLE,
     created_by: str | None = None,
     before_its_handler: bool = False,
+    notes: Mapping[str, Any] | None = None,
 ) -> Schedule:
     """Make a schedule of the bound cluster; ``values`` are of ``EDITABLE``.
 
     ``created_by`` is a label in the place of who asked, where somebody wants another one shown. What
     stands in code beside its handler needs nobody who knows that handler, and with ``before_its_handler``
-    nothing does: there are clients that make schedules before they start what runs them.
+    nothing does: there are clients that make schedules before they start what runs them. ``notes`` are a
+    dialect's, for its runs.
     """
     using = router.db_for_write(Schedule)
     with transaction.atomic(using=using):
@@ -91,6 +93,7 @@ def create(
             created_by=(created_by or by)[:200],
             updated_by=by[:200],
             source=source,
+            dialect_notes=None if notes is None else dict(notes),
         )
         definition.hold_calendars(using, values.get("exclusions"))
         definition.apply(using, schedule, values, now, is_new=True)

@@ -22,7 +22,7 @@ from jobs.models import Job, Step, StepsRun
 from jobs.redaction import redaction_of
 from jobs.sealing import Sealed, SealError, opened, seal
 from jobs.states import FINAL, Outcome, State
-from jobs.step_words import DEFAULTS, GROUP, STEPS
+from jobs.step_words import AUDIENCE, DEFAULTS, GROUP, STEPS
 
 # Items of one list that are made by one look; the next look follows at once.
 ITEMS_AT_ONCE = 500
@@ -448,9 +448,25 @@ def _fill_in_subjob(
         if key in parent.root_definition:
             definition.setdefault(key, parent.root_definition[key])
     new.kind, new.type, new.payload = STEPS, STEPS, parent.kept(definition)
+    new.notes = _audience(parent)
     if subjob.get("detached"):
         parent.detached.append(
-            NewJob(kind=STEPS, queue=new.queue, priority=new.priority, payload=new.payload)
+            NewJob(
+                kind=STEPS,
+                queue=new.queue,
+                priority=new.priority,
+                payload=new.payload,
+                max_attempts=new.max_attempts,
+                timeout_seconds=new.timeout_seconds,
+                notes=_audience(parent),
+            )
         )
         # It is done when the other one has been enqueued.
         new.kind, new.type, new.payload = GROUP, GROUP, {"parallel": []}
+        new.notes = None
+
+
+def _audience(parent: Parent) -> Mapping[str, Any] | None:
+    """Lists show a sub-job to whom they show the job that it is of."""
+    notes = parent.root.dialect_notes or {}
+    return {AUDIENCE: notes[AUDIENCE]} if AUDIENCE in notes else None

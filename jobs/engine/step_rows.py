@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -223,10 +224,10 @@ def let_wait(using: str, node: str, held: Mapping[UUID, int]) -> dict[UUID, Job]
     return mine
 
 
-def take_back(using: str, node: str, job: Job) -> bool:
-    """Hold a waiting job for the moment in which it is ended."""
-    waiting = Job.objects.using(using).filter(pk=job.pk, state=State.WAITING, fence=job.fence)
-    return bool(waiting.update(state=State.RUNNING, node_id=node))
+def postpone(using: str, job_id: UUID, seconds: float) -> None:
+    """Let a parent that cannot be taken on rest for a while."""
+    runs = StepsRun.objects.using(using).filter(pk=job_id)
+    runs.update(woken_at=Now() + timedelta(seconds=seconds))
 
 
 def wake_late(using: str) -> int:

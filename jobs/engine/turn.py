@@ -186,6 +186,30 @@ def _complete_awaited(connection: BaseDatabaseWrapper, batch: Batch) -> int:
         return int(rows[0][0])
 
 
+def end_waiting(connection: BaseDatabaseWrapper, batch: Batch) -> int:
+    """Complete jobs that waited for steps, in the caller's transaction and under its locks.
+
+    The node of each row is the one that claimed the job. Returns how many were waiting still.
+    """
+    ids = [row.id for row in batch]
+    done = 0
+    if connection.vendor != "postgresql":
+        with connection.cursor() as cursor:
+            done, _ = complete.sqlite_complete(cursor, batch, held=State.WAITING)
+        _release(connection.alias, ids)
+        return done
+    lock_all(connection.alias, ids, ending=[row.id for row in batch if type(row) is Completion])
+    for node in sorted({row.node for row in batch}):
+        successes, moves = _sorted_out([row for row in batch if row.node == node])
+        parameters = complete.postgres_parameters(node, successes, moves)
+        ended, count = complete.postgres_ctes(
+            bool(successes), bool(moves), awaited=True, held=State.WAITING
+        )
+        done += int(_fetch(connection, _statement(ended, count, False), parameters)[0][0])
+    _release(connection.alias, ids)
+    return done
+
+
 def _release(alias: str, ids: Sequence[str]) -> None:
     from jobs.models.release import release
 

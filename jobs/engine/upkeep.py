@@ -168,6 +168,7 @@ class Upkeep(threading.Thread):
         self._cluster_id = cluster_id
         self._node_id = node_id
         self._watchdog = watchdog
+        self._pulse = watchdog.watch("upkeep")
         self._wake = wake
         self._stopping = threading.Event()
         self._trouble = Trouble(f"the upkeep of {cluster_id}")
@@ -199,22 +200,21 @@ class Upkeep(threading.Thread):
             self.join(wait_seconds)
 
     def run(self) -> None:
-        pulse = self._watchdog.watch("upkeep")
         with cluster_bound(self._cluster_id) as cluster:
             self._alias = cluster.alias
             while not self._stopping.wait(self._pause()):
-                pulse.beat()
+                self._pulse.beat()
                 for task in sorted(self._tasks, key=lambda task: task.next_at):
                     if task.next_at > countdown() or self._stopping.is_set():
                         continue
                     if self._trouble.must_wait:
                         break
                     self._attend(task)
-                    pulse.beat()
+                    self._pulse.beat()
             with contextlib.suppress(Exception):
                 self._leave()
             connections[self._alias].close()
-        self._watchdog.forget(pulse)
+        self._watchdog.forget(self._pulse)
 
     def _pause(self) -> float:
         until = min(task.next_at for task in self._tasks)

@@ -101,8 +101,8 @@ def _steps(job: Job) -> Iterator[Reason]:
     if job.cancel_requested_at is not None:
         told = f"It was asked to stop at {_moment(job.cancel_requested_at)}."
         yield Reason("cancel_requested", told, {"since": job.cancel_requested_at})
-    if run is not None and not rows:
-        yield Reason("next", "A node takes it to its next step the next time it looks.")
+    if not rows:
+        yield Reason("steps", "Its steps have ended; a node takes it on the next time it looks.")
 
 
 def _cluster(using: str) -> Iterator[Reason]:

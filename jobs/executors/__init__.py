@@ -82,6 +82,9 @@ class Output(Protocol):
     def write(self, stream: str, text: str, level: str | None = None) -> None:
         """Add text to ``stdout``, ``stderr`` or ``log``."""
 
+    def progress(self, percent: float) -> None:
+        """Show how far the work is, from 0 to 100."""
+
 
 class Work(Protocol):
     """What a job of a process child is told, and what it may say while it runs."""
@@ -139,6 +142,12 @@ def _shell(payload: Any) -> None:
     validate(payload)
 
 
+def _container(payload: Any) -> None:
+    from jobs.executors.container_request import validate
+
+    validate(payload)
+
+
 def _procedure(payload: Any) -> None:
     from jobs.executors.procedure_call import validate
 
@@ -165,6 +174,7 @@ KINDS: Mapping[str, Kind] = {
         Kind("files", PROCESS, _files),
         Kind("http", IO, _http),
         Kind("shell", IO, _shell, needs_grant=True),
+        Kind("container", IO, _container, needs_grant=True),
         # What may be called, and where, the configuration lists; without it everything is refused.
         Kind("procedure", IO, _procedure),
         # What the webhooks of a job are told; made by the engine, and done by every node.

@@ -278,7 +278,11 @@ def _check_work(step: Mapping[str, Any], path: str) -> None:
     """The payload, as far as it does not depend on what comes out of expressions."""
     from jobs.executors import get_kind
 
-    kind, payload = get_kind(step["kind"]), step.get("payload")
+    try:
+        kind = get_kind(step["kind"])
+    except InvalidJob as error:
+        raise InvalidJob(str(error), field=f"{path}.kind") from None
+    payload = step.get("payload")
     if kind.name in (STEPS, GROUP):
         raise InvalidJob("use subjob for steps within steps", field=f"{path}.kind")
     _check_templates(payload, f"{path}.payload", AS_IT_IS.get(kind.name, frozenset()))

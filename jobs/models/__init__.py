@@ -23,6 +23,7 @@ from jobs.models.schedule import (
     Timing,
 )
 from jobs.models.step import Step, StepsRun
+from jobs.models.steps_listing import StepsListing
 from jobs.models.total import Total, TotalName
 from jobs.models.upkeep import UpkeepDuty
 from jobs.models.webhook import WebhookEvent
@@ -65,6 +66,7 @@ __all__ = [
     "Source",
     "Status",
     "Step",
+    "StepsListing",
     "StepsRun",
     "Tally",
     "Timing",

@@ -581,6 +581,12 @@ class Job(models.Model):
                 fields=["kind", "created_at", "id"],
                 condition=~Q(kind="python"),
             ),
+            # jobs made of steps by their state; those and no others
+            models.Index(
+                name="job_steps_state",
+                fields=["state", "created_at", "id"],
+                condition=Q(kind="steps"),
+            ),
             # runs of a schedule; those that have not ended, which the next one may have to wait for
             models.Index(
                 name="job_schedule",

@@ -241,6 +241,8 @@ class Schedule(models.Model):
     on_lost = models.CharField(max_length=5, choices=OnLost, default=OnLost.RETRY)
     tags = models.JSONField(default=list)
     metadata = models.JSONField(default=dict)
+    # What a dialect must say again word for word; its runs are given it.
+    dialect_notes = models.JSONField(null=True)
     # Instead of a job, a run of this workflow.
     workflow = models.ForeignKey(
         "jobs.Workflow", on_delete=models.DO_NOTHING, db_constraint=False, null=True

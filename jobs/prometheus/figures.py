@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connections
@@ -24,6 +24,7 @@ from jobs.models import Queue, Schedule, UpkeepDuty
 from jobs.models.rollup import ALL, MINUTE, TOTAL, Event
 from jobs.models.total import NO_QUEUE, TotalName
 from jobs.prometheus.depths import DEPTHS, depths
+from jobs.raw import read_moment
 from jobs.states import Reason, State
 
 # So many queues have names of their own: those that were made first. The others go as one.
@@ -234,16 +235,8 @@ def _running(using: str) -> tuple[dict[str, int], datetime | None]:
     with connections[using].cursor() as cursor:
         cursor.execute(_RUNNING)
         rows: list[tuple[str, int, Any]] = cursor.fetchall()
-    oldest = min((_moment(since) for _, _, since in rows), default=None)
+    oldest = min((read_moment(since) for _, _, since in rows), default=None)
     return {queue: count for queue, count, _ in rows}, oldest
-
-
-def _moment(value: Any) -> datetime:
-    """A time as the database gave it; SQLite gives text."""
-    if isinstance(value, str):
-        return datetime.fromisoformat(value).replace(tzinfo=UTC)
-    moment: datetime = value
-    return moment
 
 
 def _nodes(using: str, now: datetime) -> tuple[Mapping[str, int], Sequence[Node]]:

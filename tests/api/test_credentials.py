@@ -17,6 +17,8 @@ from tests.dialects.asyncjobs.conftest import check_error
 from tests.dialects.forge.conftest import check_refusal as of_forge
 from tests.dialects.forge.conftest import speaks as is_forge
 from tests.dialects.scheduler.conftest import check_problem as of_scheduler
+from tests.dialects.tork.conftest import check_refusal as of_tork
+from tests.dialects.tork.conftest import speaks as is_tork
 
 OPEN = {"/livez", "/jm-api/readyz", "/readyz", "/asyncjobs/readyz"}
 OPEN |= {f"{place}/healthz" for place in ("", "/asyncjobs", "/clusters/alpha/asyncjobs")}
@@ -65,7 +67,8 @@ def test_every_route_but_health_and_pages_is_401_without_credentials(
             for method in METHODS:
                 response = anonymous.client.generic(method, address)
                 assert response.status_code == 401, (method, address)
-                assert response["WWW-Authenticate"] == "Bearer"
+                challenge = "basic realm=Restricted" if is_tork(route) else "Bearer"
+                assert response["WWW-Authenticate"] == challenge
                 assert "Allow" not in response
                 if method != "HEAD" and OF_ASYNCJOBS.match(route):
                     check_error(response, 401, "invalid_argument", "unauthenticated")
@@ -73,6 +76,8 @@ def test_every_route_but_health_and_pages_is_401_without_credentials(
                     check: Callable[..., object] = check_problem
                     if is_forge(route):
                         check = of_forge
+                    elif is_tork(route):
+                        check = of_tork
                     elif "/scheduler" in route:
                         check = of_scheduler
                     elif route == METRICS:

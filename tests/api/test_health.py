@@ -57,13 +57,13 @@ def test_a_cluster_that_hangs_is_down_after_the_wait(
 ) -> None:
     release = threading.Event()
     monkeypatch.setattr(
-        health, "_answers", lambda alias: alias != "cluster-beta" or release.wait(10)
+        health, "_answers", lambda alias: alias != "cluster-beta" or release.wait(60)
     )
-    monkeypatch.setattr(views, "WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(views, "WAIT_SECONDS", 1.0)
     try:
         began = time.monotonic()
         response = client.get("/jm-api/readyz")
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 20
         assert response.status_code == 200
         assert response.json()["clusters"] == {"up": 1, "down": 1}
     finally:
@@ -76,7 +76,7 @@ def test_a_database_is_asked_once_at_a_time_and_not_again_while_fresh(monkeypatc
 
     def answers(alias: str) -> bool:
         asked.append(alias)
-        return release.wait(10)
+        return release.wait(60)
 
     monkeypatch.setattr(health, "_answers", answers)
     watch = Watch(max_age_seconds=60)
@@ -84,8 +84,8 @@ def test_a_database_is_asked_once_at_a_time_and_not_again_while_fresh(monkeypatc
     assert watch.ask(["x"], 0.05) == {"x": None}
     assert watch.overdue(["x", "y"]) == {"x"}
     release.set()
-    assert watch.ask(["x"], 5) == {"x": True}
-    assert watch.ask(["x"], 5) == {"x": True}
+    assert watch.ask(["x"], 30) == {"x": True}
+    assert watch.ask(["x"], 30) == {"x": True}
     assert asked == ["x"]
 
 
@@ -96,5 +96,5 @@ def test_health_takes_no_posts(client: Any, db: None) -> None:
 
 def test_a_probe_leaves_no_connection_behind(db: None) -> None:
     before = connections["cluster-alpha"]
-    assert Watch().ask(["cluster-alpha"], 5) == {"cluster-alpha": True}
+    assert Watch().ask(["cluster-alpha"], 30) == {"cluster-alpha": True}
     assert connections["cluster-alpha"] is before

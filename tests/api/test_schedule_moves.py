@@ -22,12 +22,20 @@ from jobs.engine.workflows import NewNode
 from jobs.models import Fire, Job, Schedule, ScheduleDependency
 from tests.api.conftest import Api, check_problem
 from tests.api.test_schedules import HOURLY, MISSING, PATH, errors
-from tests.jobs.schedule_cases import end_run, fire, hours_ago, make_schedule, put_back, runs_of
+from tests.jobs.schedule_cases import (
+    end_run,
+    fire,
+    hourly,
+    hours_ago,
+    make_schedule,
+    put_back,
+    runs_of,
+)
 
 
 @pytest.fixture
 def path(alpha: object, api: Api) -> str:
-    return str(api.post(PATH, HOURLY)["Location"])
+    return str(api.post(PATH, {**HOURLY, "expression": hourly()})["Location"])
 
 
 # -- Pause, resume ---------------------------------------------------------------------------------
@@ -215,6 +223,7 @@ def test_a_preview_refuses_what_could_not_be_stored(
 
 
 def test_the_next_runs_of_a_schedule_with_and_without_what_is_excluded(path: str, api: Api) -> None:
+    api.patch(path, {"expression": "0 * * * *"})
     api.put(f"{path}/exclusions", {"time_ranges": [{"start": "01:00", "end": "23:00"}]})
     after = "after=2030-01-01T00:30:00Z"
     items = api.get(f"{path}/next-runs?count=2&{after}").json()["items"]

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from authn.keys import create_key
+from jobs.models import Job
+from jobs.states import State
 from tests.processes import free_port, started, worker_environment
 
 
@@ -61,3 +63,15 @@ def run_script(text: str, *arguments: str, cwd: Path) -> str:
     script = cwd / "story.py"
     script.write_text(text)
     return run(sys.executable, "-W", "error::DeprecationWarning:story", script, *arguments, cwd=cwd)
+
+
+def check_native_story(story: str, server: tuple[str, str], folder: Path) -> None:
+    made = run_script(story, *server, cwd=folder).strip()
+    job = Job.objects.using("cluster-alpha").get(pk=made)
+    assert (job.queue, job.state, job.attempts) == ("mail", State.READY, 0)
+
+
+def check_asyncjobs_story(story: str, server: tuple[str, str], folder: Path) -> None:
+    made = run_script(story, *server, cwd=folder).strip()
+    job = Job.objects.using("cluster-alpha").get()
+    assert (str(job.pk), job.type, job.queue, job.max_attempts) == (made, "email:new", "mail", 3)

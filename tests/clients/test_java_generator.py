@@ -10,11 +10,17 @@ from typing import Any
 
 import pytest
 
-from jobs.models import Job
-from jobs.states import State
-from tests.clients.conftest import fetch_document, run, run_script
+from tests.clients.conftest import (
+    check_asyncjobs_story,
+    check_native_story,
+    fetch_document,
+    run,
+)
 
-pytestmark = pytest.mark.skipif(shutil.which("java") is None, reason="needs a Java runtime")
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(shutil.which("java") is None, reason="needs a Java runtime"),
+]
 GENERATOR = Path(sys.executable).with_name("openapi-generator-cli")
 
 NATIVE = """
@@ -98,15 +104,11 @@ def test_the_native_document_makes_a_client_that_works(
     server: tuple[str, str], tmp_path: Path
 ) -> None:
     generate(fetch_document(server, "/jm-api/openapi.json"), tmp_path)
-    made = run_script(NATIVE, *server, cwd=tmp_path).strip()
-    job = Job.objects.using("cluster-alpha").get(pk=made)
-    assert (job.queue, job.state, job.attempts) == ("mail", State.READY, 0)
+    check_native_story(NATIVE, server, tmp_path)
 
 
 def test_the_asyncjobs_document_makes_a_client_that_works(
     server: tuple[str, str], tmp_path: Path
 ) -> None:
     generate(fetch_document(server, "/v1/openapi.json"), tmp_path)
-    made = run_script(ASYNCJOBS, *server, cwd=tmp_path).strip()
-    job = Job.objects.using("cluster-alpha").get()
-    assert (str(job.pk), job.type, job.queue, job.max_attempts) == (made, "email:new", "mail", 3)
+    check_asyncjobs_story(ASYNCJOBS, server, tmp_path)

@@ -31,7 +31,7 @@ def tables(path: Path) -> set[str]:
         connection.close()
 
 
-def test_every_database_is_migrated_with_the_tables_that_belong_there(tmp_path, transactional_db):
+def test_every_database_is_migrated_with_the_tables_that_belong_there(tmp_path):
     home = tmp_path / "home"
     env = environment(home, f"a=sqlite:///{home}/a.sqlite3,b=sqlite:///{home}/b.sqlite3")
     done = manage("migrate", env=env)
@@ -48,7 +48,7 @@ def test_every_database_is_migrated_with_the_tables_that_belong_there(tmp_path, 
     assert manage("migrate", "--check", env=env).returncode == 0
 
 
-def test_files_are_for_their_owner_only(tmp_path, transactional_db):
+def test_files_are_for_their_owner_only(tmp_path):
     home = tmp_path / "new" / "home"
     done = manage("migrate", env=environment(home, f"a=sqlite:///{home}/deeper/a.sqlite3"))
     assert done.returncode == 0, done.stderr
@@ -58,9 +58,7 @@ def test_files_are_for_their_owner_only(tmp_path, transactional_db):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_a_dead_database_does_not_stop_the_others_and_shows_in_the_exit_code(
-    tmp_path, transactional_db
-):
+def test_a_dead_database_does_not_stop_the_others_and_shows_in_the_exit_code(tmp_path):
     env = environment(tmp_path, f"a-dead={DEAD},b=sqlite:///{tmp_path}/b.sqlite3")
     done = manage("migrate", env=env)
     assert done.returncode == 5
@@ -70,13 +68,13 @@ def test_a_dead_database_does_not_stop_the_others_and_shows_in_the_exit_code(
     assert "job" in tables(tmp_path / "b.sqlite3")
 
 
-def test_check_says_that_something_is_missing_and_changes_nothing(tmp_path, transactional_db):
+def test_check_says_that_something_is_missing_and_changes_nothing(tmp_path):
     env = environment(tmp_path, f"a=sqlite:///{tmp_path}/a.sqlite3")
     assert manage("migrate", "--check", env=env).returncode == 1
     assert "job" not in tables(tmp_path / "a.sqlite3")
 
 
-def test_with_a_database_named_only_that_one_is_migrated(tmp_path, transactional_db):
+def test_with_a_database_named_only_that_one_is_migrated(tmp_path):
     env = environment(tmp_path, f"a=sqlite:///{tmp_path}/a.sqlite3,dead={DEAD}")
     done = manage("migrate", "--database", "cluster-a", env=env)
     assert done.returncode == 0, done.stderr
@@ -87,7 +85,7 @@ def test_with_a_database_named_only_that_one_is_migrated(tmp_path, transactional
     assert "Traceback" not in done.stderr
 
 
-def test_an_app_label_means_what_it_means_in_django(tmp_path, transactional_db):
+def test_an_app_label_means_what_it_means_in_django(tmp_path):
     env = environment(tmp_path, f"a=sqlite:///{tmp_path}/a.sqlite3")
     assert manage("migrate", "authn", "zero", env=env).returncode == 0
     assert not (tmp_path / "a.sqlite3").exists()

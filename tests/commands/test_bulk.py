@@ -135,7 +135,7 @@ def test_waiting_ends_with_the_operation_and_says_how(run, transactional_db, mon
         """The node is a thread beside the command."""
 
         def node():
-            begun.wait(10)
+            begun.wait(60)
             with cluster_bound("alpha"):
                 if ends == "cancelled":
                     bulk.cancel(operation.pk, by="anna")

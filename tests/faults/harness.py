@@ -26,6 +26,8 @@ from tests.faults.database import Database, plain_id
 from tests.processes import ROOT, database_url, worker_environment
 
 ALIAS = "cluster-alpha"
+# So many times longer than a test thinks a busy machine may take for what is waited for.
+PATIENCE = 4
 OPEN = "('blocked', 'scheduled', 'ready', 'running', 'waiting')"
 
 
@@ -248,10 +250,10 @@ class Yard:
     # -- Waiting and judging -------------------------------------------------------------------------
 
     def wait(self, condition: Callable[[], Any], seconds: float, every: float = 0.05) -> Any:
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + PATIENCE * seconds
         while not (value := condition()):
             assert time.monotonic() < deadline, (
-                f"still {value!r} after {seconds:g} s\n{self.tails()}"
+                f"still {value!r} after {PATIENCE * seconds:g} s\n{self.tails()}"
             )
             time.sleep(every)
         return value

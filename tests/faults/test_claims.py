@@ -200,7 +200,7 @@ def test_the_concurrency_of_a_queue_is_kept_over_all_claimers(yard, figures):
 
 def test_the_rate_of_a_queue_is_kept_over_all_claimers(yard, figures):
     """Red without: the limits in the pick. The bucket holds one period's worth."""
-    limit, period = 20, 0.5
+    limit, period, busy_host = 20, 2.0, 0.5
     make_queue("slow", rate_limit=limit, rate_period_seconds=period)
     count = scaled(100, least=60)
     yard.submit(new_jobs(count, queue="slow"))
@@ -214,7 +214,7 @@ def test_the_rate_of_a_queue_is_kept_over_all_claimers(yard, figures):
         (later - earlier, j - i + 1)
         for i, earlier in enumerate(starts)
         for j, later in enumerate(starts)
-        if j > i and j - i + 1 > limit + limit * (later - earlier) / period + 1
+        if j > i and j - i + 1 > limit + limit * (later - earlier + busy_host) / period + 1
     ]
     figures |= {
         "limit": limit,
@@ -235,6 +235,7 @@ def test_a_queue_that_is_paused_while_it_is_drained_starts_nothing_more(yard, fi
         yard.submit(part)
     nodes = [str(make_node().pk) for _ in range(CLAIMERS)]
     paused_at: list[float] = []
+    late: list[Any] = []
 
     def work(number: int) -> None:
         if number == 0:
@@ -247,16 +248,10 @@ def test_a_queue_that_is_paused_while_it_is_drained_starts_nothing_more(yard, fi
             succeed(nodes[number], claim(nodes[number], 1))
             time.sleep(0.005)
         for _ in range(20):
-            succeed(nodes[number], claim(nodes[number], 1))
+            late.extend(claim(nodes[number], 1))
             time.sleep(0.02)
 
     at_once(CLAIMERS, work)
-    late = [
-        at - paused_at[0]
-        for (at,) in yard.database.rows("SELECT at FROM fault_edge WHERE after = 'running'")
-        # A claim that had looked before may commit a moment after.
-        if at > paused_at[0] + 0.25
-    ]
     figures |= {"jobs": count, "left": yard.open_jobs(), "late_starts": len(late)}
     assert not late
     assert yard.open_jobs() > 0

@@ -8,6 +8,7 @@ import pytest
 
 from jobs.engine.enqueue import NewJob
 from tests import settings as test_settings
+from tests.faults.conftest import LASTING
 from tests.faults.fire_cases import assert_exact, fired, in_a_moment, judge, plan_intervals
 from tests.faults.harness import new_jobs
 from tests.faults.report import scaled
@@ -18,6 +19,11 @@ pytestmark = [
     ),
     pytest.mark.django_db(transaction=True),
 ]
+
+
+@pytest.fixture
+def settings_of_the_cluster() -> dict[str, float]:
+    return LASTING
 
 
 def test_an_enqueue_whose_commit_was_lost_is_asked_again_and_makes_one_job(yard, proxy, figures):

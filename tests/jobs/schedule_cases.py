@@ -16,6 +16,19 @@ from tests.factories import make_node
 USING = "cluster-alpha"
 POLICY = ClusterPolicy()
 _names = iter(range(1, 10**9))
+# The minute of the hour at which hourly schedules run: half an hour from now, both ways.
+_turn = 30
+
+
+def keep_away_from_the_turn() -> None:
+    """Let no hourly schedule be due while the test that begins goes on, nor just before it."""
+    global _turn
+    _turn = (timezone.now().minute + 30) % 60
+
+
+def hourly() -> str:
+    """The expression of an hourly schedule, all of whose runs are well away from now."""
+    return f"{_turn} * * * *"
 
 
 def make_schedule(**values: Any) -> Schedule:
@@ -23,7 +36,7 @@ def make_schedule(**values: Any) -> Schedule:
     depends_on = values.pop("depends_on", ())
     given = {"name": f"schedule {next(_names)}", "type": "demo:noop", **values}
     if "timing" not in given:
-        given = {"timing": "cron", "expression": "0 * * * *", **given}
+        given = {"timing": "cron", "expression": hourly(), **given}
     return schedules.create(given, by="test", depends_on=depends_on)
 
 
@@ -35,9 +48,10 @@ def put_back(schedule: Schedule, due_at: datetime) -> None:
 
 
 def hours_ago(count: float) -> datetime:
-    """A full hour, at least so many of them ago."""
-    hour = timezone.now().astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    return hour - timedelta(hours=count)
+    """The last instant of an hourly schedule that is at least so many hours ago."""
+    now = timezone.now().astimezone(UTC)
+    turn = now.replace(minute=_turn, second=0, microsecond=0)
+    return turn - timedelta(hours=count + (turn > now))
 
 
 def fire() -> int:

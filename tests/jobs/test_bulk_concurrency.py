@@ -84,7 +84,7 @@ def beside(*works: Callable[[], Any]) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(120)
     assert not any(thread.is_alive() for thread in threads)
     if errors:
         raise errors[0]
@@ -101,7 +101,7 @@ def test_two_nodes_that_advance_at_once_do_each_job_once(cluster):
     barrier = threading.Barrier(2)
 
     def node() -> None:
-        barrier.wait(10)
+        barrier.wait(60)
         until_all_is_done()
 
     beside(node, node)
@@ -204,7 +204,7 @@ def test_a_stop_waits_for_the_batch_that_runs_and_there_is_none_after_it(cluster
     stopped = []
 
     def stop() -> None:
-        begun.wait(10)
+        begun.wait(60)
         stopped.append(bulk.cancel(operation.pk, by="anna"))
 
     beside(until_all_is_done, stop)
@@ -239,11 +239,11 @@ def holding(is_postgresql: bool) -> Iterator[Callable[[Any], Callable[[], None]]
 
         thread = threading.Thread(target=work)
         thread.start()
-        assert locked.wait(10)
+        assert locked.wait(60)
 
         def release() -> None:
             let_go.set()
-            thread.join(10)
+            thread.join(120)
 
         releases.append(release)
         return release

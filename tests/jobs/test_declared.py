@@ -178,7 +178,7 @@ def test_nodes_that_start_at_once_make_each_schedule_once_and_change_it_once(rou
         def start(wanted=wanted, gate=gate, errors=errors):
             try:
                 with cluster_bound("alpha"):
-                    gate.wait(10)
+                    gate.wait(60)
                     Declared(wanted)(USING, POLICY)
             except BaseException as error:
                 errors.append(error)
@@ -189,7 +189,7 @@ def test_nodes_that_start_at_once_make_each_schedule_once_and_change_it_once(rou
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(120)
         assert errors == []
         with cluster_bound("alpha"):
             found = Schedule.objects.order_by("name").values_list("name", "version")

@@ -431,7 +431,7 @@ def in_threads(targets: Iterable) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(120)
     assert not errors, errors
 
 
@@ -489,7 +489,7 @@ def test_an_edge_that_is_added_while_the_parent_ends_is_not_lost():
                 time.sleep(0.4)
 
         def attaching() -> None:
-            assert has_ended.wait(10)
+            assert has_ended.wait(60)
             children.append(waiting_for(parent))
 
         in_threads([ending, attaching])

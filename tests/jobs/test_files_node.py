@@ -104,8 +104,8 @@ def test_a_node_whose_root_is_read_only_fails_the_job_for_good(tmp_path, eventua
 def test_a_cancelled_job_leaves_no_draft_and_the_next_one_runs(node, tmp_path, eventually):
     slow(tmp_path, 600)
     job = add("archive", "big", "x.tar.gz")
-    eventually(lambda: drafts(tmp_path), seconds=20)
-    eventually(lambda: Job.objects.get(pk=job.pk).progress_percent, seconds=20)
+    eventually(lambda: drafts(tmp_path), seconds=60)
+    eventually(lambda: Job.objects.get(pk=job.pk).progress_percent, seconds=60)
     Job.objects.filter(pk=job.pk).cancel()
     job = ends(job, eventually)
     assert job.state == State.CANCELLED
@@ -117,7 +117,7 @@ def test_a_cancelled_job_leaves_no_draft_and_the_next_one_runs(node, tmp_path, e
 def test_a_job_whose_process_is_killed_is_done_by_the_next_attempt(node, tmp_path, eventually):
     slow(tmp_path, 120)
     job = add("archive", "big", "x.tar.gz")
-    eventually(lambda: drafts(tmp_path), seconds=20)
+    eventually(lambda: drafts(tmp_path), seconds=60)
     (first,) = drafts(tmp_path)
     for child in psutil.Process(node.pid).children(recursive=True):
         if any(str(first) == file.path for file in child.open_files()):

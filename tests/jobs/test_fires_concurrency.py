@@ -40,7 +40,7 @@ def at_once(*works: Callable[[], Any]) -> list[Any]:
         try:
             with cluster_bound("alpha"):
                 connections[USING].ensure_connection()
-                gate.wait(10)
+                gate.wait(60)
                 results[number] = works[number]()
         except BaseException as error:
             errors.append(error)
@@ -51,7 +51,7 @@ def at_once(*works: Callable[[], Any]) -> list[Any]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(120)
     assert not any(thread.is_alive() for thread in threads)
     if errors:
         raise errors[0]
@@ -208,7 +208,7 @@ def test_a_run_that_ends_while_its_schedule_goes_for_good_does_not_wait_for_it()
             release(USING, [job.pk])
 
     def delete() -> None:
-        has_ended.wait(10)
+        has_ended.wait(60)
         schedules.delete_for_good(schedule.pk, by="test")
 
     at_once(end, delete)

@@ -18,9 +18,9 @@ from tests.factories import make_node
 
 pytestmark = pytest.mark.django_db(transaction=True)
 USING = "cluster-alpha"
-# A tenth of it is 0.8 s; PostgreSQL's lock limit is 2 s for others, SQLite's 10 s. It must not run out:
+# A tenth of it is 1 s; PostgreSQL's lock limit is 2 s for others, SQLite's 10 s. It must not run out:
 # a node that cannot be heard ends its process, which is that of the tests here.
-POLICY = ClusterPolicy(lease_seconds=8.0, heartbeat_seconds=0.2)
+POLICY = ClusterPolicy(lease_seconds=10.0, heartbeat_seconds=0.2)
 
 
 @pytest.fixture
@@ -77,9 +77,9 @@ def test_a_locked_row_holds_a_beat_up_for_a_tenth_of_the_lease(
     with transaction.atomic(using=USING):
         locked_row(node)
         del took[:]
-        eventually(lambda: len(took) >= 2, seconds=4.5)
-    # The first may have been on its way already.
-    assert 0.7 < took[1] < 1.7
+        eventually(lambda: len(took) >= 3, seconds=6)
+    # The first may have been on its way already, and a busy machine holds one or the other up.
+    assert 0.9 < min(took[1:]) < 1.9
     last = beat_at()
     eventually(lambda: beat_at() > last)
     eventually(lambda: not heart.lease_is_in_doubt())

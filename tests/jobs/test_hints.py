@@ -65,6 +65,10 @@ def is_up() -> bool:
     return Node.objects.exists()
 
 
+def wait_of(job: Job) -> float:
+    return (job.started_at - job.created_at).total_seconds()
+
+
 def add_ledgers(path: Path, queue: str = "default") -> list[Job]:
     new = [NewJob(type="test:ledger", payload={"path": str(path)}, queue=queue)] * JOBS
     return [made.job for made in enqueue_many(new, by="test")]
@@ -97,32 +101,33 @@ def test_a_hint_that_cannot_be_sent_is_no_error_of_what_was_committed(hinted, mo
 
 def test_without_hints_an_idle_node_finds_a_job_by_its_next_poll(eventually):
     with worker():
-        eventually(is_up, seconds=20)
+        eventually(is_up, seconds=60)
         time.sleep(1.5)  # polls are at their rarest now
-        job = ends(add("demo:echo", 1), eventually)
-    assert (job.started_at - job.created_at).total_seconds() < 1.5
+        # Of several one must not have waited; a busy machine may hold up the others.
+        waits = [wait_of(ends(add("demo:echo", n), eventually)) for n in range(3)]
+    assert min(waits) < 1
 
 
 def test_a_node_that_waits_for_hints_finds_a_job_whose_hint_was_lost(hinted, settings, eventually):
     with worker():
-        eventually(is_up, seconds=20)
+        eventually(is_up, seconds=60)
         time.sleep(1.5)
         settings.NOTIFY = False  # of this process, which enqueues
         job = ends(add("demo:echo", 1), eventually)
-    assert (job.started_at - job.created_at).total_seconds() < 4
+    assert wait_of(job) < 20
 
 
 def test_without_hints_two_nodes_run_every_job_once(tmp_path, eventually):
     path = tmp_path / "ledger"
     with worker(), worker():
-        eventually(lambda: Node.objects.count() == 2, seconds=20)
+        eventually(lambda: Node.objects.count() == 2, seconds=60)
         each_ran_once(path, add_ledgers(path), eventually)
 
 
 def test_without_hints_a_cancel_reaches_running_work(eventually):
     job = add("test:cooperative", {"seconds": 60})
     with worker():
-        eventually(lambda: log_of(job) == [("log", "begun")], seconds=20)
+        eventually(lambda: log_of(job) == [("log", "begun")], seconds=60)
         job.cancel()
         assert ends(job, eventually).state == State.CANCELLED
 
@@ -165,10 +170,10 @@ def test_a_flood_of_hints_changes_nothing(hinted, flood, tmp_path, eventually):
     parked = add("demo:echo", 1, queue="closed")
     later = add("demo:echo", 2, delay_seconds=3600)
     with worker(), worker("--queues", "default,empty"):
-        eventually(lambda: Node.objects.count() == 2, seconds=20)
+        eventually(lambda: Node.objects.count() == 2, seconds=60)
         jobs = add_ledgers(path)
         cancelled = add("test:cooperative", {"seconds": 60}, priority=-1)
-        eventually(lambda: log_of(cancelled) == [("log", "begun")], seconds=20)
+        eventually(lambda: log_of(cancelled) == [("log", "begun")], seconds=60)
         cancelled.cancel()
         assert ends(cancelled, eventually).state == State.CANCELLED
         assert (state_of(parked), state_of(later)) == (State.READY, State.SCHEDULED)

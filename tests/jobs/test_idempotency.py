@@ -89,7 +89,7 @@ def at_once(how_many: int, work) -> tuple[list, list[BaseException]]:
     def run() -> None:
         try:
             with cluster_bound("alpha"):
-                gate.wait(10)
+                gate.wait(60)
                 results.append(work())
         except BaseException as error:
             errors.append(error)
@@ -100,7 +100,7 @@ def at_once(how_many: int, work) -> tuple[list, list[BaseException]]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     return results, errors
 
 

@@ -68,7 +68,7 @@ def while_the_first_holds(first: Callable[[], Any], second: Callable[[], Any]) -
         try:
             with cluster_bound("alpha"):
                 if number:
-                    assert is_held.wait(10)
+                    assert is_held.wait(60)
                     results[number] = work()
                 else:
                     with connections[USING].execute_wrapper(note):
@@ -82,7 +82,7 @@ def while_the_first_holds(first: Callable[[], Any], second: Callable[[], Any]) -
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     assert not any(thread.is_alive() for thread in threads)
     if errors:
         raise errors[0]

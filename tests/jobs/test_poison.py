@@ -67,7 +67,7 @@ def worker(*flags: str, concurrency: int = 2) -> Iterator[subprocess.Popen[str]]
             yield process
         finally:
             process.terminate()
-            output, _ = process.communicate(timeout=15)
+            output, _ = process.communicate(timeout=60)
             print(output[-20_000:])  # shown by pytest when the test fails
 
 
@@ -180,7 +180,7 @@ def test_what_a_handler_leaves_running_ends_with_its_job(marker, eventually):
 def test_a_daemon_of_a_cancelled_handler_is_dead_when_its_job_is_cancelled(marker, eventually):
     job = add("poison:daemon", {"marker": marker, "seconds": 60})
     with worker(concurrency=1):
-        eventually(lambda: len(living(marker)) == 2, seconds=20)
+        eventually(lambda: len(living(marker)) == 2, seconds=60)
         job.cancel()
         assert ends(job, eventually).state == State.CANCELLED
         assert living(marker) == []
@@ -201,7 +201,7 @@ def test_all_that_a_handler_says_is_in_the_log_of_its_job_and_of_no_other(eventu
             ends(loud, eventually)
             ends(silent, eventually)
         process.terminate()
-        output, _ = process.communicate(timeout=15)
+        output, _ = process.communicate(timeout=60)
     for loud, silent in jobs:
         assert log_of(silent) == []
         lines = log_of(loud)
@@ -257,7 +257,7 @@ def test_a_node_ends_what_one_that_was_killed_has_left_on_the_host(marker, tmp_p
     )
     try:
         with worker("--enable-shell") as first:
-            eventually(lambda: len(living(marker)) >= 5, seconds=20)
+            eventually(lambda: len(living(marker)) >= 5, seconds=60)
             node = psutil.Process(first.pid)
             family = [node, *node.children()]
             family += [one for one in family[1].children() if len(one.children()) > 0]
@@ -270,15 +270,15 @@ def test_a_node_ends_what_one_that_was_killed_has_left_on_the_host(marker, tmp_p
             left = set(living(marker)) - {bystander.pid}
             assert left and folders()
             with worker("--enable-shell") as second:
-                eventually(lambda: set(living(marker)) == {bystander.pid}, seconds=20)
+                eventually(lambda: set(living(marker)) == {bystander.pid}, seconds=60)
                 eventually(lambda: not folders())
                 assert ends(daemon, eventually).reason == "lost"
                 # Another node of the same installation starts, and leaves this one's programs alone.
                 kept = enqueue(NewJob(kind="shell", payload=script), by="test").job
-                eventually(lambda: len(living(marker)) >= 3, seconds=20)
+                eventually(lambda: len(living(marker)) >= 3, seconds=60)
                 before = set(living(marker))
                 with worker():
-                    eventually(lambda: Node.objects.alive().count() == 2, seconds=20)
+                    eventually(lambda: Node.objects.alive().count() == 2, seconds=60)
                     assert set(living(marker)) == before
                 assert now(kept).state == State.RUNNING
                 assert second.poll() is None

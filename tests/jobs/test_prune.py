@@ -233,7 +233,7 @@ def test_a_job_that_was_retried_meanwhile_is_let_be(alpha):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_only_one_prunes_at_a_time_and_the_other_does_not_wait(alpha, is_postgresql):
+def test_only_one_prunes_at_a_time_and_the_other_does_not_wait(patience, is_postgresql):
     if not is_postgresql:
         pytest.skip("SQLite has one lock, and whoever has it is alone")
     old_job()
@@ -244,7 +244,7 @@ def test_only_one_prunes_at_a_time_and_the_other_does_not_wait(alpha, is_postgre
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [prune.ADVISORY_LOCK])
             begun = time.monotonic()
             assert run() == 0
-            assert time.monotonic() - begun < 1
+            assert time.monotonic() - begun < patience
             assert Job.objects.count() == 1
             cursor.execute("ROLLBACK")
     finally:
@@ -254,7 +254,7 @@ def test_only_one_prunes_at_a_time_and_the_other_does_not_wait(alpha, is_postgre
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_job_that_somebody_is_changing_is_left_for_later(alpha, is_postgresql):
+def test_a_job_that_somebody_is_changing_is_left_for_later(patience, is_postgresql):
     if not is_postgresql:
         pytest.skip("SQLite has one lock, and whoever has it is alone")
     busy, _ = old_job(State.FAILED), old_job(State.FAILED)
@@ -265,7 +265,7 @@ def test_a_job_that_somebody_is_changing_is_left_for_later(alpha, is_postgresql)
             cursor.execute("UPDATE job SET priority = 1 WHERE id = %s", [busy.pk])
             begun = time.monotonic()
             run()
-            assert time.monotonic() - begun < 1
+            assert time.monotonic() - begun < patience
             cursor.execute("ROLLBACK")
     finally:
         other.close()
@@ -302,7 +302,7 @@ def test_pruners_and_people_do_not_meet_in_a_deadlock(alpha, monkeypatch):
         beside(lambda: Job.objects.all().cancel()),
     ]
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     assert errors == []
     assert not Attempt.objects.exclude(job_id__in=left()).exists()
     assert not JobListing.objects.exclude(job_id__in=left()).exists()

@@ -142,7 +142,7 @@ def test_what_is_known_of_the_backup_is_told(alpha):
     assert waits is not None
     assert (waits.by, waits.unstarted) == ("test", 3)
     assert waits.last_heartbeat_at == Node.objects.get(pk=job.node_id).heartbeat_at
-    assert abs((waits.since - timezone.now()).total_seconds()) < 5
+    assert abs((waits.since - timezone.now()).total_seconds()) < 60
 
 
 @pytest.mark.parametrize(
@@ -225,9 +225,9 @@ def test_no_node_starts_a_job_until_a_person_confirms(real, eventually):
     arguments = ("worker", "--cluster", "alpha", "--concurrency", "1")
     env = worker_environment()
     with started(*arguments, "--restored", env=env) as first:
-        eventually(lambda: Node.objects.filter(pid=first.pid).exists(), seconds=20)
+        eventually(lambda: Node.objects.filter(pid=first.pid).exists(), seconds=60)
         with started(*arguments, f"--health=127.0.0.1:{port}", env=env) as second:
-            eventually(lambda: Node.objects.filter(pid=second.pid).exists(), seconds=20)
+            eventually(lambda: Node.objects.filter(pid=second.pid).exists(), seconds=60)
             beat = Node.objects.get(pid=first.pid).heartbeat_at
             eventually(lambda: Node.objects.get(pid=first.pid).heartbeat_at > beat, seconds=10)
             assert reread(enqueued).state == State.READY
@@ -242,10 +242,10 @@ def test_no_node_starts_a_job_until_a_person_confirms(real, eventually):
 
 
 def test_a_node_marks_the_cluster_once_in_all_its_lives(real, eventually):
-    ClusterSetting.objects.all().persist({"lease_seconds": 2, "heartbeat_seconds": 0.3}, by="test")
+    ClusterSetting.objects.all().persist({"lease_seconds": 10, "heartbeat_seconds": 0.3}, by="test")
     with started("worker", "--cluster", "alpha", "--restored", env=worker_environment()):
-        eventually(lambda: Node.objects.exists(), seconds=20)
+        eventually(lambda: Node.objects.exists(), seconds=60)
         confirm()
         Node.objects.update(status=NodeStatus.DEAD, closed_at=timezone.now())
-        eventually(lambda: Node.objects.alive().exists(), seconds=20)
+        eventually(lambda: Node.objects.alive().exists(), seconds=60)
         assert restored.waiting(USING) is None

@@ -147,7 +147,7 @@ def test_calls_with_the_same_keys_in_another_order_do_not_wait_for_each_other_fo
         mine = random.Random(seed).sample(keys, len(keys))
         try:
             with cluster_bound("alpha"):
-                gate.wait(10)
+                gate.wait(60)
                 answers = enqueue_many([new(unique_key=key) for key in mine], by="test")
                 created.append(sum(answer.created for answer in answers))
         except BaseException as error:
@@ -159,7 +159,7 @@ def test_calls_with_the_same_keys_in_another_order_do_not_wait_for_each_other_fo
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(120)
     assert errors == []
     assert sum(created) == len(keys)
     with cluster_bound("alpha"):

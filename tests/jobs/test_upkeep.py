@@ -109,7 +109,7 @@ def test_a_duty_that_has_more_to_do_goes_on_soon_but_not_at_once(alpha, eventual
     times = [at for _, at in work.runs]
     pauses = [later - sooner for sooner, later in pairwise(times)]
     assert min(pauses) >= upkeep.PAUSE_SECONDS * 0.8
-    assert max(pauses) < 2
+    assert max(pauses) < 30
 
 
 def test_a_node_that_ends_leaves_its_duties_to_others(alpha, eventually):
@@ -135,12 +135,12 @@ def test_the_duty_of_a_node_that_went_quiet_is_taken_when_its_lease_is_over(
 
 
 def test_a_holder_renews_its_lease_and_tells_what_it_did(alpha, eventually, monkeypatch):
-    monkeypatch.setattr(upkeep, "LEASE_SECONDS", 1.0)
+    monkeypatch.setattr(upkeep, "LEASE_SECONDS", 4.0)
     work = Count(backlog=10**6)
     with running(Duty("often", work, 0.02)):
         eventually(lambda: UpkeepDuty.objects.filter(last_count__gt=0).exists())
         began = row("often").last_started_at
-        eventually(lambda: row("often").lease_until > began + timedelta(seconds=2.5))
+        eventually(lambda: row("often").lease_until > began + timedelta(seconds=6))
         assert row("often").last_started_at == began
 
 
@@ -219,7 +219,7 @@ def test_upkeep_survives_a_connection_that_is_cut_or_a_disk_that_is_full(
         caplog.at_level(logging.INFO, "jobs.engine.trouble"),
         running(Duty("bad", break_it, 0.02), Duty("fine", fine, 0.02)) as thread,
     ):
-        eventually(lambda: len(breaks) > 3, seconds=20)
+        eventually(lambda: len(breaks) > 3, seconds=60)
         seen = len(fine.runs)
         eventually(lambda: len(fine.runs) > seen)
         assert thread.conditions() == {}

@@ -18,9 +18,12 @@ import psutil
 import pytest
 
 from clusters.models import ClusterSetting, Node
+from clusters.policy import ClusterPolicy
 from jobs.engine.clock import countdown
 from jobs.engine.health import Vitals
+from jobs.engine.heartbeat import Heartbeat
 from jobs.engine.trouble import Trouble
+from jobs.engine.upkeep import Upkeep
 from jobs.engine.watchdog import EXIT_STUCK, PERIOD_SECONDS, STUCK_PERIODS, Watchdog
 from jobs.models import Job
 from jobs.states import State
@@ -33,7 +36,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def ask(port: int, path: str) -> tuple[int, Any]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=3) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         with closing(error):
@@ -61,7 +64,7 @@ def stuck_node(loop: str, file: Path, *flags: str) -> Iterator[subprocess.Popen[
         yield process
     finally:
         process.kill()
-        print(process.communicate(timeout=15)[0])
+        print(process.communicate(timeout=60)[0])
 
 
 @pytest.mark.parametrize("loop", ["turns", "heartbeat", "upkeep"])
@@ -83,11 +86,11 @@ def test_a_node_with_a_loop_that_hangs_says_so_ends_and_takes_its_work_along(
         begun = time.monotonic()
         file.touch()
         eventually(lambda: ask(port, "/livez")[0] == 503, every=0.05)
-        assert process.wait(20) == EXIT_STUCK
-        assert time.monotonic() - begun < SHORT_PERIOD * STUCK_PERIODS + 5
-        _, living = psutil.wait_procs(children, timeout=5)
+        assert process.wait(60) == EXIT_STUCK
+        assert time.monotonic() - begun < SHORT_PERIOD * STUCK_PERIODS + 20
+        _, living = psutil.wait_procs(children, timeout=30)
         assert [one for one in living if one.status() != psutil.STATUS_ZOMBIE] == []
-        output = process.communicate(timeout=10)[0]
+        output = process.communicate(timeout=60)[0]
     assert f"the loop '{loop}' of cluster alpha makes no progress" in output
     assert "stuck_node.py" in output  # where it hangs
 
@@ -136,13 +139,21 @@ def test_the_end_of_a_former_loop_does_not_end_the_watch_over_its_successor():
     assert watchdog.pulses() == [successor]
 
 
+def test_loops_are_watched_before_they_run():
+    """A node calls itself ready as soon as it has them, and one that never begins hangs too."""
+    watchdog = Watchdog("test")
+    Heartbeat("alpha", "a", ClusterPolicy(), lambda: 0, lambda: None, watchdog)
+    Upkeep("alpha", "a", watchdog, lambda: None)
+    assert [pulse.name for pulse in watchdog.pulses()] == ["heartbeat", "upkeep"]
+
+
 # -- Health ----------------------------------------------------------------------------------------
 
 
 def test_a_node_tells_its_health_to_its_own_host(eventually):
     port = free_port()
     with worker(f"--health=127.0.0.1:{port}"):
-        eventually(lambda: ask(port, "/readyz")[0] == 200, seconds=20)
+        eventually(lambda: ask(port, "/readyz")[0] == 200, seconds=60)
         _, live = ask(port, "/livez")
         assert live["status"] == "up"
         assert live["node"] == str(Node.objects.get().pk)
@@ -166,7 +177,7 @@ def test_a_node_tells_its_health_on_a_unix_socket_in_place_of_a_dead_ones(tmp_pa
     with closing(socket.socket(socket.AF_UNIX)) as leftover:
         leftover.bind(str(path))
     with worker(f"--health=unix:{path}"):
-        eventually(lambda: _ask_unix(path).startswith("HTTP/1.0 200"), seconds=20)
+        eventually(lambda: _ask_unix(path).startswith("HTTP/1.0 200"), seconds=60)
         second = manage("worker", "--cluster=alpha", f"--health=unix:{path}")
         assert (second.returncode, "cannot listen on" in second.stderr) == (2, True)
     assert not path.exists()

@@ -174,6 +174,7 @@ def _every_page(made: dict[str, str]) -> list[str]:
     ]
 
 
+@pytest.mark.once
 def test_every_page_in_both_themes_and_widths(yard: Any) -> None:
     browser, address, made = yard
     in_thread(lambda: create_key("ci", "viewer", ["alpha"]))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse
 
-from clusters.api.paging import PageQuery, read_page
+from clusters.api.paging import PageQuery
 from clusters.binding import current_cluster
-from config.problems import InvalidInput
 from jobs import metrics
 from jobs.api.failures import NEWEST, FailureFilter
 from jobs.models import Failure
@@ -31,30 +31,22 @@ class Query(PageQuery, FailureFilter):
 def page(site: Any, request: HttpRequest) -> HttpResponse:
     require(request, "failures.read")
     asked = Asked(request, Query)
-    rows: list[Failure] = []
-    following = previous = None
-    try:
-        if not asked.errors:
-            groups = Failure.objects.all()
-            for word in ("queue", "type"):
-                if word in asked.words:
-                    groups = groups.filter(**{word: asked.words[word]})
-            if "since" in asked.words:
-                groups = groups.filter(last_seen_at__gte=asked.words["since"])
-            words = {"limit": PAGE_SIZE, **asked.words}
-            turned = read_page(asked.turner(request), metrics.with_recent(groups), NEWEST, words)
-            rows, following, previous = [*turned.rows], turned.next, turned.previous
-    except InvalidInput as error:
-        asked.refuse(error)
     context = {
-        "rows": rows,
-        "next": following,
-        "previous": previous,
-        "errors": asked.errors,
+        **asked.page(request, _found, NEWEST, PAGE_SIZE),
         "is_filtered": bool(set(asked.words) - {"limit", "cursor"}),
         "fields": {name: asked.given.get(name, "") for name in ("queue", "type")},
     }
     return show(site, request, "failures", context, title="Failures", status=asked.status)
+
+
+def _found(words: Mapping[str, Any]) -> Any:
+    groups = Failure.objects.all()
+    for word in ("queue", "type"):
+        if word in words:
+            groups = groups.filter(**{word: words[word]})
+    if "since" in words:
+        groups = groups.filter(last_seen_at__gte=words["since"])
+    return metrics.with_recent(groups)
 
 
 def group(site: Any, request: HttpRequest, fingerprint: str) -> HttpResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -9,8 +10,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 
 from clusters.api.fields import Text
-from clusters.api.paging import NEWEST_FIRST, PageQuery, read_page
-from config.problems import InvalidInput
+from clusters.api.paging import NEWEST_FIRST, PageQuery
 from jobs.engine import fires, prerequisites, schedules, workflows
 from jobs.errors import InvalidSchedule, JobError
 from jobs.models import Fire, Schedule, Workflow
@@ -33,28 +33,18 @@ class Query(PageQuery):
 def page(site: Any, request: HttpRequest) -> HttpResponse:
     require(request, "schedules.read")
     asked = Asked(request, Query)
-    rows: list[Schedule] = []
-    following = previous = None
-    try:
-        if not asked.errors:
-            kept = Schedule.objects.all().kept()
-            if "name" in asked.words:
-                kept = kept.filter(name__istartswith=asked.words["name"])
-            words = {"limit": PAGE_SIZE, **asked.words}
-            turned = read_page(asked.turner(request), kept, NEWEST_FIRST, words)
-            rows, following, previous = [*turned.rows], turned.next, turned.previous
-    except InvalidInput as error:
-        asked.refuse(error)
     context = {
-        "rows": rows,
-        "next": following,
-        "previous": previous,
-        "errors": asked.errors,
+        **asked.page(request, _found, NEWEST_FIRST, PAGE_SIZE),
         "name": asked.given.get("name", ""),
         "is_filtered": "name" in asked.words,
         "may_create": may(request, "schedules.create"),
     }
     return show(site, request, "schedules", context, title="Schedules", status=asked.status)
+
+
+def _found(words: Mapping[str, Any]) -> Any:
+    kept = Schedule.objects.all().kept()
+    return kept.filter(name__istartswith=words["name"]) if "name" in words else kept
 
 
 def one(site: Any, request: HttpRequest, schedule_id: UUID) -> HttpResponse:

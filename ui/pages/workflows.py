@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -10,9 +11,8 @@ from django.db.models import OuterRef, Subquery
 from django.http import Http404, HttpRequest, HttpResponse
 
 from clusters.api.fields import Text
-from clusters.api.paging import NEWEST_FIRST, PageQuery, read_page
+from clusters.api.paging import NEWEST_FIRST, PageQuery
 from clusters.binding import current_cluster
-from config.problems import InvalidInput
 from jobs.engine import workflows
 from jobs.errors import JobError
 from jobs.models import Job, RunState, Schedule, Workflow, WorkflowRun
@@ -38,30 +38,19 @@ class Query(PageQuery):
 def page(site: Any, request: HttpRequest) -> HttpResponse:
     require(request, "workflows.read")
     asked = Asked(request, Query)
-    rows: list[Workflow] = []
-    following = previous = None
-    try:
-        if not asked.errors:
-            kept = Workflow.objects.filter(deleted_at=None)
-            if "name" in asked.words:
-                kept = kept.filter(name__istartswith=asked.words["name"])
-            words = {"limit": PAGE_SIZE, **asked.words}
-            turned = read_page(asked.turner(request), _with_last_run(kept), NEWEST_FIRST, words)
-            rows, following, previous = [*turned.rows], turned.next, turned.previous
-    except InvalidInput as error:
-        asked.refuse(error)
     context = {
-        "rows": rows,
-        "next": following,
-        "previous": previous,
-        "errors": asked.errors,
+        **asked.page(request, _found, NEWEST_FIRST, PAGE_SIZE),
         "name": asked.given.get("name", ""),
         "is_filtered": "name" in asked.words,
     }
     return show(site, request, "workflows", context, title="Workflows", status=asked.status)
 
 
-def _with_last_run(rows: Any) -> Any:
+def _found(words: Mapping[str, Any]) -> Any:
+    """Workflows, each with what is told of its last run."""
+    rows = Workflow.objects.all().kept()
+    if "name" in words:
+        rows = rows.filter(name__istartswith=words["name"])
     last = WorkflowRun.objects.filter(workflow_id=OuterRef("pk")).order_by("-created_at", "-pk")
     return rows.annotate(
         last_state=Subquery(last.values("state")[:1]),
@@ -73,16 +62,8 @@ def one(site: Any, request: HttpRequest, workflow_id: UUID) -> HttpResponse:
     require(request, "workflows.read")
     workflow = _workflow(workflow_id)
     asked = Asked(request, PageQuery)
-    runs: list[WorkflowRun] = []
-    following = previous = None
-    try:
-        if not asked.errors:
-            found = WorkflowRun.objects.filter(workflow_id=workflow_id)
-            words = {"limit": PAGE_SIZE, **asked.words}
-            turned = read_page(asked.turner(request), found, NEWEST_FIRST, words)
-            runs, following, previous = [*turned.rows], turned.next, turned.previous
-    except InvalidInput as error:
-        asked.refuse(error)
+    runs = WorkflowRun.objects.filter(workflow_id=workflow_id)
+    turned = asked.page(request, lambda words: runs, NEWEST_FIRST, PAGE_SIZE)
     starters = Schedule.objects.all().kept().filter(workflow_id=workflow_id).order_by("name")
     nodes = workflows.nodes_of(workflow)
     names = {str(node.schedule_id): node.schedule.name for node in nodes}
@@ -90,10 +71,8 @@ def one(site: Any, request: HttpRequest, workflow_id: UUID) -> HttpResponse:
         "workflow": workflow,
         "nodes": [(node, [names.get(pk, pk) for pk in node.depends_on]) for node in nodes],
         "starters": [*starters[:SHOWN_STARTERS]],
-        "runs": runs,
-        "next": following,
-        "previous": previous,
-        "errors": asked.errors,
+        "runs": turned.pop("rows"),
+        **turned,
         "may_trigger": may(request, "workflows.trigger") and _may_start(request, workflow_id),
     }
     return show(site, request, "workflow", context, title="Workflow", status=asked.status)
@@ -223,7 +202,7 @@ def _may_start_again(request: HttpRequest, found: WorkflowRun) -> bool:
 
 
 def _workflow(workflow_id: UUID) -> Workflow:
-    found = Workflow.objects.filter(pk=workflow_id, deleted_at=None).first()
+    found = Workflow.objects.all().kept().filter(pk=workflow_id).first()
     if found is None:
         raise Http404
     return found

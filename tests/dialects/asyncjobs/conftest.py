@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from functools import cache
 from pathlib import Path
@@ -13,14 +12,7 @@ import pytest
 from django.http import HttpResponse
 
 from jobs.dialects.asyncjobs.openapi import as_dict
-from tests.api.conftest import (  # noqa: F401  fixtures
-    Api,
-    _forget_health,
-    admin_key,
-    make_key,
-    operator_key,
-    viewer_key,
-)
+from tests.dialects.caller import DialectCaller
 
 FIXTURES = Path(__file__).parent / "fixtures"
 MISSING = "0190a1b2-0000-7000-8000-000000000000"
@@ -30,25 +22,11 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z\Z")
 _PLACE = re.compile(r"(?:/clusters/[^/]+)?(?:/asyncjobs)?(?=/(?:v1|healthz|readyz)\b)")
 
 
-class Caller(Api):
-    """Calls the API as the holder of a key; paths are given from below its base."""
+class Caller(DialectCaller):
+    """Holds every answer against the API's own document."""
 
-    def __init__(self, key: str | None, base: str = "") -> None:
-        super().__init__(key)
-        self.base = base
-
-    def __call__(self, method: str, path: str, *args: Any, **headers: Any) -> HttpResponse:
-        address = path if path.startswith("/") else f"{self.base}/{path}"
-        raw = headers.pop("raw", None)
-        body = args[0] if args else headers.pop("body", None)
-        content = raw if raw is not None else b"" if body is None else json.dumps(body).encode()
-        given = {name.replace("_", "-"): value for name, value in headers.items()}
-        content_type = given.pop("content-type", "application/json")
-        response = self.client.generic(
-            method, address, content, content_type, headers={**self.headers, **given}
-        )
+    def check(self, method: str, address: str, response: HttpResponse) -> None:
         check_against_document(method, address, response)
-        return response
 
     def make(self, **members: Any) -> dict[str, Any]:
         """Create a task and return it."""
@@ -125,23 +103,8 @@ def _json_schema(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def api(alpha: object, operator_key: str) -> Caller:  # noqa: F811
-    return Caller(operator_key)
-
-
-@pytest.fixture
-def viewer(alpha: object, viewer_key: str) -> Caller:  # noqa: F811
-    return Caller(viewer_key)
-
-
-@pytest.fixture
-def admin(alpha: object, admin_key: str) -> Caller:  # noqa: F811
-    return Caller(admin_key)
-
-
-@pytest.fixture
-def anonymous(db: None) -> Caller:
-    return Caller(None)
+def caller() -> type[Caller]:
+    return Caller
 
 
 def check_error(

@@ -96,7 +96,7 @@ def test_a_stream_goes_on_while_the_server_answers_others(
         _, new = ask(port, "POST", "/v1/tasks", key, {"type": "b"})
         found = next(lines)
         assert (found["id"], found["state"], found["type"]) == (new["id"], "new", "b")
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         assert ask(port, "POST", "/v1/queues/default/purge", key)[0].status == 202
         with cluster_bound("alpha"):
             Job.objects.filter(pk=old["id"]).cancel()
@@ -112,7 +112,7 @@ def test_a_stream_goes_on_while_the_server_answers_others(
         eventually(lambda: len(senders_of(process)) == 1)
         response.close()
         connection.close()
-        eventually(lambda: not senders_of(process), seconds=15)
+        eventually(lambda: not senders_of(process), seconds=60)
 
 
 def senders_of(server: Any) -> list[psutil.Process]:

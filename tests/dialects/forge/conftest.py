@@ -10,14 +10,7 @@ from typing import Any
 import pytest
 from django.http import HttpResponse
 
-from tests.api.conftest import (  # noqa: F401  fixtures
-    Api,
-    _forget_health,
-    admin_key,
-    make_key,
-    operator_key,
-    viewer_key,
-)
+from tests.dialects.caller import DialectCaller
 
 FIXTURES = Path(__file__).parent / "fixtures"
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z\Z")
@@ -39,24 +32,7 @@ def speaks(route: str) -> bool:
     return _WORDS.match(route) is not None
 
 
-class Caller(Api):
-    """Calls the API as the holder of a key; paths are given from below its base."""
-
-    def __init__(self, key: str | None, base: str = "") -> None:
-        super().__init__(key)
-        self.base = base
-
-    def __call__(self, method: str, path: str, *args: Any, **headers: Any) -> HttpResponse:
-        raw = headers.pop("raw", None)
-        body = args[0] if args else headers.pop("body", None)
-        content = raw if raw is not None else b"" if body is None else json.dumps(body).encode()
-        given = {name.replace("_", "-"): value for name, value in headers.items()}
-        content_type = given.pop("content-type", "application/json")
-        address = f"{self.base}/{path}"
-        return self.client.generic(
-            method, address, content, content_type, headers={**self.headers, **given}
-        )
-
+class Caller(DialectCaller):
     def read(self, path: str) -> Any:
         response = self.get(path)
         assert response.status_code == 200, response.content
@@ -83,23 +59,8 @@ class Caller(Api):
 
 
 @pytest.fixture
-def api(alpha: object, operator_key: str) -> Caller:  # noqa: F811
-    return Caller(operator_key)
-
-
-@pytest.fixture
-def viewer(alpha: object, viewer_key: str) -> Caller:  # noqa: F811
-    return Caller(viewer_key)
-
-
-@pytest.fixture
-def admin(alpha: object, admin_key: str) -> Caller:  # noqa: F811
-    return Caller(admin_key)
-
-
-@pytest.fixture
-def anonymous(db: None) -> Caller:
-    return Caller(None)
+def caller() -> type[Caller]:
+    return Caller
 
 
 def check_envelope(

@@ -19,12 +19,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def node() -> Iterator[None]:
     with cluster_bound("alpha"):
         ClusterSetting.objects.all().persist(
-            {"lease_seconds": 3.0, "heartbeat_seconds": 0.5}, by="test"
+            {"lease_seconds": 10.0, "heartbeat_seconds": 0.5}, by="test"
         )
         with started("worker", "--cluster", "alpha", env=worker_environment()) as process:
             yield
             process.terminate()
-            output, _ = process.communicate(timeout=15)
+            output, _ = process.communicate(timeout=60)
             print(output)  # shown by pytest when the test fails
 
 

@@ -10,14 +10,7 @@ from typing import Any
 import pytest
 from django.http import HttpResponse
 
-from tests.api.conftest import (  # noqa: F401  fixtures
-    Api,
-    _forget_health,
-    admin_key,
-    make_key,
-    operator_key,
-    viewer_key,
-)
+from tests.dialects.caller import DialectCaller
 from tests.factories import make_node
 
 BASE = "/api/v1/scheduler"
@@ -34,26 +27,8 @@ CRON_JOB: dict[str, Any] = {
 }
 
 
-class Caller(Api):
-    """Calls the API as the holder of a key; paths are given from below its base."""
-
-    def __init__(self, key: str | None, base: str = BASE) -> None:
-        super().__init__(key)
-        self.base = base
-
-    def __call__(self, method: str, path: str, *args: Any, **headers: Any) -> HttpResponse:
-        address = path if path.startswith("/") else f"{self.base}/{path}"
-        raw = headers.pop("raw", None)
-        body = args[0] if args else headers.pop("body", None)
-        content = raw if raw is not None else b"" if body is None else json.dumps(body).encode()
-        given = {name.replace("_", "-"): value for name, value in headers.items()}
-        content_type = given.pop("content-type", "application/json")
-        return self.client.generic(
-            method, address, content, content_type, headers={**self.headers, **given}
-        )
-
-    def put(self, path: str, body: Any = None, **headers: Any) -> HttpResponse:
-        return self("PUT", path, body, **headers)
+class Caller(DialectCaller):
+    BASE = BASE
 
     def make(self, **members: Any) -> dict[str, Any]:
         """Create a job and return it."""
@@ -68,29 +43,14 @@ class Caller(Api):
 
 
 @pytest.fixture
-def handlers(alpha: object) -> None:
+def caller() -> type[Caller]:
+    return Caller
+
+
+@pytest.fixture
+def ready(alpha: object) -> None:
     """A node that lives and has the handler of the tests' jobs."""
     make_node(types=["demo:noop", "Acme.CleanUp/Run"])
-
-
-@pytest.fixture
-def api(handlers: None, operator_key: str) -> Caller:  # noqa: F811
-    return Caller(operator_key)
-
-
-@pytest.fixture
-def viewer(viewer_key: str) -> Caller:  # noqa: F811
-    return Caller(viewer_key)
-
-
-@pytest.fixture
-def admin(handlers: None, admin_key: str) -> Caller:  # noqa: F811
-    return Caller(admin_key)
-
-
-@pytest.fixture
-def anonymous(db: None) -> Caller:
-    return Caller(None)
 
 
 def check_problem(

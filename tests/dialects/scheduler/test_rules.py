@@ -8,7 +8,7 @@ import pytest
 
 from jobs.models import Job, Schedule
 from tests.dialects.scheduler.conftest import MISSING, Caller, check_problem
-from tests.jobs.schedule_cases import end_run, fire, hours_ago, put_back, runs_of
+from tests.jobs.schedule_cases import end_run, fire, hourly, hours_ago, put_back, runs_of
 
 BAD, CYCLE = "validation_failed", "dependency_cycle"
 
@@ -132,7 +132,7 @@ def test_dependencies_are_replaced_together_with_their_condition(api: Caller) ->
 
 def test_a_run_waits_for_those_it_depends_on(api: Caller) -> None:
     first = api.make(name="a")["id"]
-    second = api.make(name="b", scheduleExpression="0 * * * *")["id"]
+    second = api.make(name="b", scheduleExpression=hourly())["id"]
     body = {"dependsOnJobIds": [first], "condition": "AllSucceeded"}
     api.post(f"jobs/{second}/dependencies", body)
     waiting = Schedule.objects.get(pk=second)

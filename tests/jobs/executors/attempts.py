@@ -37,9 +37,13 @@ class Recorder:
 
     def __init__(self) -> None:
         self.written: list[tuple[str, str, str | None]] = []
+        self.percents: list[float] = []
 
     def write(self, stream: str, text: str, level: str | None = None) -> None:
         self.written.append((stream, text, level))
+
+    def progress(self, percent: float) -> None:
+        self.percents.append(percent)
 
     def text(self, stream: str) -> str:
         return "".join(text for name, text, _ in self.written if name == stream)
@@ -52,6 +56,6 @@ def corpus(name: str) -> list[str]:
     return [json.loads(case) if case.startswith('"') else case for case in cases]
 
 
-def in_loop(work: Coroutine[Any, Any, T], seconds: float = 10.0) -> T:
+def in_loop(work: Coroutine[Any, Any, T], seconds: float = 60.0) -> T:
     """Run to the end in a loop of its own; a test that hangs fails."""
     return asyncio.run(asyncio.wait_for(work, seconds))

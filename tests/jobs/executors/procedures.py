@@ -240,7 +240,7 @@ async def started(name: str, **more: Any) -> AsyncIterator[asyncio.Task[Outcome]
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def until(condition: Any, seconds: float = 8.0) -> None:
+async def until(condition: Any, seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
     while not (value := await asyncio.to_thread(condition)):
         assert time.monotonic() < deadline, value

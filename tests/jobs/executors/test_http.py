@@ -347,7 +347,7 @@ def test_the_own_deadline_ends_what_nobody_cancels(monkeypatch):
 
     began_at = time.monotonic()
     outcome = in_loop(work())
-    assert time.monotonic() - began_at < 1
+    assert time.monotonic() - began_at < 9
     assert (outcome.error_type, outcome.is_permanent) == ("Timeout", False)
     assert outcome.effect_unknown
 
@@ -369,7 +369,7 @@ def test_bytes_that_trickle_do_not_put_the_deadline_off(monkeypatch):
 
     began_at = time.monotonic()
     assert in_loop(work()).error_type == "Timeout"
-    assert time.monotonic() - began_at < 1
+    assert time.monotonic() - began_at < 9
 
 
 def test_a_connection_that_does_not_come_about_ends_after_its_own_time(monkeypatch):
@@ -443,7 +443,9 @@ def test_cancelling_in_the_middle_of_a_body_sends_no_more_of_it(monkeypatch):
         server = Server(take_late)
         async with server.on():
             payload = {"url": server.url(), "method": "POST", "body": "x" * size}
-            task = asyncio.create_task(http.run(make_assignment(payload), Recorder()))
+            task = asyncio.create_task(
+                http.run(make_assignment(payload, grace_seconds=60), Recorder())
+            )
             while not server.connections:
                 await asyncio.sleep(0.001)
             await asyncio.sleep(0.05)
@@ -451,7 +453,7 @@ def test_cancelling_in_the_middle_of_a_body_sends_no_more_of_it(monkeypatch):
             began_at = time.monotonic()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert time.monotonic() - began_at < 1
+            assert time.monotonic() - began_at < 20
             may_read.set()
             await asyncio.wait_for(is_closed.wait(), 2)
 

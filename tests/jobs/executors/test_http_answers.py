@@ -52,7 +52,7 @@ def test_a_gzip_bomb_costs_neither_memory_nor_time(monkeypatch):
     assert outcome.ok
     assert outcome.result["is_truncated"]
     assert len(outcome.result["body"]) <= 32 << 10
-    assert seconds < 1
+    assert seconds < 10
     assert unfolded < 3 << 20  # of both attempts
     assert peak < 8 << 20
 

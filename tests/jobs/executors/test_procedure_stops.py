@@ -23,7 +23,8 @@ async def is_running(procedures, words: str) -> None:
 
 def test_a_cancelled_call_is_undone_and_runs_nowhere(procedures):
     async def story():
-        async with started("work.slow", parameters=SLOW) as task:
+        grace = {"grace_seconds": 60.0}
+        async with started("work.slow", parameters=SLOW, assignment=grace) as task:
             await is_running(procedures, "slow")
             began = time.monotonic()
             task.cancel()
@@ -31,9 +32,9 @@ def test_a_cancelled_call_is_undone_and_runs_nowhere(procedures):
                 await task
             assert not isinstance(stopped.value, StoppedInDoubt)
             assert procedures.sessions() == []
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 20
 
-    in_loop(story(), 20)
+    in_loop(story())
     assert procedures.done() == []
 
 
@@ -52,7 +53,7 @@ def test_a_call_cancelled_at_any_moment_is_undone_or_done(procedures, millisecon
             except asyncio.CancelledError:
                 return False
 
-    has_worked = in_loop(story(), 20)
+    has_worked = in_loop(story())
     assert procedures.done() == (["x"] if has_worked else [])
     assert procedures.sessions() == []
 
@@ -64,7 +65,7 @@ def test_a_call_cancelled_in_its_commit_is_told_as_it_ended(procedures):
             task.cancel()
             return await task
 
-    assert in_loop(story(), 20).ok
+    assert in_loop(story()).ok
     assert procedures.ask("SELECT what FROM work.checked") == ["x"]
 
 
@@ -77,7 +78,7 @@ def test_a_procedure_that_commits_is_in_doubt_when_it_is_cancelled(procedures):
             with pytest.raises(StoppedInDoubt):
                 await task
 
-    in_loop(story(), 20)
+    in_loop(story())
     assert (procedures.done(), procedures.sessions()) == (["step 1"], [])
 
 
@@ -86,24 +87,25 @@ def test_one_that_catches_the_request_is_ended_all_the_same(procedures):
 
     async def story():
         parameters = {"what": "stubborn"}
-        grace = {"grace_seconds": 5.0}
+        grace = {"grace_seconds": 8.0}
         async with started("work.stubborn", parameters=parameters, assignment=grace) as task:
             await is_running(procedures, "stubborn")
             began = time.monotonic()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert time.monotonic() - began < 4.5
-            await until(lambda: procedures.sessions() == [], 2)
+            assert time.monotonic() - began < 7.5
+            await until(lambda: procedures.sessions() == [], 30)
 
-    in_loop(story(), 20)
+    in_loop(story())
     assert procedures.done() == []
 
 
 def test_cancelling_once_more_cuts_the_grace_short(procedures):
     async def story():
         parameters = {"what": "stubborn"}
-        async with started("work.stubborn", parameters=parameters) as task:
+        grace = {"grace_seconds": 60.0}
+        async with started("work.stubborn", parameters=parameters, assignment=grace) as task:
             await is_running(procedures, "stubborn")
             task.cancel()
             await asyncio.sleep(0.2)
@@ -111,11 +113,11 @@ def test_cancelling_once_more_cuts_the_grace_short(procedures):
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert time.monotonic() - began < 1.5
+            assert time.monotonic() - began < 20
             # The server notices by itself that nobody listens.
-            await until(lambda: procedures.sessions() == [], 5)
+            await until(lambda: procedures.sessions() == [], 30)
 
-    in_loop(story(), 20)
+    in_loop(story())
     assert procedures.done() == []
 
 
@@ -133,12 +135,12 @@ def test_the_limit_of_the_job_is_the_servers_too(procedures):
     """A second later than the node's, which says more on the attempt."""
     began = time.monotonic()
     outcome = in_loop(call("work.slow", parameters=SLOW, assignment={"timeout_seconds": 0.5}))
-    assert 1.3 < time.monotonic() - began < 4
+    assert 1.3 < time.monotonic() - began < 20
     assert outcome.error_type == "Timeout"
 
 
 def test_a_procedure_that_commits_is_in_doubt_when_it_is_out_of_time(procedures):
-    outcome = in_loop(call("work.in_steps", parameters=STEPS, timeout_seconds=0.5))
+    outcome = in_loop(call("work.in_steps", parameters=STEPS, timeout_seconds=2.0))
     assert (outcome.error_type, outcome.effect_unknown) == ("Timeout", True)
     assert procedures.done() == ["step 1"]
 
@@ -149,7 +151,7 @@ def test_a_call_waits_for_a_lock_no_longer_than_it_may(procedures):
         began = time.monotonic()
         parameters = {"what": "waits"}
         outcome = in_loop(call("work.note", parameters=parameters, timeout_seconds=0.5))
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 9  # ten seconds is what it may without one
     assert (outcome.ok, outcome.is_permanent) == (False, False)
     assert procedures.done() == []
 
@@ -172,7 +174,7 @@ def ended_by_somebody(procedures, name, words, parameters):
             await end_session(procedures, words)
             return await task
 
-    return in_loop(story(), 20)
+    return in_loop(story())
 
 
 def test_a_transaction_whose_session_was_ended_is_undone_without_doubt(procedures):
@@ -204,12 +206,12 @@ def test_a_wire_that_was_cut_is_told_as_such(procedures, monkeypatch):
             attempts[-1]._cut()
             return await task
 
-    outcome = in_loop(story("work.slow", SLOW), 20)
+    outcome = in_loop(story("work.slow", SLOW))
     assert (outcome.error_type, outcome.effect_unknown) == ("ConnectionError", False)
     assert outcome.error == "the connection to main was lost"
-    outcome = in_loop(story("work.in_steps", STEPS), 20)
+    outcome = in_loop(story("work.in_steps", STEPS))
     assert (outcome.error_type, outcome.effect_unknown) == ("ConnectionError", True)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while procedures.sessions() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert procedures.sessions() == []
@@ -236,6 +238,6 @@ def test_what_was_said_before_the_stop_is_in_the_log(procedures):
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    in_loop(story(), 20)
+    in_loop(story())
     assert recorder.written[-1][2] == "warning"
     assert recorder.text("log").startswith("work.slow on main failed in ")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +37,28 @@ pytestmark = [
 ]
 
 
+@contextlib.contextmanager
+def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is killed at the end of the block, also where that ends by an error."""
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def test_cancelling_asks_first_and_what_was_said_last_is_heard():
     recorder = Recorder()
 
     async def work() -> float:
         script = "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.02; done"
-        async with running(script, recorder) as (task, assignment):
+        async with running(script, recorder, grace_seconds=60) as (task, assignment):
             assert shell.survivors(assignment)
             seconds = await cancelled(task)
             assert shell.survivors(assignment) == []
             return seconds
 
-    assert in_loop(work()) < 1
+    assert in_loop(work()) < 20
     assert recorder.text("stdout") == "ready\nbye\n"
 
 
@@ -58,7 +71,7 @@ def test_what_does_not_listen_is_killed_after_the_grace(marker):
             assert shell.survivors(assignment) == []
             return seconds
 
-    assert 0.3 <= in_loop(work()) < 2
+    assert 0.3 <= in_loop(work()) < 4.5
     assert living(marker) == []
 
 
@@ -69,10 +82,10 @@ def test_the_grace_is_for_the_whole_group():
     async def work() -> float:
         child = "trap 'sleep 0.2; echo tidied; exit' TERM; echo ready; while :; do sleep 0.02; done"
         script = f'sh -c "{child}"; echo after'
-        async with running(script, recorder, grace_seconds=5) as (task, _):
+        async with running(script, recorder, grace_seconds=60) as (task, _):
             return await cancelled(task)
 
-    assert 0.2 <= in_loop(work()) < 3
+    assert 0.2 <= in_loop(work()) < 20
     assert "tidied" in recorder.text("stdout")
 
 
@@ -84,20 +97,20 @@ def test_a_second_cancel_cuts_the_grace_short(marker):
             await asyncio.sleep(0.1)
             return await cancelled(task)
 
-    assert in_loop(work()) < 1
+    assert in_loop(work()) < 20
     assert living(marker) == []
 
 
 def test_a_stopped_program_is_ended_too(marker):
     async def work() -> float:
-        async with running(f"echo ready; kill -STOP $$; sleep {marker}", grace_seconds=3) as (
+        async with running(f"echo ready; kill -STOP $$; sleep {marker}", grace_seconds=60) as (
             task,
             _,
         ):
             await asyncio.sleep(0.05)
             return await cancelled(task)
 
-    assert in_loop(work()) < 1
+    assert in_loop(work()) < 20
     assert living(marker) == []
 
 
@@ -158,22 +171,19 @@ def test_processes_of_other_jobs_are_left_alone(marker):
 
 
 def test_processes_of_nobody_are_left_alone(marker):
-    with subprocess.Popen(["sleep", marker], start_new_session=True) as older:
+    with ended(subprocess.Popen(["sleep", marker], start_new_session=True)) as older:
         time.sleep(0.03)  # the system tells the age of processes in hundredths
         assert in_loop(attempt(script="exit 0")).ok
         assert older.poll() is None
-        older.kill()
     code = f"import subprocess; subprocess.Popen(['sleep', '{marker}']).wait()"
 
     async def work() -> None:
         async with running("echo ready; sleep 97") as (task, _):
-            with subprocess.Popen([sys.executable, "-c", code]) as younger:
-                while not living(marker):
-                    await asyncio.sleep(0.01)
+            with ended(subprocess.Popen([sys.executable, "-c", code])) as younger:
+                await until(lambda: living(marker))
                 await cancelled(task)
                 assert younger.poll() is None
                 assert len(living(marker)) == 1
-                younger.kill()
                 os.kill(living(marker)[0], signal.SIGKILL)
 
     in_loop(work())
@@ -230,14 +240,14 @@ def test_a_process_that_was_being_started_during_a_look_is_found_by_another(monk
 
 
 def test_a_number_that_belongs_to_somebody_else_by_now_is_spared(marker):
-    with subprocess.Popen(["sleep", marker]) as sleeping:
+    with ended(subprocess.Popen(["sleep", marker])) as sleeping:
         [seen] = [one for one in shell_processes.scan() if one.pid == sleeping.pid]
         earlier = dataclasses.replace(seen, started=seen.started - 1)
         shell_processes.send(earlier, signal.SIGKILL)
         with pytest.raises(subprocess.TimeoutExpired):
             sleeping.wait(0.1)
         shell_processes.send(seen, signal.SIGKILL)
-        assert sleeping.wait(2) == -signal.SIGKILL
+        assert sleeping.wait(30) == -signal.SIGKILL
 
 
 def test_a_cancel_in_the_moment_of_the_exit_comes_too_late(monkeypatch):
@@ -305,7 +315,7 @@ def test_what_outlives_the_kill_is_reported_and_waited_for(monkeypatch):
     assert recorder.written == [("log", "still alive after SIGKILL: 4711", "error")]
 
 
-def test_a_program_dies_with_its_node(marker):
+def test_a_program_dies_with_its_node(marker, eventually):
     code = f"""
 import asyncio, os, django
 django.setup()
@@ -315,21 +325,13 @@ asyncio.run(shell.run(make_assignment({{"argv": ["sleep", "{marker}"]}}), Record
 """
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
     environment["TMPDIR"] = tempfile.gettempdir()
-    with subprocess.Popen([sys.executable, "-c", code], env=environment) as node:
-        deadline = time.monotonic() + 5
-        while not [pid for pid in living(marker) if pid != node.pid]:
-            assert time.monotonic() < deadline
-            assert node.poll() is None
-            time.sleep(0.01)
-        node.kill()
-    deadline = time.monotonic() + 2
-    while living(marker):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    with ended(subprocess.Popen([sys.executable, "-c", code], env=environment)) as node:
+        eventually(lambda: node.poll() is not None or set(living(marker)) - {node.pid}, seconds=60)
+        assert node.poll() is None
+    eventually(lambda: not living(marker))
     # Nobody was left to remove it.
     [left] = folders()
-    (left / "work").rmdir()
-    left.rmdir()
+    shutil.rmtree(left)
 
 
 def test_no_thread_is_started_and_orphans_are_not_adopted_for_longer_than_needed():

@@ -84,7 +84,7 @@ class TestNode:
         self.most_at_once = max(self.most_at_once, len(work))
         for job in work:
             self.do(job)
-        return len(claimed) + conductor.conduct(self.using, self.id)
+        return len(claimed) + conductor.conduct(self.using)
 
     def run(self, rounds: int = 500) -> None:
         """Until nothing is left to do."""

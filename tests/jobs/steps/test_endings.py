@@ -164,7 +164,7 @@ def test_a_running_step_is_asked_to_stop_and_the_job_ends_after_it():
     job = submit(do("a"), do("b"))
     node = TestNode()
     node.start(node.claim())
-    conductor.conduct(node.using, node.id)
+    conductor.conduct(node.using)
     (step,) = node.claim()
     job.refresh_from_db()
     job.cancel()
@@ -300,3 +300,16 @@ def test_why_a_job_waits_for_its_steps():
     job.refresh_from_db()
     (reason,) = why_waiting(job)
     assert (reason.code, reason.data["name"], reason.data["state"]) == ("step", "fan", "waiting")
+
+
+def test_a_job_that_cannot_be_taken_on_keeps_back_no_other(caplog):
+    bad, good = submit(do("a")), submit(do("b"))
+    node = TestNode()
+    node.start(node.claim())
+    # Nothing writes such a state; whatever it is, others go on.
+    StepsRun.objects.filter(pk=bad.pk).update(state={"phase": "finally", "failed": 7})
+    node.run()
+    good.refresh_from_db()
+    assert good.state == State.SUCCEEDED
+    assert f"job {bad.pk} cannot be taken on" in caplog.text
+    assert the_run(bad.pk).woken_at is not None

@@ -24,9 +24,9 @@ from jobs.dialects.asyncjobs.views.slices import task_slices
 from jobs.dialects.asyncjobs.wire.states import state_to_wire
 from jobs.engine.clock import database_now
 from jobs.filters import filtered
-from jobs.listing import read_id, read_moment
 from jobs.models import Job
 from jobs.models.job import JobQuerySet
+from jobs.raw import read_id, read_moment
 from jobs.states import FINAL, State
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 
-from authn.permissions import check_kinds
+from authn.permissions import barred_kinds, check_kinds
 from config.streams import LongAnswer
 from jobs import listing
 from jobs.dialects.asyncjobs.errors import Refused, envelope, refuse
@@ -34,9 +34,9 @@ from jobs.engine.enqueue import enqueue
 from jobs.engine.idempotency import once
 from jobs.engine.new_job import NewJob
 from jobs.errors import JobNotFound
-from jobs.executors import KINDS
 from jobs.models import Job
 from jobs.models.job import JobQuerySet, Restart
+from jobs.raw import read_id
 from jobs.states import State
 
 DEFAULT_LIMIT, MAX_LIMIT = 200, 1000
@@ -118,7 +118,7 @@ class TaskView(AsyncjobsView):
         if is_stream:
             return self._follow(asked, limit)
         rows = listing.newest(self.using, asked, "j.id", limit or DEFAULT_LIMIT)
-        texts = fitting(task_slices(_jobs(), [listing.read_id(pk) for (pk,) in rows]))
+        texts = fitting(task_slices(_jobs(), [read_id(pk) for (pk,) in rows]))
         return reply_raw(b'{"tasks":[%b],"count":%d}' % (b",".join(texts), len(texts)))
 
     def _follow(self, asked: dict[str, Any], limit: int | None) -> LongAnswer:
@@ -172,9 +172,9 @@ class TaskView(AsyncjobsView):
             refuse("ids_too_many", f"ids may name at most {MAX_IDS} tasks", "ids")
         keys = {text: parse_id(text) for text in ids}
         known = [key for key in set(keys.values()) if key is not None]
-        granted = self.principal.kinds_granted_on(self.kwargs["cluster_id"])
+        barred = barred_kinds(self.principal, self.kwargs["cluster_id"])
         kinds = dict(_jobs().filter(pk__any_of=known).values_list("pk", "kind"))
-        may = [pk for pk, kind in kinds.items() if _is_granted(kind, granted)]
+        may = [pk for pk, kind in kinds.items() if kind not in barred]
         with self.deed("job") as trace:
             restarts = _jobs().filter(pk__any_of=may).restart()
             trace.after = {"ids": [str(pk) for pk, found in restarts.items() if found.is_due]}
@@ -243,8 +243,3 @@ def _one(task_id: str) -> JobQuerySet:
 
 def _why_not(found: Restart) -> tuple[str, str]:
     return REFUSALS.get(found.was, KEY_TAKEN)
-
-
-def _is_granted(kind: str, granted: frozenset[str]) -> bool:
-    known = KINDS.get(kind)
-    return known is None or not known.needs_grant or kind in granted

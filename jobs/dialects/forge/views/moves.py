@@ -15,7 +15,7 @@ from django.db import connections
 from django.http import HttpResponse
 from rest_framework.request import Request
 
-from authn.permissions import check_kinds
+from authn.permissions import barred_kinds, check_kinds
 from clusters.surfaces import reply
 from jobs.dialects.forge.views.base import ForgeView, find_queue
 from jobs.dialects.forge.views.jobs import find_job
@@ -24,7 +24,6 @@ from jobs.dialects.forge.wire.reading import Body
 from jobs.dialects.forge.wire.words import DEAD, DONE, FAILED, asked_of
 from jobs.engine import bounded
 from jobs.engine.clock import database_now
-from jobs.executors import KINDS
 from jobs.models import Job
 from jobs.models.job import JobQuerySet
 from jobs.states import State
@@ -100,8 +99,7 @@ class MoveView(ForgeView):
         if status == DEAD:
             # What is held waits for a person who looks at it.
             asked, verb = {**asked, "is_held": False}, _Retry()
-        granted = self.principal.kinds_granted_on(self.kwargs["cluster_id"])
-        barred = {name for name, kind in KINDS.items() if kind.needs_grant} - set(granted)
+        barred = barred_kinds(self.principal, self.kwargs["cluster_id"])
         told = partial(self._told, status=status)
         count = bounded.over_filter(self.using, asked, verb, told=told, barred_kinds=barred)
         return _counted(count, told)

@@ -1,0 +1,1 @@
+"""Both directions between the fields of this API and ours, a module for each thing it speaks of."""

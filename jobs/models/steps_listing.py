@@ -1,0 +1,36 @@
+"""What lists of jobs made of steps are found by: the words of their names and descriptions."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+
+from jobs.step_words import MAX_STEPS_NAME_LENGTH
+
+
+class StepsListing(models.Model):
+    """One row for each job of kind ``steps``, written with it and never changed.
+
+    The words are in an index of the database's own: on PostgreSQL a column ``search`` that it fills
+    itself, on SQLite the table ``steps_search``, which has these ids and which triggers keep in step.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    job = models.OneToOneField(
+        "jobs.Job", on_delete=models.DO_NOTHING, db_constraint=False, related_name="steps_listing"
+    )
+    created_at = models.DateTimeField()
+    name = models.CharField(max_length=MAX_STEPS_NAME_LENGTH)
+    description = models.TextField()
+    # Whom lists show it to, as `user:<name>` and `role:<name>`; null: everybody.
+    audience = models.JSONField(null=True)
+
+    objects: ClassVar[models.Manager[StepsListing]] = models.Manager()
+
+    class Meta:
+        db_table = "steps_listing"
+        indexes = [models.Index(name="steps_listing_newest", fields=["created_at", "job"])]
+
+    def __str__(self) -> str:
+        return self.name or str(self.job_id)
