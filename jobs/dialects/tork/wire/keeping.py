@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobs.models import Job, Schedule
+from jobs.sealing import SealError, opened
 from jobs.step_words import AUDIENCE
 
 DIALECT = "tork"
@@ -34,10 +35,19 @@ def audience_of(document: Mapping[str, Any]) -> list[str] | None:
 
 def document_of(thing: Job | Schedule) -> dict[str, Any] | None:
     """The definition as it was submitted; None where it came by another way."""
-    document = (thing.dialect_notes or {}).get(DIALECT)
+    document = _opened((thing.dialect_notes or {}).get(DIALECT))
     return document if isinstance(document, dict) else None
 
 
 def payload_of(thing: Job | Schedule) -> dict[str, Any]:
     """The native definition, or the work of a step."""
-    return thing.payload if isinstance(thing.payload, dict) else {}
+    payload = _opened(thing.payload)
+    return payload if isinstance(payload, dict) else {}
+
+
+def _opened(stored: Any) -> Any:
+    """What nobody can open any more is as if it were not there."""
+    try:
+        return opened(stored).payload
+    except SealError:
+        return None
