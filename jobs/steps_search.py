@@ -16,7 +16,7 @@ from uuid import UUID
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from jobs.listing import read_id
+from jobs.raw import read_id
 
 # Nobody turns pages further, and totals are counted no further.
 MOST = 10_000
