@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from jobs.executors import NODE_KINDS
 from jobs.executors.address_guard import AddressPolicy
+from jobs.executors.container_host import check_engine, check_images, read_directories
 from jobs.executors.file_roots import read_roots
 
 MIN_SECRET_KEY = 32
@@ -44,6 +45,7 @@ _TAKEN_HEADERS = frozenset(
 def configuration_problems(
     *,
     secret_key: str,
+    webhook_key: str,
     base_path: str,
     api_key_header: str,
     anonymous_roles: Mapping[str, str],
@@ -53,6 +55,9 @@ def configuration_problems(
     worker_kinds: Sequence[str],
     procedures: Collection[str],
     file_roots: Sequence[str],
+    container_engine: str,
+    container_images: Sequence[str],
+    container_bind_mounts: Sequence[str],
     http_allow: Sequence[str],
     http_ports: Sequence[str],
     clusters: Collection[str],
@@ -63,6 +68,8 @@ def configuration_problems(
     problems = []
     if secret_key and len(secret_key) < MIN_SECRET_KEY:
         problems.append(f"YARDMASTER_SECRET_KEY: needs at least {MIN_SECRET_KEY} characters")
+    if webhook_key and len(webhook_key) < MIN_SECRET_KEY:
+        problems.append(f"YARDMASTER_WEBHOOK_KEY: needs at least {MIN_SECRET_KEY} characters")
     if not _PATH.match(base_path) or base_path.split("/")[1] in _TAKEN_PATHS:
         problems.append(
             "YARDMASTER_BASE_PATH: expected a path such as /jm-api, of its own beside "
@@ -106,6 +113,11 @@ def configuration_problems(
         read_roots(file_roots)
     except ValueError as error:
         problems.append(f"YARDMASTER_FILE_ROOTS: {error}")
+    if "container" in worker_kinds and not container_engine:
+        problems.append(
+            "YARDMASTER_WORKER_KINDS: names container, but YARDMASTER_CONTAINER_ENGINE names no engine"
+        )
+    problems += _container_problems(container_engine, container_images, container_bind_mounts)
     try:
         AddressPolicy.read(list(http_allow), list(http_ports))
     except ValueError as error:
@@ -119,4 +131,19 @@ def configuration_problems(
                 f"{variable}: there is no cluster {chosen[:40]!r}; "
                 f"configured are {', '.join(clusters)}"
             )
+    return problems
+
+
+def _container_problems(engine: str, images: Sequence[str], mounts: Sequence[str]) -> list[str]:
+    problems = []
+    checks: dict[str, Callable[[], object]] = {
+        "ENGINE": lambda: check_engine(engine),
+        "IMAGES": lambda: check_images(images),
+        "BIND_MOUNTS": lambda: read_directories(mounts),
+    }
+    for what, check in checks.items():
+        try:
+            check()
+        except ValueError as error:
+            problems.append(f"YARDMASTER_CONTAINER_{what}: {error}")
     return problems

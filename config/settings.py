@@ -15,6 +15,7 @@ from clusters.registry import read_clusters
 from clusters.routers import CONTROL, ClusterRouter, ControlRouter
 from config.env import Environment
 from config.mistakes import configuration_problems
+from config.secrets_keys import kept_text, read_secrets_keys
 from jobs.executors.procedure_catalog import read_procedures
 from ui.look import looks
 
@@ -68,6 +69,8 @@ if not _secret_key and _key_file.exists():
 # Without a kept key sessions and cursors die with the process; `serve` refuses to start like that.
 SECRET_KEY_IS_EPHEMERAL = not _secret_key
 SECRET_KEY = _secret_key or secrets.token_urlsafe(48)
+# Keys that payloads with secrets are encrypted with: the first one, and those of earlier on.
+SECRETS_KEYS = read_secrets_keys(env, HOME / "secrets-key")
 ALLOWED_HOSTS = env.words("YARDMASTER_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 # True where a proxy or gunicorn itself ends TLS: secure cookies and HSTS.
 USE_TLS = env.boolean("YARDMASTER_TLS", False)
@@ -112,13 +115,23 @@ ASYNCJOBS_SIGNATURES = env.choice(
 )
 # Where `files` jobs may work: `name=/path` or, to read only, `name=/path:ro`; none refuses them all.
 FILE_ROOTS = env.words("YARDMASTER_FILE_ROOTS")
+# Socket of the engine that runs `container` jobs, Docker's or Podman's: `unix:///run/podman/podman.sock`.
+CONTAINER_ENGINE = env.text("YARDMASTER_CONTAINER_ENGINE").strip()
+# Images they may run, and directories of this host they may mount; none unless named here.
+CONTAINER_IMAGES = env.words("YARDMASTER_CONTAINER_IMAGES")
+CONTAINER_BIND_MOUNTS = env.words("YARDMASTER_CONTAINER_BIND_MOUNTS")
 # Kinds of work this host's nodes run; `shell` is off unless named here or by `worker --enable-shell`.
 WORKER_KINDS = env.words(
     "YARDMASTER_WORKER_KINDS",
-    "python,http" + (",files" if FILE_ROOTS else "") + (",procedure" if PROCEDURES else ""),
+    "python,http"
+    + (",files" if FILE_ROOTS else "")
+    + (",procedure" if PROCEDURES else "")
+    + (",container" if CONTAINER_ENGINE else ""),
 )
 # Addresses `http` jobs may reach although they are not public: `host:port`, `10.0.0.0/8:8000`, …
 HTTP_ALLOW = env.words("YARDMASTER_HTTP_ALLOW")
+# Key that deliveries to webhooks are signed with.
+WEBHOOK_KEY = env.text("YARDMASTER_WEBHOOK_KEY") or kept_text(HOME / "webhook-key")
 # Ports `http` jobs may reach on public addresses.
 HTTP_PORTS = env.words("YARDMASTER_HTTP_PORTS", "80,443")
 # Operating-system user of `shell` jobs when the node runs as root.
@@ -214,6 +227,7 @@ SPECTACULAR_SETTINGS = {
         "JobStateEnum": "jobs.states.State.values",
         "JobReasonEnum": "jobs.states.Reason.values",
         "JobKindEnum": "jobs.api.schedule_forms.JOB_KINDS",
+        "StoredKindEnum": "jobs.executors.STORED_KINDS",
         "ScheduleKindEnum": "jobs.api.schedule_forms.ALL_KINDS",
         "ScheduleStateEnum": "jobs.models.schedule.Status.values",
         "FireStateEnum": "jobs.models.fire.FireState.values",
@@ -275,6 +289,7 @@ structlog.configure(
 
 env.problems += configuration_problems(
     secret_key=_secret_key,
+    webhook_key=WEBHOOK_KEY,
     base_path=BASE_PATH,
     api_key_header=API_KEY_HEADER,
     anonymous_roles=ANONYMOUS_ROLES,
@@ -284,6 +299,9 @@ env.problems += configuration_problems(
     worker_kinds=WORKER_KINDS,
     procedures=PROCEDURES,
     file_roots=FILE_ROOTS,
+    container_engine=CONTAINER_ENGINE,
+    container_images=CONTAINER_IMAGES,
+    container_bind_mounts=CONTAINER_BIND_MOUNTS,
     http_allow=HTTP_ALLOW,
     http_ports=HTTP_PORTS,
     clusters=CLUSTERS,

@@ -1,9 +1,15 @@
-"""Secret values never come out: ``***`` stands for them, and going in it means what is stored."""
+"""Secret values never come out: ``***`` stands for them, and going in it means what is stored.
+
+Of a payload that is stored sealed they are known by their values too, and ``[REDACTED]`` stands for them.
+"""
 
 from __future__ import annotations
 
 import re
 from typing import Any
+
+from jobs.redaction import REDACTED, redaction_of
+from jobs.sealing import Sealed, SealError, is_sealed, opened
 
 MASK = "***"
 _SECRET = re.compile(
@@ -11,31 +17,112 @@ _SECRET = re.compile(
 )
 # A reference is no secret.
 _REFERENCE = re.compile(r"\{\{\s*Secret\.[A-Za-z0-9_.-]+\s*\}\}\Z")
+# Neither is an expression, which stands for a value that is said elsewhere.
+_EXPRESSION = re.compile(r"([A-Za-z]+ )?\{\{[\w\s.\[\]\"'-]+\}\}\Z")
 
 
 # Kinds whose payload is ours, so that we know by its names what is a secret in it.
-_KNOWN = frozenset({"http"})
+_KNOWN = frozenset({"http", "webhook"})
+_OF_STEPS = frozenset({"steps", "group"})
 
 
 def shown_payload(kind: str, payload: Any) -> Any:
     """The payload of a job or schedule as it may be shown."""
-    return masked(payload) if kind in _KNOWN else payload
+    if not isinstance(payload, Sealed):
+        if not is_sealed(payload):
+            return _masked_by_name(kind, payload)
+        try:
+            payload = opened(payload)
+        except SealError:
+            return REDACTED
+    return redacted(kind, payload)
+
+
+def redacted(kind: str, payload: Sealed) -> Any:
+    """An opened payload as it may be shown."""
+    redaction = redaction_of(payload.masks)
+    value = payload.payload if redaction is None else redaction.value(payload.payload)
+    return _masked_by_name(kind, _without_secrets(value) if kind in _OF_STEPS else value)
 
 
 def meant_payload(kind: str, payload: Any, stored: Any) -> Any:
     """A payload that somebody has read and sends back changed: a mask in it means what is stored."""
-    return unmasked(payload, stored) if kind in _KNOWN else payload
+    if not is_sealed(stored):
+        return unmasked(payload, stored) if kind in _KNOWN else payload
+    kept = opened(stored)
+    return _as_stored(payload, kept.payload, redacted(kind, kept))
 
 
-def masked(value: Any, name: str = "") -> Any:
-    """The value as it may be shown, at every depth."""
-    if isinstance(value, dict):
-        return {key: masked(item, key) for key, item in value.items()}
+def _masked_by_name(kind: str, payload: Any, *, is_step: bool = False) -> Any:
+    if kind in _OF_STEPS:
+        return _masked_steps(payload)
+    return masked(payload, is_step=is_step) if kind in _KNOWN else payload
+
+
+def _masked_steps(value: Any) -> Any:
+    """A definition, with the payload of each step masked as that of a job of its kind."""
     if isinstance(value, list):
-        return [masked(item, name) for item in value]
+        return [_masked_steps(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kind = value.get("kind")
+    return {
+        key: masked(item, key, is_step=True)
+        if key == "webhooks"
+        else _masked_by_name(kind, item, is_step=True)
+        if key == "payload" and isinstance(kind, str)
+        else _masked_steps(item)
+        if key in ("steps", "finally", "parallel", "each", "step", "subjob")
+        else item
+        for key, item in value.items()
+    }
+
+
+def _without_secrets(value: Any) -> Any:
+    """Values too short to be looked for everywhere are left out where they are declared."""
+    if isinstance(value, list):
+        return [_without_secrets(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    shown = {key: _without_secrets(item) for key, item in value.items()}
+    if isinstance(shown.get("secrets"), dict):
+        shown["secrets"] = dict.fromkeys(shown["secrets"], REDACTED)
+    if isinstance(shown.get("registry"), dict) and "password" in shown["registry"]:
+        shown["registry"] = {**shown["registry"], "password": REDACTED}
+    return shown
+
+
+def _as_stored(value: Any, stored: Any, shown: Any) -> Any:
+    """The value, and what is stored wherever it is what was shown."""
+    if value == shown and type(value) is type(shown):
+        return stored
+    if isinstance(value, dict) and isinstance(stored, dict) and isinstance(shown, dict):
+        # A secret in a name is masked there as well.
+        names = dict(zip(shown, stored, strict=False)) if len(shown) == len(stored) else {}
+        return {
+            names.get(key, key): _as_stored(item, stored.get(names.get(key, key)), shown.get(key))
+            for key, item in value.items()
+        }
+    if isinstance(value, list) and isinstance(stored, list) and isinstance(shown, list):
+        known = min(len(stored), len(shown))
+        return [
+            _as_stored(item, stored[index], shown[index]) if index < known else item
+            for index, item in enumerate(value)
+        ]
+    return value
+
+
+def masked(value: Any, name: str = "", *, is_step: bool = False) -> Any:
+    """The value as it may be shown, at every depth; of a step's the expressions are."""
+    if isinstance(value, dict):
+        return {key: masked(item, key, is_step=is_step) for key, item in value.items()}
+    if isinstance(value, list):
+        return [masked(item, name, is_step=is_step) for item in value]
     if value is None or isinstance(value, bool) or not _SECRET.search(name):
         return value
-    is_reference = isinstance(value, str) and (value == "" or _REFERENCE.match(value))
+    is_reference = isinstance(value, str) and (
+        value == "" or _REFERENCE.match(value) or (is_step and _EXPRESSION.match(value))
+    )
     return value if is_reference else MASK
 
 

@@ -190,3 +190,30 @@ def authority(tmp_path: Path) -> tuple[str, str]:
         capture_output=True,
     )
     return str(certificate), str(key)
+
+
+@pytest.fixture(scope="session")
+def container_engine() -> Iterator[Any]:
+    """Podman on a socket of its own. Where none can run, what needs it is skipped."""
+    from tests.engines import podman
+
+    with podman() as engine:
+        yield engine
+
+
+@pytest.fixture
+def engine(container_engine: Any, settings: Any, monkeypatch: Any) -> Iterator[Any]:
+    """The engine, from which the executor runs the image of the tests; nothing is left in it."""
+    from jobs.executors import container
+    from tests.engines import IMAGE, NOTHING, forget_clients, one_at_a_time
+
+    monkeypatch.setattr(container, "_swept", None)
+    settings.CONTAINER_ENGINE = container_engine.address
+    settings.CONTAINER_IMAGES = [IMAGE]
+    settings.CONTAINER_BIND_MOUNTS = []
+    with one_at_a_time():
+        yield container_engine
+        forget_clients()
+        left = container_engine.made()
+        container_engine.clear()
+        assert left == NOTHING

@@ -44,6 +44,7 @@ def worker_environment(**variables: str) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "YARDMASTER_HOME": str(settings.HOME),
         "YARDMASTER_SECRET_KEY": settings.SECRET_KEY,
+        "YARDMASTER_SECRETS_KEY": ",".join(settings.SECRETS_KEYS),
         "YARDMASTER_DATABASE_URL": database_url("default"),
         "YARDMASTER_CLUSTERS": ",".join(clusters),
         **variables,

@@ -56,6 +56,7 @@ for _name in list(os.environ):
 os.environ.update(
     YARDMASTER_HOME=str(TEST_DIR / "home"),
     YARDMASTER_SECRET_KEY="only-for-tests-0123456789-0123456789-0123456789-0123456789",
+    YARDMASTER_SECRETS_KEY="8HqvV0xZ2mTn4LrJcY7bPaKdWgSeUf3iQ1tRy9Xo5Bk",
     YARDMASTER_DATABASE_URL=_address("control"),
     YARDMASTER_CLUSTERS=f"alpha={_address('alpha')},beta={_address('beta')}",
 )

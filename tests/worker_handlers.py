@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jobs.registry import Context, JobCancelled, PermanentError, job
 
@@ -121,3 +124,32 @@ def odd_words(context: Context, payload: Any) -> None:
 @job("test:sleep")
 def sleeping(context: Context, payload: Any) -> None:
     time.sleep(payload["seconds"])
+
+
+@job("test:leak")
+def leaking(context: Context, payload: Any) -> Any:
+    """Say all that it was told in every way there is, and fail with it where that is asked for."""
+    text = "".join(payload["says"])
+    for piece in (text[:5], text[5:], "\n"):
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    # Across the border of two reads of a pipe.
+    for piece in (text[:7], text[7:] + "\n"):
+        os.write(2, piece.encode())
+        time.sleep(0.05)
+    context.log(f"told {payload!r}")
+    context.progress(50, f"with {text}")
+    subprocess.run(["echo", base64.b64encode(f"user:{text}".encode()).decode()], check=True)
+    print(quote(text, safe=""), json.dumps(text))
+    if payload.get("fails"):
+        raise ValueError(f"cannot work with {payload!r}")
+    return {"said": payload["says"], text: [f"<{text}>"]}
+
+
+@job("test:clock")
+def clock(context: Context, payload: Any) -> None:
+    """Print the time, many times a second."""
+    ends_at = time.monotonic() + payload["seconds"]
+    while time.monotonic() < ends_at:
+        print(time.time(), flush=True)
+        time.sleep(0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from drf_spectacular.openapi import AutoSchema
@@ -58,7 +59,7 @@ def foreign_docstrings() -> list[type]:
     return [*get_lib_doc_excludes(), ViewSetMixin]  # type: ignore[no-untyped-call]
 
 
-def answers(good: dict[int, Any], *statuses: int) -> dict[Any, Any]:
+def answers(good: Mapping[Any, Any], *statuses: int) -> dict[Any, Any]:
     """Responses of an operation: the good ones, and the problems all or this one may have."""
     problems = {
         (status, CONTENT_TYPE): OpenApiResponse(Problem, description=_ABOUT[status])

@@ -51,6 +51,14 @@ def make_secret_key(home: Path) -> None:
         write_private(path, secrets.token_urlsafe(48) + "\n")
 
 
+def make_work_keys(home: Path) -> None:
+    """Keep random keys: one that encrypts payloads with secrets, which are lost without it, and one
+    that signs what webhooks are told."""
+    for name in ("secrets-key", "webhook-key"):
+        if not (home / name).exists():
+            write_private(home / name, secrets.token_urlsafe(48) + "\n")
+
+
 def write_demo_clusters(home: Path) -> Path:
     """Describe the demo clusters, each with an SQLite database of its own; return the file."""
     lines = [

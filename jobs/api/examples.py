@@ -76,6 +76,41 @@ ENQUEUE_EXAMPLES = [
         },
         request_only=True,
     ),
+    OpenApiExample(
+        "A job made of steps",
+        description="Kind `steps`: a step is a job of its own and waits for the one before it.",
+        value={
+            "kind": "steps",
+            "payload": {
+                "name": "nightly",
+                "inputs": {"region": "eu"},
+                "steps": [
+                    {
+                        "name": "fetch",
+                        "kind": "python",
+                        "type": "demo:echo",
+                        "var": "rows",
+                        "payload": [1, 2, 3],
+                    },
+                    {
+                        "name": "all",
+                        "each": {
+                            "list": "{{ tasks.rows }}",
+                            "concurrency": 2,
+                            "step": {
+                                "name": "row {{ item.value }}",
+                                "kind": "python",
+                                "type": "demo:echo",
+                                "payload": "{{ item.value }}",
+                            },
+                        },
+                    },
+                ],
+                "output": "{{ inputs.region }}",
+            },
+        },
+        request_only=True,
+    ),
 ]
 
 SCHEDULE_EXAMPLES = [

@@ -284,13 +284,6 @@ class PurgeInput(serializers.Serializer[Any]):
     dry_run = Boolean(required=False, help_text="Only say what the purge would be about.")
 
 
-class LogQuery(serializers.Serializer[Any]):
-    after = QueryNumber(
-        min_value=0, required=False, help_text="Lines after the one with this `id`."
-    )
-    limit = QueryNumber(min_value=1, max_value=1000, required=False, help_text="200 unless told.")
-
-
 class AttemptQuery(serializers.Serializer[Any]):
     after = QueryNumber(
         min_value=0, required=False, help_text="Attempts after the one with this `fence`."
@@ -444,6 +437,10 @@ class AttemptList(serializers.Serializer[Any]):
 
 class LogItem(serializers.Serializer[Any]):
     id = serializers.IntegerField()
+    job_id = serializers.UUIDField(help_text="The job, or the step of it, that wrote the line.")
+    step = serializers.CharField(
+        allow_null=True, help_text="The name of that step, where those of steps were asked for."
+    )
     fence = serializers.IntegerField()
     stream = serializers.ChoiceField(choices=Stream.values)
     level = serializers.CharField(allow_null=True)
@@ -605,6 +602,8 @@ def running_attempt_to_json(job: Any) -> dict[str, Any]:
 def log_to_json(line: Any) -> dict[str, Any]:
     return {
         "id": line.id,
+        "job_id": str(line.job_id),
+        "step": getattr(line, "step_name", None),
         "fence": line.fence,
         "stream": line.stream,
         "level": line.level,

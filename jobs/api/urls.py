@@ -19,6 +19,7 @@ from jobs.api.queues import QueueViewSet
 from jobs.api.schedule_rules import ScheduleRulesViewSet
 from jobs.api.schedules import ScheduleViewSet
 from jobs.api.stats import StatsViewSet
+from jobs.api.steps import JobStepsViewSet
 from jobs.api.views import JobViewSet
 from jobs.api.waits import JobWaitsViewSet
 from jobs.api.workflows import WorkflowRunViewSet, WorkflowViewSet
@@ -28,6 +29,7 @@ bulk_limits = {"max_body_bytes": settings.MAX_BULK_BODY_BYTES, "max_nodes": MAX_
 
 job, queue, node = JobViewSet.as_view, QueueViewSet.as_view, NodeViewSet.as_view
 job_waits = JobWaitsViewSet.as_view
+steps = JobStepsViewSet.as_view
 stats, failure = StatsViewSet.as_view, FailureViewSet.as_view
 operation = BulkOperationViewSet.as_view
 schedule, schedule_rules = ScheduleViewSet.as_view, ScheduleRulesViewSet.as_view
@@ -179,7 +181,13 @@ urlpatterns = [
         "job-dependencies",
     ),
     route("<str:cluster_id>/jobs/<str:job_id>/attempts", job({"get": "attempts"}), "job-attempts"),
-    route("<str:cluster_id>/jobs/<str:job_id>/logs", job({"get": "logs"}), "job-logs"),
+    route("<str:cluster_id>/jobs/<str:job_id>/steps", steps({"get": "steps"}), "job-steps"),
+    route("<str:cluster_id>/jobs/<str:job_id>/logs", steps({"get": "logs"}), "job-logs"),
+    route(
+        "<str:cluster_id>/jobs/<str:job_id>/logs/stream",
+        steps({"get": "stream"}),
+        "job-logs-stream",
+    ),
     route(
         "<str:cluster_id>/bulk-operations",
         operation({"get": "list", "post": "create"}),

@@ -32,7 +32,7 @@ from jobs.engine.enqueue import enqueue, enqueue_many
 from jobs.engine.new_job import NewJob
 from jobs.engine.requeue import requeue
 from jobs.errors import JobError, JobNotFound
-from jobs.models import Attempt, Job, LogLine
+from jobs.models import Attempt, Job
 from jobs.models.job import JobQuerySet
 from jobs.secrets import meant_payload
 from jobs.states import UNSTARTED, State
@@ -44,7 +44,6 @@ class JobViewSet(NativeViewSet):
         "count": "jobs.read",
         "retrieve": "jobs.read",
         "attempts": "jobs.read",
-        "logs": "jobs.read",
         "create": "jobs.enqueue",
         "bulk": "jobs.enqueue",
         "cancel": "jobs.cancel",
@@ -258,23 +257,6 @@ class JobViewSet(NativeViewSet):
         if job.state == State.RUNNING and job.fence > last:
             items.append(wire.running_attempt_to_json(job))
         return reply({"items": items, "next": None})
-
-    @extend_schema(
-        operation_id="jobs_logs",
-        summary="Read the log of a job",
-        parameters=[JOB_ID, wire.LogQuery],
-        responses=answers({200: wire.LogList}),
-    )
-    def logs(self, request: Request, cluster_id: str, job_id: str) -> HttpResponse:
-        asked = {"after": -1, "limit": 200, **self.query(wire.LogQuery)}
-        job = _job(job_id, "id")
-        rows = LogLine.objects.all().of_job(job.pk).filter(id__gt=asked["after"])
-        found = list(rows[: asked["limit"] + 1])
-        items = [wire.log_to_json(row) for row in found[: asked["limit"]]]
-        goes_on = len(found) > asked["limit"]
-        return reply(
-            {"items": items, "next": _next(request, asked, items[-1]["id"]) if goes_on else None}
-        )
 
     def _move(
         self, job_id: str, verb: Callable[[Job], None], *, starts_it: bool = False

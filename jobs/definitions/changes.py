@@ -10,6 +10,7 @@ from uuid import UUID
 from jobs.definitions.document import COLUMNS, WHEN
 from jobs.engine.definition import COMPANION
 from jobs.models import Schedule, Timing
+from jobs.sealing import taken
 
 CREATE, CHANGE, DELETE = "create", "change", "delete"
 
@@ -72,10 +73,10 @@ def columns(draft: Schedule, differing: Mapping[str, Any]) -> dict[str, Any]:
         companion = COMPANION[Timing(draft.timing)]
         values |= {"timing": draft.timing, companion: getattr(draft, companion)}
     if "payload" in values or "payload_bytes" in values:
-        values |= {"payload": draft.payload, "payload_bytes": draft.payload_bytes}
+        values |= {"payload": taken(draft.payload), "payload_bytes": draft.payload_bytes}
     if "workflow_id" in values:
         # From one kind of work to the other.
-        values |= {name: getattr(draft, name) for name in ("kind", "type", "payload")}
+        values |= {"kind": draft.kind, "type": draft.type, "payload": taken(draft.payload)}
     return values
 
 

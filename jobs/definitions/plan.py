@@ -58,6 +58,8 @@ from jobs.models import (
     Workflow,
 )
 from jobs.models.queue_policies import POLICIES
+from jobs.sealing import is_sealed
+from jobs.secrets import meant_payload
 
 # How columns that hold references are called in files.
 _FIELDS = {column: name for name, column in COLUMNS.items()} | {"schedule_id": "schedule"}
@@ -187,6 +189,9 @@ class _Work:
             self._fail(path, "stands in code; change it there")
             return
         values = {**schedule_values(said, self._environment), "name": name}
+        if stored is not None and is_sealed(stored.payload) and "payload" in values:
+            # Secrets are not in files; what stands for them there is what is stored.
+            values["payload"] = meant_payload(stored.kind, values["payload"], stored.payload)
         if self._has_ended(values):
             self.outcome.remarks.append(f"{path} has had its time and is left alone")
             return

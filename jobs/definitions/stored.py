@@ -22,6 +22,8 @@ from jobs.models import (
 )
 from jobs.models.queue import DEFAULT_QUEUE
 from jobs.models.queue_policies import POLICIES
+from jobs.sealing import is_sealed
+from jobs.secrets import shown_payload
 
 # Of a schedule that starts a workflow these say nothing.
 _OF_JOBS = ("kind", "type", "payload", "payload_base64", "has_variables")
@@ -59,6 +61,10 @@ def export(using: str) -> tuple[Definitions, list[str]]:
                 [names[pk] for pk in before if pk in names],
                 workflows.get(schedule.workflow_id) if schedule.workflow_id else None,
             )
+            if is_sealed(schedule.payload):
+                shown = shown_payload(schedule.kind, schedule.payload)
+                found.schedules[schedule.name]["payload"] = shown
+                remarks.append(f"schedule {schedule.name!r} holds secrets, which are left out")
             remarks += [
                 f"schedule {schedule.name!r} depends on {gone[pk]!r}, which is deleted: "
                 "the dependency is left out, and where this is applied it waits for that no more"

@@ -127,7 +127,8 @@ def check_queues(alias: str) -> list[Finding]:
                 text = f"{queue}: {kind} jobs are ready and no live node there runs this kind"
                 advice = (
                     "name it in YARDMASTER_WORKER_KINDS of a node (shell: --enable-shell, "
-                    "files: YARDMASTER_FILE_ROOTS, procedure: YARDMASTER_PROCEDURES_CONFIG)"
+                    "files: YARDMASTER_FILE_ROOTS, procedure: YARDMASTER_PROCEDURES_CONFIG, "
+                    "container: YARDMASTER_CONTAINER_ENGINE)"
                 )
                 found.append(failed("queues", text, advice, queue=queue, kind=kind))
         head = ready.filter(queue=queue, kind="python").order_by("priority", "run_at", "pk")

@@ -23,8 +23,11 @@ from jobs.engine.output import BoundedOutput, clean
 from jobs.engine.template import Forked
 from jobs.engine.usage import private_bytes
 from jobs.executors import IO, PROCESS
+from jobs.executors.container_remains import remove_attempts
 from jobs.executors.files_request import may_change
 from jobs.executors.shell_processes import end_marked
+from jobs.redaction import Redaction, redaction_of
+from jobs.sealing import Sealed, SealError, opened
 from jobs.states import Outcome
 
 logger = logging.getLogger(__name__)
@@ -68,7 +71,8 @@ class Held:
     def add_output(self, stream: str, text: str) -> None:
         """Take output that the node has read in the child's place."""
         if self.output is None:
-            self.output = BoundedOutput(lambda *line: self.lines.append(line))
+            # Without the beginning, which its child has read; a secret cut in two is not found.
+            self.output = BoundedOutput(lambda *line: self.lines.append(line), _redaction(self.job))
         self.output.write(stream, text)
 
     def close_output(self) -> None:
@@ -326,6 +330,13 @@ class Child:
         programs = [held.job for held in self.held.values() if held.job.kind == "shell"]
         if programs:
             end_marked([{"JOB_ID": job.id, "JOB_FENCE": str(job.fence)} for job in programs])
+        remove_attempts(
+            [
+                (one.job.id, one.job.fence)
+                for one in self.held.values()
+                if one.job.kind == "container"
+            ]
+        )
 
     def bury(self, news: News) -> None:
         """Account for what a dead child held: ended, in its hands, or never begun."""
@@ -451,11 +462,23 @@ def _stopped(held: Held, started_at: float, finished_at: float) -> Report:
     )
 
 
+def _redaction(job: Claimed) -> Redaction | None:
+    return redaction_of(_opened(job).masks)
+
+
+def _opened(job: Claimed) -> Sealed:
+    """The payload; of one that cannot be opened nothing is known."""
+    try:
+        return opened(json.loads(job.payload or "null"))
+    except SealError:
+        return Sealed(None)
+
+
 def _may_have_effect(job: Claimed) -> bool:
     """A request that was cut off may have worked on the other side, unless its method is safe."""
     if job.kind not in ("http", "files"):
         return False
-    payload = json.loads(job.payload or "null")
+    payload = _opened(job).payload
     if job.kind == "files":
         return may_change(payload)
     method = payload.get("method", "GET") if isinstance(payload, dict) else "GET"

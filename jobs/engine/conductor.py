@@ -27,7 +27,7 @@ from clusters.binding import cluster_bound
 from clusters.models import current_policy
 from clusters.policy import ClusterPolicy
 from jobs import expressions
-from jobs.engine import step_rows
+from jobs.engine import step_rows, webhooks
 from jobs.engine.claim import Claimed
 from jobs.engine.clock import countdown, database_now
 from jobs.engine.complete import Completion, Report, Success, decide
@@ -65,12 +65,16 @@ def start(using: str, node: str, claimed: Sequence[Claimed]) -> None:
         for run in runs.values():
             run.stop_by = now + timedelta(seconds=seconds[run.pk])
             run.wake_at, run.failed_steps = 0, 0
+            run.is_watched = None if run.is_watched is None else True
         restart(using, [runs[pk] for pk in sorted(runs)])
         rows = StepsRun.objects.using(using)
         rows.bulk_update(
-            runs.values(), ["stop_by", "wake_at", "failed_steps", "open_steps", "state"]
+            runs.values(),
+            ["stop_by", "wake_at", "failed_steps", "open_steps", "state", "is_watched"],
         )
         rows.filter(pk__in=runs).update(woken_at=Now())
+        if watched := [run.pk for run in runs.values() if run.is_watched]:
+            webhooks.tell(using, watched)
 
 
 def conduct(using: str) -> int:
@@ -108,6 +112,9 @@ def _conduct(using: str, woken: Sequence[UUID]) -> int:
         step_rows.write_runs(using, parents)
         _skip_all(using, parents)
         _end_all(using, [parent for parent in parents if parent.ending is not None], policy)
+        watched = {p.root.pk for p in parents if p.root_definition.get("webhooks")}
+        if watched:
+            webhooks.tell(using, watched)
     for parent in parents:
         if parent.must_stop:
             jobs: JobQuerySet = Job.objects.using(using)

@@ -21,6 +21,7 @@ from jobs.models import Calendar, Gap, Misfire, Needs, Overlap, Schedule, Timing
 from jobs.models.job import check_queue
 from jobs.models.queue_policies import text_problem
 from jobs.models.schedule import MAX_DESCRIPTION_LENGTH, MAX_MISFIRES, MAX_NAME_LENGTH
+from jobs.sealing import Sealed, is_sealed, opened, seal
 from jobs.zones import zone
 
 # What a definition may say; anything else is no business of people.
@@ -62,6 +63,8 @@ def apply(
             raise InvalidSchedule("is no part of a definition", field=name)
     if is_new or "name" in values:
         schedule.name = _name(values.get("name"))
+    if is_sealed(values.get("payload")) and values["payload"] != schedule.payload:
+        raise InvalidSchedule("nobody can give a sealed payload", field="payload.$sealed")
     set_plain(schedule, values, ("description", "is_enabled", *WORK, *POLICY))
     if not is_new and not {"kind", "payload", "payload_bytes"}.isdisjoint(values):
         # They tell of another work.
@@ -236,6 +239,11 @@ def _check_work(using: str, schedule: Schedule) -> None:
     except JobError as error:
         error.index = None
         raise
+    if isinstance(schedule.payload, Sealed):
+        schedule.payload = schedule.payload.payload
+    if is_sealed(job.new.payload) and not is_sealed(schedule.payload):
+        # As it is written: variables in it are filled in at each run.
+        schedule.payload = seal(schedule.payload, opened(job.new.payload).masks)
     schedule.type = job.terms.type
     schedule.tags, schedule.metadata = [*job.tags], dict(job.metadata)
     check_queue(using, schedule.queue)

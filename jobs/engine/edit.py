@@ -16,6 +16,7 @@ from jobs.errors import InvalidJob, InvalidTransition, JobError, JobNotFound, Ou
 from jobs.hints import hint_ready
 from jobs.models import Job
 from jobs.models.job import check_priority, check_queue
+from jobs.sealing import Sealed, is_sealed, opened
 from jobs.states import State
 
 
@@ -78,18 +79,21 @@ def _columns(job: Job, changes: Changes) -> dict[str, Any]:
     if has_payload or has_bytes:
         payload = changes.payload if has_payload else None
         data = changes.payload_bytes if isinstance(changes.payload_bytes, bytes) else None
-        _check(job, payload, data)
-        columns |= {"payload": payload, "payload_bytes": data}
+        columns |= {"payload": _checked(job, payload, data), "payload_bytes": data}
     if not columns:
         raise InvalidJob("names nothing to change")
     return columns
 
 
-def _check(job: Job, payload: Any, data: bytes | None) -> None:
-    """What is asked of the payload of a new job of this kind is asked of this one."""
+def _checked(job: Job, payload: Any, data: bytes | None) -> Any:
+    """What is stored of the payload; what is asked of one of a new job of this kind is asked of it."""
+    if payload is not None and is_sealed(job.payload) and not is_sealed(payload):
+        # What must not be seen of it has come from elsewhere too.
+        payload = Sealed(payload, opened(job.payload).masks)
     new = NewJob(type=job.type, kind=job.kind, payload=payload, payload_bytes=data)
     try:
-        list(check([new], current_policy(), None))
+        (checked,) = check([new], current_policy(), None)
+        return checked.new.payload
     except JobError as error:
         error.index = None
         raise

@@ -42,6 +42,8 @@ from jobs.engine.marks import REPORTED, SUCCEEDED, Marks
 from jobs.engine.output import BoundedOutput, clean
 from jobs.executors import KINDS, PYTHON, RESULT_BYTES, Assignment, Outcome
 from jobs.executors.doubt import StoppedInDoubt
+from jobs.redaction import Redaction, redaction_of
+from jobs.sealing import is_sealed, opened
 
 # Results of a moment are sent together; no result waits longer than this for company.
 FLUSH_SECONDS = 0.02
@@ -207,7 +209,7 @@ class JobContext:
         if not math.isfinite(percent):
             raise ValueError("progress is a number from 0 to 100")
         bounded = min(max(float(percent), 0.0), 100.0)
-        self._child.reporter.progress(self._seq, bounded, str(note))
+        self._child.reporter.progress(self._seq, bounded, self._child.redacted(str(note)))
 
 
 class ProcessChild:
@@ -235,6 +237,8 @@ class ProcessChild:
         self.cancelled: set[int] = set()
         self.current: Assignment | None = None
         self._output: BoundedOutput | None = None
+        # What must not be seen of the running job.
+        self._redaction: Redaction | None = None
         self._inbox: queue.SimpleQueue[Assignment] = queue.SimpleQueue()
         # Jobs that were given, counted by the second thread, and those that were done, by the first.
         self._given = self._done = 0
@@ -251,10 +255,14 @@ class ProcessChild:
             if self._output is None:
                 seq = self.current.seq
                 self._output = BoundedOutput(
-                    lambda stream, level, text: self.reporter.log(seq, stream, level, text)
+                    lambda stream, level, text: self.reporter.log(seq, stream, level, text),
+                    self._redaction,
                 )
             self._output.write(stream, text, level)
             return True
+
+    def redacted(self, text: str) -> str:
+        return text if self._redaction is None else self._redaction.text(text)
 
     def run(self) -> None:
         signal.signal(signal.SIGTERM, self._interrupt)
@@ -282,13 +290,14 @@ class ProcessChild:
 
     def _run_executor(self, job: Assignment) -> None:
         """Run our own code. It looks at the token; a signal would only cut its cleaning up short."""
-        self.current = job
+        self.current, self._redaction = job, None
         started = countdown()
         self.marks.begin(job.seq, started)
         outcome: Outcome | None = None
         trace: str | None = None
         try:
-            outcome = KINDS[job.kind].executor.run(JobContext(self, job), job.payload)
+            payload = self._open(job)
+            outcome = KINDS[job.kind].executor.run(JobContext(self, job), payload)
         except registry.JobCancelled:
             outcome = None
         except Exception as error:
@@ -296,13 +305,14 @@ class ProcessChild:
         self._finish(job, started, outcome, trace, ERROR)
 
     def _run_handler(self, job: Assignment) -> None:
-        self.current = job
+        self.current, self._redaction = job, None
         started = countdown()
         self.marks.begin(job.seq, started)
         outcome: Outcome | None = None
         trace: str | None = None
         failed = ERROR
         try:
+            payload = self._open(job)
             if started - self._connections_checked_at > CONNECTION_CHECK_SECONDS:
                 # A database that was restarted since then must not fail this job.
                 self._connections_checked_at = started
@@ -315,9 +325,9 @@ class ProcessChild:
             try:
                 self._may_interrupt = True
                 if registration.is_async:
-                    value = asyncio.run(registration.handler(context, job.payload))
+                    value = asyncio.run(registration.handler(context, payload))
                 else:
-                    value = registration.handler(context, job.payload)
+                    value = registration.handler(context, payload)
             finally:
                 self._may_interrupt = False
                 if self._is_copy:
@@ -349,6 +359,14 @@ class ProcessChild:
             outcome, trace = _failure(error), _trace(error)
         self._finish(job, started, outcome, trace, failed)
 
+    def _open(self, job: Assignment) -> Any:
+        """The payload, and from now on what must not be seen of it."""
+        if not is_sealed(job.payload):
+            return job.payload
+        kept = opened(job.payload)
+        self._redaction = redaction_of(kept.masks)
+        return kept.payload
+
     def _finish(
         self,
         job: Assignment,
@@ -365,6 +383,7 @@ class ProcessChild:
         if outcome is None:
             self.reporter.cancelled(job.seq, started)
         else:
+            outcome, trace = _redacted(self._redaction, outcome, trace)
             self.reporter.ended(job.seq, started, outcome, trace, failed)
         self.marks.end(job.seq, REPORTED)
         if self._is_unfit:
@@ -492,6 +511,25 @@ def _failure(error: BaseException, is_permanent: bool = False) -> Outcome:
     )
 
 
+def _redacted(
+    redaction: Redaction | None, outcome: Outcome, trace: str | None
+) -> tuple[Outcome, str | None]:
+    """What an attempt says of itself, without its secrets; done before any cut goes through one."""
+    if redaction is None:
+        return outcome, trace
+    try:
+        result = redaction.value(outcome.result)
+    except RecursionError:
+        return _refused("the result is nested too deeply"), None
+    outcome = replace(
+        outcome,
+        result=result,
+        error=redaction.text(outcome.error) if outcome.error else outcome.error,
+        error_type=redaction.text(outcome.error_type) if outcome.error_type else outcome.error_type,
+    )
+    return outcome, redaction.text(trace) if trace else trace
+
+
 def _throttled(error: registry.Throttled) -> Outcome:
     outcome, seconds = _failure(error), error.retry_after_seconds
     # Foreign code said it; what is no number of seconds is not said.
@@ -511,6 +549,18 @@ def _trace(error: BaseException) -> str:
 
 
 # -- Io children -----------------------------------------------------------------------------------
+
+
+class IoOutput(BoundedOutput):
+    """What one job of an io child says while it runs."""
+
+    def __init__(self, child: IoChild, seq: int, redaction: Redaction | None) -> None:
+        super().__init__(lambda stream, level, text: child.log(seq, stream, level, text), redaction)
+        self._child = child
+        self._seq = seq
+
+    def progress(self, percent: float) -> None:
+        self._child.progress(self._seq, percent)
 
 
 class IoChild:
@@ -559,27 +609,38 @@ class IoChild:
     async def _run(self, job: Assignment) -> None:
         started = countdown()
         self.marks.begin(job.seq, started)
-        output = BoundedOutput(lambda stream, level, text: self._log(job.seq, stream, level, text))
         outcome: Outcome | None = None
         trace: str | None = None
         in_doubt = False
+        output: IoOutput | None = None
+        redaction: Redaction | None = None
         try:
+            if is_sealed(job.payload):
+                kept = opened(job.payload)
+                job, redaction = job._replace(payload=kept.payload), redaction_of(kept.masks)
+            output = IoOutput(self, job.seq, redaction)
             outcome = await KINDS[job.kind].executor.run(job, output)
         except asyncio.CancelledError as stopped:
             in_doubt = isinstance(stopped, StoppedInDoubt)
         except Exception as error:
             outcome, trace = _failure(error), _trace(error)
-        output.close()
+        if output is not None:
+            output.close()
         self._running.pop(job.seq, None)
         if outcome is None:
             self.reporter.cancelled(job.seq, started, in_doubt)
         else:
+            outcome, trace = _redacted(redaction, outcome, trace)
             self.reporter.ended(job.seq, started, outcome, trace)
         self.marks.end(job.seq, REPORTED)
         self._flush_soon(0)
 
-    def _log(self, seq: int, stream: str, level: str | None, text: str) -> None:
+    def log(self, seq: int, stream: str, level: str | None, text: str) -> None:
         self.reporter.log(seq, stream, level, text)
+        self._flush_soon(FLUSH_SECONDS * 5)
+
+    def progress(self, seq: int, percent: float) -> None:
+        self.reporter.progress(seq, percent, "")
         self._flush_soon(FLUSH_SECONDS * 5)
 
     def _flush_soon(self, seconds: float) -> None:

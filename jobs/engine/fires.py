@@ -45,6 +45,7 @@ from jobs.models import (
 from jobs.models.rewrite import rewrite
 from jobs.models.runs import is_gate_open
 from jobs.models.schedule import ScheduleQuerySet
+from jobs.sealing import is_sealed
 from jobs.states import State, Trigger, WaitsFor
 
 logger = logging.getLogger(__name__)
@@ -307,6 +308,8 @@ def trigger(pk: UUID, *, by: str, payload: Any = UNCHANGED, even_disabled: bool 
             waits_for=WaitsFor.RUN if has_to_wait else None,
         )
         if not isinstance(payload, Unchanged):
+            if is_sealed(payload):
+                raise InvalidSchedule("nobody can give a sealed payload", field="payload.$sealed")
             # Of this copy of the row only; variables in it are filled in as in the schedule's own.
             schedule.payload, schedule.payload_bytes = payload, None
         new = made_by(schedule, origin, now)

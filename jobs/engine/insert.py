@@ -24,6 +24,8 @@ from clusters.policy import ClusterPolicy
 from jobs.engine.new_job import CheckedJob, StepOf, Terms, to_json
 from jobs.models import Job, JobMetadata, JobTag, Needs, Queue, Step, StepsListing, StepsRun
 from jobs.models.job import metadata_value
+from jobs.sealing import is_sealed
+from jobs.secrets import shown_payload
 from jobs.states import State
 from jobs.step_words import AUDIENCE, STEPS
 
@@ -377,8 +379,12 @@ def insert_steps(using: str, rows: Iterable[Row]) -> None:
             steps.append(Step(**own, **values | {"definition": dict(step.definition)}))
         if new.is_conducted:
             said = new.payload if isinstance(new.payload, dict) else {}
+            if is_sealed(said):
+                said = shown_payload(new.kind, said)
             texts = {name: said.get(name) or "" for name in ("name", "description")}
-            runs.append(StepsRun(**own, **texts))
+            # Only what it does itself is told, and so only of whole definitions.
+            is_watched = True if new.kind == STEPS and said.get("webhooks") else None
+            runs.append(StepsRun(**own, **texts, is_watched=is_watched))
             if new.kind == STEPS:
                 audience = (new.notes or {}).get(AUDIENCE)
                 listed.append(StepsListing(**own, **texts, audience=audience))
@@ -388,6 +394,10 @@ def insert_steps(using: str, rows: Iterable[Row]) -> None:
         StepsRun.objects.using(using).bulk_create(runs)
     if listed:
         StepsListing.objects.using(using).bulk_create(listed)
+    if watched := [run.pk for run in runs if run.is_watched]:
+        from jobs.engine.webhooks import tell
+
+        tell(using, watched)
 
 
 def _by_unique_key(row: Row) -> str:

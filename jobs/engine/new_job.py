@@ -11,7 +11,7 @@ import math
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ from jobs.models import Needs, OnParentFailure
 from jobs.models.job import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from jobs.models.queue import QUEUE_NAME
 from jobs.registry import NAME
+from jobs.sealing import Sealed, is_sealed, seal, secrets_in
 from jobs.states import OnLost
 from jobs.step_words import STEPS
 
@@ -122,6 +123,8 @@ class NewJob:
     copy_of: uuid.UUID | None = None
     origin: Origin | None = None
     step: StepOf | None = None
+    # Of a kind that is made by others only, and not a step.
+    is_of_engine: bool = False
     # What a dialect has promised of its jobs, which callers of our own API cannot ask for. ``notes`` are
     # kept with the job, to be said again word for word. Attempts are no more than the queue's default.
     # A job may be late already, and expires. With ``lost_parents``, which may be empty, a job fails where
@@ -137,8 +140,9 @@ class NewJob:
         return bool(self.run_at or self.expires_at or self.deadline_at)
 
     @property
-    def is_step(self) -> bool:
-        return self.step is not None
+    def may_be_internal(self) -> bool:
+        """Whether it may be of a kind that people cannot ask for."""
+        return self.step is not None or self.copy_of is not None or self.is_of_engine
 
     @property
     def is_conducted(self) -> bool:
@@ -195,7 +199,7 @@ _alike = attrgetter(
     *("expires_in_seconds", "deadline_at", "deadline_seconds", "max_attempts", "timeout_seconds"),
     *("progress_timeout_seconds", "retry_base_seconds", "retry_cap_seconds", "on_lost"),
     *("needs", "on_dependency_failure", "retry_curve", "is_limited_by_queue", "may_be_late"),
-    "is_step",
+    "may_be_internal",
 )
 
 
@@ -216,6 +220,14 @@ def check(
                 terms = known[key] = terms_of(new, now)
             if terms.too_late is not None and new.id is None:
                 raise terms.too_late
+            kept: Sealed | None = None
+            if isinstance(new.payload, Sealed):
+                kept = new.payload
+                if kept.problem is not None:
+                    raise kept.problem
+                new = replace(new, payload=kept.payload)
+            if is_sealed(new.payload):
+                raise InvalidJob("nobody can give a sealed payload", field="payload.$sealed")
             payload = _payload(new, largest)
             terms.kind.validate(new.payload)
             if terms.kind.name == STEPS and new.step is None:
@@ -228,6 +240,10 @@ def check(
                 _check_unique_key(new.unique_key)
             if new.depends_on or new.lost_parents:
                 _check_parents(new)
+            found = secrets_in(terms.kind.name, new.payload)
+            if found is not None or kept is not None:
+                sealed = seal(new.payload, [*(kept.masks if kept else ()), *(found or ())])
+                new, payload = replace(new, payload=sealed), to_json(sealed)
         except JobError as error:
             error.index = index
             raise
@@ -252,7 +268,7 @@ def check_ids(news: Sequence[NewJob]) -> None:
 def terms_of(new: NewJob, now: datetime | None) -> Terms:
     """The terms of one job, checked; ``now`` may be None where it names no moment."""
     kind = get_kind(new.kind)
-    if kind.is_internal and new.step is None:
+    if kind.is_internal and not new.may_be_internal:
         raise InvalidJob(f"jobs of kind {kind.name!r} are made by others only", field="kind")
     type_name = new.type or (kind.name if kind.name != "python" else "")
     if not NAME.match(type_name):

@@ -6,6 +6,8 @@ import re
 from collections import deque
 from collections.abc import Callable
 
+from jobs.redaction import RedactedStream, Redaction
+
 HEAD_BYTES = 64 << 10
 TAIL_BYTES = 192 << 10
 LINE_BYTES = 16 << 10  # in characters, which is what a line is cut by
@@ -25,8 +27,11 @@ def clean(text: str) -> str:
 class BoundedOutput:
     """Lines of an attempt: the first 64 KiB go out at once, of the rest the last 192 KiB at the end."""
 
-    def __init__(self, emit: Emit) -> None:
+    def __init__(self, emit: Emit, redaction: Redaction | None = None) -> None:
         self._emit = emit
+        # What must not be seen is taken out before lines are cut.
+        self._redaction = redaction
+        self._streams: dict[str, RedactedStream] = {}
         self._partial: dict[str, str] = {}
         self._head_left = HEAD_BYTES
         self._tail: deque[tuple[str, str | None, str]] = deque()
@@ -36,6 +41,20 @@ class BoundedOutput:
 
     def write(self, stream: str, text: str, level: str | None = None) -> None:
         """Add text. ``log`` text is whole lines; the other streams may arrive in any pieces."""
+        if self._redaction is not None:
+            text = self._redacted(self._redaction, stream, text)
+            if not text and stream != "log":
+                return
+        self._write(stream, text, level)
+
+    def _redacted(self, redaction: Redaction, stream: str, text: str) -> str:
+        if stream == "log":
+            return redaction.text(text)
+        if stream not in self._streams:
+            self._streams[stream] = RedactedStream(redaction)
+        return self._streams[stream].feed(text)
+
+    def _write(self, stream: str, text: str, level: str | None) -> None:
         if stream != "log":
             text = self._partial.pop(stream, "") + text
             text, newline, rest = text.rpartition("\n")
@@ -53,6 +72,10 @@ class BoundedOutput:
 
     def close(self) -> None:
         """Send what is kept back, with a line that counts what was left out."""
+        for stream, kept in self._streams.items():
+            if text := kept.close():
+                self._write(stream, text, None)
+        self._streams.clear()
         for stream, rest in self._partial.items():
             self._line(stream, None, rest)
         self._partial.clear()

@@ -6,6 +6,7 @@ from jobs.engine.enqueue import enqueue
 from jobs.engine.new_job import MAX_ATTEMPTS, NewJob
 from jobs.errors import UniqueKeyTaken
 from jobs.models import Job
+from jobs.sealing import taken
 
 
 def requeue(job: Job, *, by: str) -> Job:
@@ -27,7 +28,7 @@ def copied(job: Job) -> NewJob:
         type=job.type,
         kind=job.kind,
         queue=job.queue,
-        payload=job.payload,
+        payload=taken(job.payload),
         payload_bytes=None if job.payload_bytes is None else bytes(job.payload_bytes),
         priority=job.priority,
         # Manual retries have added attempts, beyond what a new job may ask for.

@@ -11,6 +11,7 @@ from uuid_utils.compat import uuid7
 
 from jobs.engine.new_job import NewJob, Origin
 from jobs.models import Schedule
+from jobs.sealing import Sealed, taken
 from jobs.variables import fill
 
 
@@ -20,7 +21,7 @@ def as_new_job(schedule: Schedule) -> NewJob:
     return NewJob(
         type=schedule.type,
         kind=schedule.kind,
-        payload=schedule.payload,
+        payload=taken(schedule.payload),
         payload_bytes=None if data is None else bytes(data),
         queue=schedule.queue,
         priority=schedule.priority,
@@ -42,7 +43,7 @@ def as_sample_job(schedule: Schedule) -> NewJob:
     new = as_new_job(schedule)
     if schedule.has_variables:
         at = schedule.created_at
-        new.payload = fill(new.payload, _known(schedule, schedule.pk, at, at))
+        new.payload = _filled(new.payload, _known(schedule, schedule.pk, at, at))
     return new
 
 
@@ -54,8 +55,16 @@ def made_by(
     new.origin = origin
     new.id = job_id or uuid7()
     if schedule.has_variables:
-        new.payload = fill(new.payload, _known(schedule, new.id, origin.due_at or now, now))
+        new.payload = _filled(new.payload, _known(schedule, new.id, origin.due_at or now, now))
     return new
+
+
+def _filled(payload: Any, known: dict[str, str]) -> Any:
+    if isinstance(payload, Sealed):
+        if payload.problem is not None:
+            return payload
+        return Sealed(fill(payload.payload, known), payload.masks)
+    return fill(payload, known)
 
 
 def _known(schedule: Schedule, job_id: Any, due_at: datetime, now: datetime) -> dict[str, str]:

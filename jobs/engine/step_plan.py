@@ -5,13 +5,13 @@ row. Of its state between two looks the parent keeps in ``StepsRun.state``:
 
     phase       `finally` once the ordinary steps are over; they run whatever happened
     failed      the first failure: {"error", "type", "is_cancelled", "is_late"}
-    items, next of ``each``: the list, and how many of it have been made
+    items, next of ``each``: the list, sealed where there are secrets, and how many of it have been made
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +19,8 @@ from jobs import expressions
 from jobs.engine.new_job import NewJob, StepOf
 from jobs.executors.steps import Rendered, names_read, render, render_all
 from jobs.models import Job, Step, StepsRun
+from jobs.redaction import redaction_of
+from jobs.sealing import Sealed, SealError, opened, seal
 from jobs.states import FINAL, Outcome, State
 from jobs.step_words import AUDIENCE, DEFAULTS, GROUP, STEPS
 
@@ -81,6 +83,11 @@ class Parent:
     step: Step | None
     root: Job
     root_definition: Mapping[str, Any]
+    # Secret values, which are in no row that it writes; and whether there is anything to seal.
+    masks: tuple[str, ...] = ()
+    is_sealed: bool = False
+    # Why its definition cannot be read.
+    problem: str | None = None
     children: list[Child] = field(default_factory=list)
     # Of `each`: one that failed, where some did.
     failed_child: Child | None = None
@@ -109,9 +116,19 @@ class Parent:
         return self.run.open_steps + sum(not one.is_skipped for one in self.made)
 
     def fail(self, error: str, type_name: str, *, cancelled: bool = False) -> None:
+        told = self.shown(error)[:MAX_TOLD]
         self.state.setdefault(
-            "failed", {"error": error[:MAX_TOLD], "type": type_name, "is_cancelled": cancelled}
+            "failed", {"error": told, "type": type_name, "is_cancelled": cancelled}
         )
+
+    def shown(self, value: Any) -> Any:
+        """The same without secrets."""
+        redaction = redaction_of(self.masks) if self.masks else None
+        return value if redaction is None else redaction.value(value)
+
+    def kept(self, payload: Any) -> Any:
+        """A payload that its steps are given: secrets may have come into it anywhere."""
+        return Sealed(payload, self.masks) if self.is_sealed else payload
 
     def undo(self) -> None:
         """Nothing of what was planned can be written."""
@@ -124,7 +141,7 @@ class Parent:
 
     def waits_for_room(self, why: str) -> None:
         """A queue is full."""
-        self.state["waits"] = why[:MAX_TOLD]
+        self.state["waits"] = self.shown(why)[:MAX_TOLD]
         self.again_seconds = FULL_QUEUE_SECONDS
 
 
@@ -134,6 +151,10 @@ def advance(parent: Parent) -> None:
     parent.before = {key: parent.state.get(key) for key in ("phase", "next")}
     parent.state.pop("waits", None)
     _note_failures(parent)
+    if parent.problem is not None:
+        parent.fail(parent.problem, "SealError")
+        _end_or_stop(parent)
+        return
     try:
         if parent.job.kind == STEPS:
             _advance_steps(parent)
@@ -141,9 +162,9 @@ def advance(parent: Parent) -> None:
             _advance_each(parent)
         else:
             _advance_parallel(parent)
-    except expressions.ExpressionError as error:
+    except (expressions.ExpressionError, SealError) as error:
         parent.undo()
-        parent.fail(str(error), "ExpressionError")
+        parent.fail(str(error), type(error).__name__)
         parent.look_again()
 
 
@@ -250,7 +271,11 @@ def _advance_each(parent: Parent) -> None:
         listed = each["list"]
         if isinstance(listed, str):
             listed = expressions.evaluate_list(listed, names_of(parent, {}, each))
-        parent.state["items"] = items = listed
+        items = listed
+        parent.state["items"] = seal(items, ()) if parent.is_sealed else items
+        parent.state["size"] = len(items)
+    else:
+        items = opened(items).payload
     at = parent.state.get("next") or 0
     most = each.get("concurrency") or len(items)
     until = at + ITEMS_AT_ONCE
@@ -296,7 +321,8 @@ def _output(parent: Parent, text: str) -> Any:
     names = names_of(parent, {}, {"output": text})
     template = expressions.Template.parse(text)
     # A dialect's results are text, as its clients know them.
-    return template.render(names) if parent.definition.get("dialect") else template.value(names)
+    is_text = bool(parent.definition.get("dialect"))
+    return parent.shown(template.render(names) if is_text else template.value(names))
 
 
 # -- Steps to be made ------------------------------------------------------------------------------
@@ -323,6 +349,11 @@ def _make(
 ) -> Made:
     names = names_of(parent, bindings, step)
     rendered = render(step, names)
+    if parent.masks:
+        rendered = replace(
+            rendered,
+            **{name: parent.shown(getattr(rendered, name)) for name in ("name", "var", "queue")},
+        )
     own, is_top = parent.step, parent.job.kind == STEPS
     part_of = StepOf(
         parent_id=parent.job.pk,
@@ -333,7 +364,7 @@ def _make(
         index=index,
         var=rendered.var,
         is_tolerated=bool(step.get("continue_on_error")),
-        definition=_said(step, bindings),
+        definition=parent.shown(_said(step, bindings)),
     )
     new = NewJob(step=part_of, tags=step.get("tags") or (), **_terms(parent, step, rendered))
     if rendered.is_skipped:
@@ -394,7 +425,8 @@ def _fill_in(
 ) -> None:
     """The work of a step."""
     if step.get("kind") is not None:
-        new.kind, new.type, new.payload = step["kind"], step.get("type") or "", rendered.payload
+        new.kind, new.type = step["kind"], step.get("type") or ""
+        new.payload = parent.kept(rendered.payload)
         return
     if step.get("subjob") is not None:
         _fill_in_subjob(parent, new, step["subjob"], names)
@@ -402,7 +434,7 @@ def _fill_in(
     scope = {**parent.definition.get("bindings", {}), **bindings}
     form = "each" if step.get("each") is not None else "parallel"
     new.kind = new.type = GROUP
-    new.payload = {"name": rendered.name, form: step[form], "bindings": scope}
+    new.payload = parent.kept({"name": rendered.name, form: step[form], "bindings": scope})
 
 
 def _fill_in_subjob(
@@ -415,7 +447,7 @@ def _fill_in_subjob(
     for key in ("create_queues", "dialect"):
         if key in parent.root_definition:
             definition.setdefault(key, parent.root_definition[key])
-    new.kind, new.type, new.payload = STEPS, STEPS, definition
+    new.kind, new.type, new.payload = STEPS, STEPS, parent.kept(definition)
     new.notes = _audience(parent)
     if subjob.get("detached"):
         parent.detached.append(
@@ -423,7 +455,7 @@ def _fill_in_subjob(
                 kind=STEPS,
                 queue=new.queue,
                 priority=new.priority,
-                payload=definition,
+                payload=new.payload,
                 max_attempts=new.max_attempts,
                 timeout_seconds=new.timeout_seconds,
                 notes=_audience(parent),

@@ -17,6 +17,7 @@ from jobs.engine.step_plan import Child, Parent
 from jobs.executors.steps import value_of
 from jobs.models import Job, Step, StepsRun
 from jobs.models.job import JobQuerySet
+from jobs.sealing import Sealed, SealError, is_sealed, opened
 from jobs.states import FINAL, State
 from jobs.step_words import STEPS
 
@@ -102,18 +103,31 @@ def _with_context(
     for pk, job in jobs.items():
         root = roots[root_ids[pk]]
         run = runs[pk]
+        kept, problem = _opened(job.payload)
+        of_root, problem_of_root = (kept, problem) if root is job else _opened(root.payload)
         parents[pk] = Parent(
             job=job,
             run=run,
-            definition=job.payload or {},
+            definition=kept.payload or {},
             step=own.get(pk),
             root=root,
-            root_definition=root.payload or {},
+            root_definition=of_root.payload or {},
+            masks=tuple(sorted({*kept.masks, *of_root.masks})),
+            is_sealed=is_sealed(job.payload) or is_sealed(root.payload),
+            problem=problem or problem_of_root,
             is_late=bool(getattr(run, "is_late", False)),
             results=_once(partial(results_of, using, root.pk)),
         )
     _read_children(using, parents)
     return list(parents.values())
+
+
+def _opened(stored: Any) -> tuple[Sealed, str | None]:
+    """A payload, or why it cannot be read by this node."""
+    try:
+        return opened(stored), None
+    except SealError as error:
+        return Sealed(None), str(error)
 
 
 def _once(read: Callable[[], Mapping[str, Any]]) -> Callable[[], Mapping[str, Any]]:

@@ -1,9 +1,9 @@
 """The sweep of a host: what nodes that are gone have left running or lying about.
 
 A node that was killed together with its children had no time to clean up. Whoever starts next on the
-same host does it: programs, forked processes and directories that carry the label of a node process that
-is no more, and of this installation. What belongs to a living node, to another installation, to another
-container or to nobody known is never touched; see ``jobs.executors.host_label``.
+same host does it: programs, forked processes, directories and containers that carry the label of a node
+process that is no more, and of this installation. What belongs to a living node, to another installation,
+to another container or to nobody known is never touched; see ``jobs.executors.host_label``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import signal
 import time
 
 from jobs.engine.clock import countdown
+from jobs.executors.container_remains import sweep_containers
 from jobs.executors.host_label import PATTERN, VARIABLE, living
 from jobs.executors.shell_folder import left_behind, remove_tree
 from jobs.executors.shell_processes import IS_SUPPORTED, Seen, below, environment_of, scan, send
@@ -29,15 +30,18 @@ def sweep_host(label: str) -> int:
     if not IS_SUPPORTED:
         return 0
     ours = label[:8]
+    # First those that could still make more of the others.
     ended = _end_programs(ours)
     removed = _remove_folders(ours)
-    if ended or removed:
+    containers = sweep_containers(ours)
+    if ended or removed or containers:
         logger.warning(
-            "nodes that are gone had left %d processes and %d directories on this host",
+            "nodes that are gone had left %d processes, %d directories and %d containers on this host",
             ended,
             removed,
+            containers,
         )
-    return ended + removed
+    return ended + removed + containers
 
 
 def _end_programs(ours: str) -> int:

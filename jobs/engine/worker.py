@@ -26,7 +26,7 @@ from clusters.binding import current_cluster
 from clusters.models import ClusterSetting, Node, awaits_confirmation, current_policy
 from clusters.policy import ClusterPolicy
 from clusters.processes import forbid_inspection, name_process
-from jobs.engine import limits
+from jobs.engine import limits, webhooks
 from jobs.engine.child import Child, News
 from jobs.engine.children import Children
 from jobs.engine.claim import Appetite, Claimed
@@ -101,9 +101,11 @@ class Worker:
         self.cluster_id = cluster_id
         self.alias = current_cluster().alias
         self.queues = queues
-        self.kinds = [*kinds, *CONDUCTED]
-        self.concurrency = concurrency
         needs_io = any(KINDS[kind].pool == IO for kind in kinds)
+        # Webhooks are told by every node that calls others anyway.
+        told = [webhooks.KIND] if needs_io else []
+        self.kinds = [*dict.fromkeys([*kinds, *told, *CONDUCTED])]
+        self.concurrency = concurrency
         self.io_slots = io_slots if needs_io else 0
         self.node_id = ""
         self._must_mark = is_restored

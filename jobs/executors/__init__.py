@@ -82,6 +82,9 @@ class Output(Protocol):
     def write(self, stream: str, text: str, level: str | None = None) -> None:
         """Add text to ``stdout``, ``stderr`` or ``log``."""
 
+    def progress(self, percent: float) -> None:
+        """Show how far the work is, from 0 to 100."""
+
 
 class Work(Protocol):
     """What a job of a process child is told, and what it may say while it runs."""
@@ -139,8 +142,20 @@ def _shell(payload: Any) -> None:
     validate(payload)
 
 
+def _container(payload: Any) -> None:
+    from jobs.executors.container_request import validate
+
+    validate(payload)
+
+
 def _procedure(payload: Any) -> None:
     from jobs.executors.procedure_call import validate
+
+    validate(payload)
+
+
+def _webhook(payload: Any) -> None:
+    from jobs.executors.webhook import validate
 
     validate(payload)
 
@@ -159,8 +174,11 @@ KINDS: Mapping[str, Kind] = {
         Kind("files", PROCESS, _files),
         Kind("http", IO, _http),
         Kind("shell", IO, _shell, needs_grant=True),
+        Kind("container", IO, _container, needs_grant=True),
         # What may be called, and where, the configuration lists; without it everything is refused.
         Kind("procedure", IO, _procedure),
+        # What the webhooks of a job are told; made by the engine, and done by every node.
+        Kind("webhook", IO, _webhook, is_internal=True),
         Kind("steps", CONDUCTOR, _steps),
         # A composite step: several steps at once, or one for each item of a list.
         Kind("group", CONDUCTOR, lambda payload: None, is_internal=True),
@@ -170,6 +188,7 @@ KINDS: Mapping[str, Kind] = {
 
 # What people may enqueue, and what nodes are told to run.
 PUBLIC_KINDS = tuple(sorted(name for name, kind in KINDS.items() if not kind.is_internal))
+STORED_KINDS = tuple(sorted(KINDS))
 NODE_KINDS = tuple(sorted(name for name, kind in KINDS.items() if kind.pool != CONDUCTOR))
 CONDUCTED = tuple(sorted(name for name, kind in KINDS.items() if kind.pool == CONDUCTOR))
 
@@ -179,8 +198,11 @@ def kinds_started(kind: str, payload: Any) -> list[str]:
     if kind != "steps":
         return [kind]
     from jobs.executors.steps_definition import kinds_in
+    from jobs.sealing import Sealed, opened
 
-    return [kind, *sorted({*kinds_in(payload)})]
+    if not isinstance(payload, Sealed):
+        payload = opened(payload)
+    return [kind, *sorted({*kinds_in(payload.payload)})]
 
 
 def get_kind(name: str) -> Kind:

@@ -37,6 +37,11 @@ def worn() -> str:
     return _label or wear("")
 
 
+def installation_of() -> str:
+    """The first part of this node's label."""
+    return worn()[:8]
+
+
 def installation_part(installation: str) -> str:
     return "ym" + _short(f"{_namespace()} {installation}", 6)
 

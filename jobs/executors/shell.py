@@ -16,14 +16,16 @@ import resource
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from django.conf import settings
 
 from jobs.errors import InvalidJob
 from jobs.executors import Assignment, Outcome, Output
+from jobs.executors.command_fields import OUTPUT, PROGRESS
 from jobs.executors.host_label import VARIABLE, worn
-from jobs.executors.shell_command import ShellCommand, read
+from jobs.executors.shell_command import ShellCommand, ShellWork, read
 from jobs.executors.shell_folder import Account, Folder, NoAccount, pause
 from jobs.executors.shell_processes import (
     IS_SUPPORTED,
@@ -33,6 +35,13 @@ from jobs.executors.shell_processes import (
     is_marked,
     scan,
     tasks_of,
+)
+from jobs.executors.told import (
+    PROGRESS_BYTES,
+    PROGRESS_SECONDS,
+    most_output,
+    percent_of,
+    result_of,
 )
 
 SHELL = ("/bin/sh", "-eu")
@@ -68,7 +77,7 @@ _HOPELESS = (
 async def run(assignment: Assignment, output: Output) -> Outcome:
     """Run the program to its end, and all that it started to theirs."""
     try:
-        command = read(assignment.payload)
+        work = read(assignment.payload)
     except InvalidJob as error:
         return _permanent(f"{error.field}: {error}", "InvalidJob")
     if not IS_SUPPORTED:
@@ -82,7 +91,7 @@ async def run(assignment: Assignment, output: Output) -> Outcome:
     except OSError as error:
         return Outcome(False, error=f"no directory to work in: {error}", error_type="NotStarted")
     try:
-        return await _run_in(folder, assignment, command, account, output)
+        return await _run_all(folder, assignment, work, account, output)
     finally:
         await folder.remove(output)
 
@@ -97,15 +106,79 @@ def _permanent(error: str, error_type: str) -> Outcome:
     return Outcome(False, error=error, error_type=error_type, is_permanent=True)
 
 
-async def _run_in(
+async def _run_all(
     folder: Folder,
     assignment: Assignment,
-    command: ShellCommand,
+    work: ShellWork,
     account: Account | None,
     output: Output,
 ) -> Outcome:
+    """Run what comes before, the program itself, and what comes after, as long as all goes well."""
     try:
-        job = _start(folder, assignment, command, account, output)
+        folder.write_files(work.files)
+    except OSError as error:
+        return Outcome(False, error=f"no file could be written: {error}", error_type="NotStarted")
+    place = _Place(folder, assignment, account, output, work.aliases)
+    for position, step in enumerate(work.pre):
+        if not (outcome := await _run_step(place, step, f"pre {position}")).ok:
+            return outcome
+    main = await _run_main(place, work.main)
+    if not main.ok:
+        return main
+    for position, step in enumerate(work.post):
+        if not (outcome := await _run_step(place, step, f"post {position}")).ok:
+            return outcome
+    return main
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where all programs of one attempt run, and for whom."""
+
+    folder: Folder
+    assignment: Assignment
+    account: Account | None
+    output: Output
+    aliases: Mapping[str, str]
+
+
+async def _run_step(place: _Place, step: ShellCommand, title: str) -> Outcome:
+    title += f" ({step.name})" if step.name else ""
+    try:
+        async with asyncio.timeout(step.timeout_seconds):
+            outcome = await _run_one(place, step)
+    except TimeoutError:
+        error = f"{title}: did not end within {step.timeout_seconds:g} s"
+        return Outcome(False, error=error, error_type="Timeout")
+    return outcome if outcome.ok else replace(outcome, error=f"{title}: {outcome.error}")
+
+
+async def _run_main(place: _Place, command: ShellCommand) -> Outcome:
+    progress = asyncio.create_task(_follow_progress(place))
+    try:
+        outcome = await _run_one(place, command)
+    finally:
+        progress.cancel()
+    if not outcome.ok:
+        return outcome
+    data, size = place.folder.read_told(place.folder.output, most_output())
+    return replace(outcome, result=result_of(data, size, place.output))
+
+
+async def _follow_progress(place: _Place) -> None:
+    seen = b""
+    while True:
+        await asyncio.sleep(PROGRESS_SECONDS)
+        data, _ = place.folder.read_told(place.folder.progress, PROGRESS_BYTES)
+        percent = percent_of(data)
+        if data != seen and percent is not None:
+            place.output.progress(percent)
+        seen = data
+
+
+async def _run_one(place: _Place, command: ShellCommand) -> Outcome:
+    try:
+        job = _start(place, command)
     except OSError as error:
         return _not_started(error, command)
     except subprocess.SubprocessError:
@@ -126,13 +199,10 @@ async def _run_in(
 # -- Start -----------------------------------------------------------------------------------------
 
 
-def _start(
-    folder: Folder,
-    assignment: Assignment,
-    command: ShellCommand,
-    account: Account | None,
-    output: Output,
-) -> _Job:
+def _start(place: _Place, command: ShellCommand) -> _Job:
+    folder, account = place.folder, place.account
+    folder.expect_output()
+    told = {OUTPUT: str(folder.output), PROGRESS: str(folder.progress)}
     argv = command.argv
     if argv is None:
         folder.write_script(command.script or "")
@@ -143,7 +213,9 @@ def _start(
         "HOME": str(folder.work),
         "TMPDIR": str(folder.work),
         **command.env,
-        **assignment.environment,
+        **{name: told[meant] for name, meant in place.aliases.items()},
+        **told,
+        **place.assignment.environment,
         VARIABLE: worn(),
     }
     with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs, adopting():
@@ -169,7 +241,7 @@ def _start(
             preexec_fn=_confinement(account.uid if account else os.getuid()),
         )
         ours.pop_all()
-        return _Job(process, assignment, output, readers)
+        return _Job(process, place.assignment, place.output, readers)
 
 
 def _confinement(uid: int) -> Callable[[], None]:

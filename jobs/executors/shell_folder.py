@@ -9,9 +9,10 @@ import os
 import pwd
 import re
 import secrets
+import stat
 import tempfile
 import time
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -68,6 +69,8 @@ class Folder:
         self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{worn()}-{job}-"))
         self.work = self.path / "work"
         self.script = self.path / "script"
+        self.output = self.path / "output"
+        self.progress = self.path / "progress"
         self._account = account
         self.work.mkdir(0o700)
         if account is not None:
@@ -76,10 +79,39 @@ class Folder:
 
     def write_script(self, text: str) -> None:
         """Put the script where only its user reads it; everybody sees the arguments of a process."""
-        descriptor = os.open(self.script, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
+        self._write(self.script, text, 0o400)
+
+    def write_files(self, files: Mapping[str, str]) -> None:
+        """Put files, to read, where the program runs; nothing of it may have run before."""
+        for name, text in files.items():
+            self._write(self.work / name, text, 0o400)
+
+    def expect_output(self) -> None:
+        """Make the files into which the next program may tell its output and progress, empty."""
+        for path in (self.output, self.progress):
+            self._write(path, "", 0o600)
+
+    def _write(self, path: Path, text: str, mode: int) -> None:
+        path.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "wb") as file:
             self.hand_over(descriptor)
             file.write(text.encode())
+
+    def read_told(self, path: Path, most: int) -> tuple[bytes, int]:
+        """Return what a program wrote to one of those files, from its start, and how much it is in all.
+
+        The program may have put anything in its place: no link is followed, no pipe is waited for.
+        """
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return b"", 0
+        with os.fdopen(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                return b"", 0
+            return file.read(most), found.st_size
 
     def open_stdin(self, text: str | None) -> IO[bytes]:
         """Return a file to read from, which unlike a pipe needs nobody to feed it."""

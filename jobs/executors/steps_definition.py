@@ -228,7 +228,8 @@ class _Checker:
             _text(webhook, "url", at, 2048)
             _mapping(webhook, "headers", at)
             _text(webhook, "event", at, 64)
-            _text(webhook, "format", at, 32)
+            if webhook.get("format") not in (None, "native", "tork"):
+                raise InvalidJob("native or tork", field=f"{at}.format")
             if isinstance(webhook.get("if"), str):
                 _expression(webhook["if"], f"{at}.if")
             _text(webhook, "if", at, MAX_TEXT_BYTES)

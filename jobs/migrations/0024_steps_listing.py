@@ -49,7 +49,7 @@ def backwards(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("jobs", "0022_steps")]
+    dependencies = [("jobs", "0023_webhooks")]
 
     operations = [
         migrations.CreateModel(

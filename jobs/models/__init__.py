@@ -26,6 +26,7 @@ from jobs.models.step import Step, StepsRun
 from jobs.models.steps_listing import StepsListing
 from jobs.models.total import Total, TotalName
 from jobs.models.upkeep import UpkeepDuty
+from jobs.models.webhook import WebhookEvent
 from jobs.models.workflow import OnNodeFailure, RunState, Workflow, WorkflowNode, WorkflowRun
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "Total",
     "TotalName",
     "UpkeepDuty",
+    "WebhookEvent",
     "Workflow",
     "WorkflowNode",
     "WorkflowRun",

@@ -14,8 +14,10 @@ def erase(using: str, ids: Sequence[UUID]) -> None:
     from jobs.models.log import LogLine
     from jobs.models.step import Step, StepsRun
     from jobs.models.steps_listing import StepsListing
+    from jobs.models.webhook import WebhookEvent
 
-    for model in (Attempt, LogLine, JobTag, JobMetadata, Step, StepsRun, StepsListing):
+    alone = (Attempt, LogLine, JobTag, JobMetadata, Step, StepsRun, StepsListing, WebhookEvent)
+    for model in alone:
         model.objects.using(using).filter(job_id__any_of=ids)._raw_delete(using)
     edges = JobDependency.objects.using(using)
     edges.filter(child_id__any_of=ids)._raw_delete(using)

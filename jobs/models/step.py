@@ -117,6 +117,8 @@ class StepsRun(models.Model):
     stop_by = models.DateTimeField(null=True)
     # See jobs.engine.conductor.
     state = models.JSONField(default=dict)
+    # Whether its webhooks are to be told; null: it has none, false: they have been told of all.
+    is_watched = models.BooleanField(null=True)
 
     objects: ClassVar[models.Manager[StepsRun]] = StepsRunQuerySet.as_manager()
 
@@ -129,6 +131,7 @@ class StepsRun(models.Model):
             models.Index(
                 name="steps_run_stop_by", fields=["stop_by"], condition=Q(stop_by__isnull=False)
             ),
+            models.Index(name="steps_run_watched", fields=["-job"], condition=Q(is_watched=True)),
             models.Index(name="steps_run_newest", fields=["-created_at", "-job"]),
         ]
 

@@ -15,7 +15,7 @@ from django.core.management import call_command
 
 from jobs.api import serializers as wire
 from jobs.api.documentation import native_document
-from jobs.executors import KINDS
+from jobs.executors import PUBLIC_KINDS
 from jobs.executors.procedure_catalog import read_procedures
 from tests.api.conftest import Api, check_problem
 from tests.api.routes import native_routes
@@ -24,7 +24,8 @@ OPERATIONS = {
     "clusters_list", "clusters_count", "clusters_get", "whoami",
     "jobs_list", "jobs_count", "jobs_get", "jobs_enqueue", "jobs_enqueue_bulk", "jobs_cancel",
     "jobs_retry", "jobs_run_now", "jobs_requeue", "jobs_change", "jobs_why", "jobs_dependencies",
-    "jobs_delete", "jobs_attempts", "jobs_logs",
+    "jobs_delete", "jobs_attempts", "jobs_logs", "jobs_logs_stream",
+    "jobs_steps",
     "queues_list", "queues_count", "queues_create", "queues_get", "queues_change", "queues_pause",
     "queues_resume", "queues_delete", "queues_purge",
     "bulk_operations_list", "bulk_operations_count", "bulk_operations_request",
@@ -116,7 +117,7 @@ def test_the_enqueue_has_an_example_of_each_kind(
     settings.FILE_ROOTS = ["reports=/srv/reports", "archive=/srv/archive"]
     content = operations(native_document())["jobs_enqueue"]["requestBody"]["content"]
     values = [e["value"] for e in content["application/json"]["examples"].values()]
-    assert {value.get("kind", "python") for value in values} == set(KINDS)
+    assert {value.get("kind", "python") for value in values} == set(PUBLIC_KINDS)
     api = Api(make_key("operator", grants=("shell",)))
     for value in values:
         response = api.post("alpha/jobs", value)
@@ -130,6 +131,7 @@ def test_input_fields_and_the_engine_agree() -> None:
 
     asked = {"payload_bytes" if n == "payload_base64" else n for n in wire.NewJobInput().fields}
     of_others = {"copy_of", "origin", "notes", "is_limited_by_queue", "may_be_late", "lost_parents"}
+    of_others |= {"step", "is_of_engine"}
     assert asked == {field.name for field in fields(NewJob)} - of_others
 
 

@@ -1,128 +1,184 @@
-"""POST {cluster}/jobs with kind steps: what is accepted, and what is refused before anything is stored."""
+"""GET {cluster}/jobs/{id}/steps, /logs of all of them, and /logs/stream"""
 
 from __future__ import annotations
 
-import time
+import json
 from typing import Any
+from uuid import UUID
 
 import pytest
+from django.db import connections
+from django.test.utils import CaptureQueriesContext
 
-from jobs.models import Job, Step, StepsRun
-from tests.api.conftest import Api, check_problem, fields
-
-WORK = {"name": "a", "kind": "python", "type": "demo:noop"}
-
-
-def nested(depth: int) -> dict[str, Any]:
-    step: dict[str, Any] = WORK
-    for number in range(depth):
-        step = {"name": f"n{number}", "parallel": [step]}
-    return step
+from jobs.models import Job, LogLine, Step
+from jobs.states import State
+from jobs.step_logs import OVERLAP_SECONDS, Follower
+from tests.api.conftest import Api, fields
+from tests.factories import make_job
+from tests.jobs.steps.cases import TestNode, do, run, submit
 
 
-def submit(api: Api, **definition: Any) -> Any:
-    return api.post("alpha/jobs", {"kind": "steps", "payload": definition})
-
-
-def test_a_definition_is_accepted(alpha: object, api: Api) -> None:
-    response = submit(
-        api,
-        name="nightly",
-        inputs={"region": "eu"},
-        steps=[WORK, {"name": "all", "each": {"list": "{{ inputs.region }}", "step": WORK}}],
-        output="{{ tasks.a }}",
+def nested() -> Job:
+    inner = {"steps": [do("deep", 1)], "output": "{{ 1 }}"}
+    return run(
+        do("first", {"a": 1}, var="v"),
+        {
+            "name": "both",
+            "parallel": [do("left"), do("right", {"fail": "why"}, continue_on_error=True)],
+        },
+        {"name": "sub", "subjob": inner},
+        do("not", **{"if": "false"}),
     )
-    assert response.status_code == 201
-    body = response.json()
-    assert (body["kind"], body["type"], body["state"]) == ("steps", "steps", "ready")
-    assert (body["max_attempts"], body["timeout_seconds"]) == (1, 7 * 86400)
-    assert StepsRun.objects.get().name == "nightly"
 
 
-@pytest.mark.parametrize(
-    "definition, field",
-    [
-        ({}, "payload.steps"),
-        ({"steps": []}, "payload.steps"),
-        ({"steps": [WORK], "nosuch": 1}, "payload.nosuch"),
-        ({"steps": [{**WORK, "nosuch": 1}]}, "payload.steps[0].nosuch"),
-        ({"steps": [{**WORK, "name": ""}]}, "payload.steps[0].name"),
-        ({"steps": [{"name": "a"}]}, "payload.steps[0]"),
-        ({"steps": [{**WORK, "parallel": [WORK]}]}, "payload.steps[0]"),
-        ({"steps": [{**WORK, "kind": "nosuch"}]}, "payload.steps[0].kind"),
-        ({"steps": [{**WORK, "kind": "group"}]}, "payload.steps[0].kind"),
-        ({"steps": [{**WORK, "kind": "steps"}]}, "payload.steps[0].kind"),
-        ({"steps": [{**WORK, "type": "no such!"}]}, "payload.steps[0].type"),
-        ({"steps": [{**WORK, "needs": ["b"]}]}, "payload.steps[0].needs"),
-        ({"steps": [{**WORK, "priority": 1000}]}, "payload.steps[0].priority"),
-        ({"steps": [{**WORK, "max_attempts": 0}]}, "payload.steps[0].max_attempts"),
-        ({"steps": [{**WORK, "timeout_seconds": "1"}]}, "payload.steps[0].timeout_seconds"),
-        ({"steps": [{**WORK, "queue": "no such!"}]}, "payload.steps[0].queue"),
-        ({"steps": [{**WORK, "tags": ["x" * 100]}]}, "payload.steps[0].tags"),
-        ({"steps": [{**WORK, "if": "{{ 1 + }}"}]}, "payload.steps[0].if"),
-        ({"steps": [{**WORK, "payload": {"x": ["{{ ( }}"]}}]}, "payload.steps[0].payload.x[0]"),
-        ({"steps": [WORK], "output": "{{ ) }}"}, "payload.output"),
-        ({"steps": [WORK], "inputs": []}, "payload.inputs"),
-        ({"steps": [WORK], "secrets": {"a": 1}}, "payload.secrets.a"),
-        ({"steps": [WORK], "defaults": {"queue": "no such!"}}, "payload.defaults.queue"),
-        ({"steps": [WORK], "webhooks": [{}]}, "payload.webhooks[0].url"),
-        ({"steps": [WORK], "finally": [{}]}, "payload.finally[0].name"),
-        (
-            {"steps": [{"name": "e", "each": {"list": 7, "step": WORK}}]},
-            "payload.steps[0].each.list",
-        ),
-        (
-            {"steps": [{"name": "e", "each": {"list": [], "var": "job", "step": WORK}}]},
-            "payload.steps[0].each.var",
-        ),
-        (
-            {"steps": [{"name": "s", "subjob": {"steps": [{}]}}]},
-            "payload.steps[0].subjob.steps[0].name",
-        ),
-        (
-            {"steps": [{"name": "h", "kind": "http", "payload": {"url": 7}}]},
-            "payload.steps[0].payload.url",
-        ),
-        ({"steps": [WORK] * 1001}, "payload.steps"),
-    ],
-)
-def test_what_could_never_run_is_refused(
-    alpha: object, api: Api, definition: dict[str, Any], field: str
+def names(items: list[dict[str, Any]]) -> list[str]:
+    return [item["name"] for item in items]
+
+
+def write(job_id: UUID, *messages: str) -> None:
+    for message in messages:
+        LogLine.objects.create(job_id=job_id, fence=1, stream="stdout", message=message)
+
+
+def step_id(name: str) -> UUID:
+    return Step.objects.get(name=name).job_id
+
+
+def test_all_steps_are_listed_each_after_the_one_it_is_below(alpha: object, viewer: Api) -> None:
+    job = nested()
+    body = viewer.get(f"alpha/jobs/{job.pk}/steps").json()
+    assert names(body["items"]) == ["first", "both", "left", "right", "sub", "deep", "not"]
+    assert body["next"] is None
+    first, both, left, right, sub, deep, skipped = body["items"]
+    assert (first["parent_id"], first["position"], first["var"]) == (str(job.pk), 1, "v")
+    assert (left["parent_id"], left["root_id"]) == (both["id"], str(job.pk))
+    assert (deep["parent_id"], deep["root_id"]) == (sub["id"], sub["id"])
+    assert (right["state"], right["error"], right["is_tolerated"]) == ("failed", "why", True)
+    assert (both["form"], sub["form"], first["form"]) == ("parallel", "subjob", None)
+    assert (skipped["state"], skipped["started_at"]) == ("skipped", None)
+    assert first["finished_at"] >= first["started_at"] >= first["created_at"]
+
+
+def test_steps_have_pages(alpha: object, viewer: Api) -> None:
+    job = nested()
+    path, found = f"alpha/jobs/{job.pk}/steps?limit=3", []
+    while path:
+        body = viewer.get(path).json()
+        found.append(names(body["items"]))
+        path = body["next"]
+    assert found == [["first", "both", "left"], ["right", "sub", "deep"], ["not"]]
+
+
+def test_steps_and_lines_cost_the_same_however_many_there_are(alpha: object, viewer: Api) -> None:
+    few = run(*(do(f"s{n}") for n in range(3)))
+    many = run(*(do(f"s{n}", needs=[]) for n in range(60)))
+    for job in (few, many):
+        for step in Step.objects.filter(root_id=job.pk):
+            write(step.job_id, "one", "two")
+    for path, most in (("steps", 3), ("logs", 2)):
+        counts = []
+        for job in (few, many):
+            with CaptureQueriesContext(connections["cluster-alpha"]) as queries:
+                assert viewer.get(f"alpha/jobs/{job.pk}/{path}?limit=100").status_code == 200
+            counts.append(len(queries))
+        assert counts == [most, most], path
+
+
+def test_a_job_that_is_not_made_of_steps_has_none(alpha: object, viewer: Api) -> None:
+    assert viewer.get(f"alpha/jobs/{make_job().pk}/steps").json() == {"items": [], "next": None}
+    missing = "0190a1b2-0000-7000-8000-000000000000"
+    for path in ("steps", "logs", "logs/stream"):
+        assert viewer.get(f"alpha/jobs/{missing}/{path}").status_code == 404
+
+
+def test_the_log_of_a_job_has_the_lines_of_its_steps_in_one_order(
+    alpha: object, viewer: Api
 ) -> None:
-    response = submit(api, **definition)
-    check_problem(response, 400, "invalid")
-    assert fields(response) == [field]
-    assert not Job.objects.exists()
-    assert not StepsRun.objects.exists()
+    job = nested()
+    for number in range(3):
+        for name in ("first", "left", "deep"):
+            write(step_id(name), f"{name} {number}")
+    write(make_job().pk, "another's")
+    body = viewer.get(f"alpha/jobs/{job.pk}/logs?limit=4").json()
+    assert [line["message"] for line in body["items"]] == ["first 0", "left 0", "deep 0", "first 1"]
+    assert names([{"name": line["step"]} for line in body["items"]]) == [
+        "first",
+        "left",
+        "deep",
+        "first",
+    ]
+    rest = viewer.get(body["next"]).json()
+    assert [line["message"] for line in rest["items"]][-1] == "left 2"
+    assert viewer.get(f"alpha/jobs/{job.pk}/logs?steps=false").json()["items"] == []
+    own = viewer.get(f"alpha/jobs/{step_id('left')}/logs").json()["items"]
+    assert [line["message"] for line in own] == ["left 0", "left 1", "left 2"]
+    # Of a group those of what is below it.
+    assert len(viewer.get(f"alpha/jobs/{step_id('both')}/logs").json()["items"]) == 3
 
 
-def test_a_payload_that_is_no_object_is_refused(alpha: object, api: Api) -> None:
-    for payload in (None, [], "steps", 7):
-        response = api.post("alpha/jobs", {"kind": "steps", "payload": payload})
-        assert response.status_code == 400
-        assert fields(response) == ["payload"]
+@pytest.mark.parametrize("with_steps", [True, False])
+def test_newest_lines_come_first_where_that_is_asked_for(
+    alpha: object, viewer: Api, with_steps: bool
+) -> None:
+    job = nested()
+    of = step_id("left") if with_steps else job.pk
+    write(of, *(f"{number}" for number in range(7)))
+    path, found = (
+        f"alpha/jobs/{job.pk}/logs?order=newest&limit=3&steps={str(with_steps).lower()}",
+        [],
+    )
+    while path:
+        body = viewer.get(path).json()
+        found.append([line["message"] for line in body["items"]])
+        path = body["next"]
+    assert found == [["6", "5", "4"], ["3", "2", "1"], ["0"]]
+    ids = list(LogLine.objects.order_by("pk").values_list("pk", flat=True))
+    asked = f"after={ids[1]}&before={ids[4]}&steps={str(with_steps).lower()}"
+    between = viewer.get(f"alpha/jobs/{job.pk}/logs?{asked}")
+    assert [line["message"] for line in between.json()["items"]] == ["2", "3"]
 
 
-def test_what_depends_on_an_expression_is_left_to_its_turn(alpha: object, api: Api) -> None:
-    step = {"name": "h", "kind": "http", "payload": {"url": "{{ inputs.url }}"}}
-    assert submit(api, steps=[step]).status_code == 201
+def test_a_stream_gives_all_lines_and_ends_with_the_job(alpha: object, viewer: Api) -> None:
+    job = nested()
+    write(step_id("first"), *(f"{number}" for number in range(1100)))
+    answer = viewer.get(f"alpha/jobs/{job.pk}/logs/stream")
+    assert answer["Content-Type"] == "application/x-ndjson"
+    lines = [json.loads(line) for line in answer.getvalue().splitlines()]  # type: ignore[attr-defined]
+    assert [line["message"] for line in lines] == [f"{number}" for number in range(1100)]
+    assert {line["step"] for line in lines} == {"first"}
+    for asked, count in (("tail=3", 3), ("tail=0", 0), (f"after={lines[-3]['id']}", 2)):
+        some = viewer.get(f"alpha/jobs/{job.pk}/logs/stream?{asked}")
+        assert len(some.getvalue().splitlines()) == count, asked  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("depth", [11, 100])
-def test_deep_nesting_is_refused_at_once(alpha: object, api: Api, depth: int) -> None:
-    submit(api, steps=[WORK])
-    began = time.perf_counter()
-    response = submit(api, steps=[nested(depth)])
-    took = time.perf_counter() - began
-    assert response.status_code == 400
-    assert "deep" in response.json()["errors"][0]["message"]
-    assert Job.objects.count() == 1
-    # A bound of nothing but blow-up; figures are measured elsewhere.
-    assert took < 2.0
+def test_a_line_that_becomes_visible_late_is_not_missed(alpha: object) -> None:
+    """Two nodes write at once: the greater id may be committed first."""
+    job = submit(do("a", needs=[]), do("b", needs=[]))
+    TestNode().turn()
+    one, other = Step.objects.filter(root_id=job.pk)
+    follower = Follower("cluster-alpha", job.pk, with_steps=True)
+    seen = iter(follower)
+    LogLine.objects.create(pk=1000, job_id=one.job_id, fence=1, stream="log", message="second")
+    assert [line.message for line in next(seen)] == ["second"]
+    assert next(seen) == []
+    LogLine.objects.create(pk=999, job_id=other.job_id, fence=1, stream="log", message="first")
+    assert [line.message for line in next(seen)] == ["first"]
+    assert next(seen) == []
+    follower._settle(1e12)
+    assert (follower._until, follower._given, OVERLAP_SECONDS > 1) == (1000, {}, True)
+    assert next(seen) == []
 
 
-def test_a_group_cannot_be_enqueued(alpha: object, api: Api) -> None:
-    response = api.post("alpha/jobs", {"kind": "group", "payload": {"parallel": []}})
-    assert response.status_code == 400
-    assert fields(response) == ["kind"]
-    assert not Step.objects.exists()
+def test_what_is_asked_for_is_checked(alpha: object, viewer: Api) -> None:
+    job = make_job()
+    assert fields(viewer.get(f"alpha/jobs/{job.pk}/logs?order=best")) == ["order"]
+    assert fields(viewer.get(f"alpha/jobs/{job.pk}/logs?steps=maybe")) == ["steps"]
+    assert fields(viewer.get(f"alpha/jobs/{job.pk}/logs/stream?tail=1&after=1")) == ["tail"]
+    assert fields(viewer.get(f"alpha/jobs/{job.pk}/steps?limit=201")) == ["limit"]
+    assert fields(viewer.get(f"alpha/jobs/{job.pk}/steps?after=x")) == ["after"]
+
+
+def test_nobody_reads_without_a_key(alpha: object, anonymous: Api) -> None:
+    job = make_job(State.RUNNING)
+    for path in ("steps", "logs", "logs/stream"):
+        assert anonymous.get(f"alpha/jobs/{job.pk}/{path}").status_code == 401

@@ -30,6 +30,7 @@ from clusters.management.installation import (
     make_credentials,
     make_home,
     make_secret_key,
+    make_work_keys,
     write_demo_clusters,
 )
 from clusters.processes import forbid_inspection
@@ -86,6 +87,7 @@ class Command(BaseCommand):
 
     def _run(self, bind: Address, options: dict[str, Any]) -> None:
         make_secret_key(settings.HOME)
+        make_work_keys(settings.HOME)
         environment = _environment(bind)
         clusters = _clusters(environment)
         with self._step("Preparing the databases"):

@@ -33,6 +33,7 @@ from jobs.api.serializers import (
     log_to_json,
     running_attempt_to_json,
 )
+from jobs.api.steps import step_to_json
 from jobs.api.waits import why_to_json
 from jobs.engine.clock import database_now
 from jobs.engine.edit import Changes, edit
@@ -44,9 +45,11 @@ from jobs.filters import filtered
 from jobs.listing import Position, newest
 from jobs.management.base import job_failure
 from jobs.management.bulk import BulkVerbs
-from jobs.models import Attempt, Job, LogLine, Needs, OnParentFailure
+from jobs.models import Attempt, Job, Needs, OnParentFailure
 from jobs.models.job import JobQuerySet, Touched
 from jobs.states import FINAL, RETRYABLE_FROM, UNSTARTED, OnLost, State, Trigger
+from jobs.step_logs import POLL_SECONDS, Follower, is_made_of_steps, lines_of
+from jobs.step_tree import steps_of
 
 MAX_LISTED = 10_000
 # Many jobs are changed in portions, each short enough to hold up nobody.
@@ -110,6 +113,10 @@ class Command(BulkVerbs):
         logs.add_argument("id", type=job_id)
         logs.add_argument("--limit", type=count, default=200, help="the last lines (default 200)")
         logs.add_argument("-f", "--follow", action="store_true", help="until the job ends")
+        logs.add_argument("--own", action="store_true", help="without the lines of its steps")
+        steps = self.verb("steps", self.steps, "the steps of a job, as far as they have been made")
+        steps.add_argument("id", type=job_id)
+        steps.add_argument("--limit", type=count, default=1000, help="how many (default 1000)")
         self._add_action("cancel", CANCEL, "cancel jobs; running ones are asked to stop")
         self._add_action("retry", RETRY, "make failed, cancelled and skipped jobs ready again")
         self._add_action("run-now", RUN_NOW, "make scheduled jobs ready without waiting")
@@ -210,28 +217,52 @@ class Command(BulkVerbs):
 
     def logs(self, asked: Namespace) -> None:
         job = find(asked.id)
-        newest = LogLine.objects.filter(job_id=job.pk).order_by("-id")[: asked.limit]
-        lines = [*reversed(newest)]
+        with_steps = is_made_of_steps(job) and not asked.own
+        using = Job.objects.all().db
+        newest_first = lines_of(
+            using, job.pk, with_steps=with_steps, limit=asked.limit, is_newest_first=True
+        )
+        lines = [*reversed(newest_first)]
         if self.is_json and not asked.follow:
             self.print_json({"items": [log_to_json(line) for line in lines]})
             return
         self._print_lines(lines)
-        while asked.follow and job.state not in FINAL:
-            time.sleep(0.5)
-            # The state is read before the lines: what a job wrote before its end is not missed.
-            job = find(job.pk)
-            last = lines[-1].pk if lines else 0
-            lines = [*LogLine.objects.all().of_job(job.pk).filter(pk__gt=last)] or lines
-            self._print_lines([line for line in lines if line.pk > last])
+        if not asked.follow:
+            return
+        last = lines[-1].pk if lines else -1
+        for news in Follower(using, job.pk, with_steps=with_steps, after=last):
+            self._print_lines(news)
+            if not news:
+                time.sleep(POLL_SECONDS)
 
-    def _print_lines(self, lines: list[LogLine]) -> None:
+    def steps(self, asked: Namespace) -> None:
+        job = find(asked.id)
+        found = steps_of(Job.objects.all().db, job.pk, limit=asked.limit)
+        if self.is_json:
+            self.print_json({"items": [step_to_json(step) for step in found]})
+            return
+        depths = {job.pk: -1}
+        below: dict[UUID, list[Any]] = {}
+        for step in found:
+            depths[step.job_id] = depths[step.parent_id] + 1
+            below.setdefault(step.parent_id, []).append(step)
+        for step in _down(job.pk, below):
+            row = step.job
+            name = "  " * depths[step.job_id] + printable(step.name)
+            took = row.finished_at - row.started_at if row.finished_at and row.started_at else ""
+            error = printable((row.error or "").splitlines()[0][:100]) if row.error else ""
+            told = f"{row.state:<10} {str(took)[:12]:<12} {step.job_id}  {name}  {error}"
+            self.stdout.write(told.rstrip())
+
+    def _print_lines(self, lines: list[Any]) -> None:
         for line in lines:
             if self.is_json:  # while following, one object a line
                 self.stdout.write(json.dumps(log_to_json(line), ensure_ascii=False))
             else:
                 logged_at = f"{line.logged_at:%Y-%m-%d %H:%M:%S}"
                 source = line.level or line.stream
-                self.stdout.write(f"{logged_at} {source:<7} {printable(line.message)}")
+                step = f"[{printable(line.step_name)}] " if line.step_name else ""
+                self.stdout.write(f"{logged_at} {source:<7} {step}{printable(line.message)}")
         self.stdout.flush()
 
     # -- enqueue ----------------------------------------------------------------------------------
@@ -582,6 +613,13 @@ def read_file(path: Path, option: str) -> bytes:
 
 
 # -- Jobs ------------------------------------------------------------------------------------------
+
+
+def _down(pk: UUID, below: dict[UUID, list[Any]]) -> Iterator[Any]:
+    """Each step, with those below it behind it, in the order of the definition."""
+    for step in sorted(below.get(pk, ()), key=lambda step: (step.position, step.index, step.pk)):
+        yield step
+        yield from _down(step.job_id, below)
 
 
 def find(pk: UUID) -> Job:

@@ -21,7 +21,10 @@ from jobs.registry import HandlersUnusable
 class Command(BaseCommand):
     help = (
         "Start a node: it claims and runs the jobs of one cluster and does the cluster's upkeep. "
-        "SIGTERM or Ctrl-C lets running work end within the grace, a second one cuts it short."
+        "SIGTERM or Ctrl-C lets running work end within the grace, a second one cuts it short. "
+        "Jobs of kind container run where YARDMASTER_CONTAINER_ENGINE names the socket of an engine, "
+        "with the images of YARDMASTER_CONTAINER_IMAGES and the directories of "
+        "YARDMASTER_CONTAINER_BIND_MOUNTS."
     )
 
     # All checks would import every page and cost a second of each start.
@@ -39,7 +42,7 @@ class Command(BaseCommand):
             "--io-concurrency",
             type=int,
             default=20,
-            help="http, shell and procedure jobs at a time (default 20)",
+            help="http, shell, container and procedure jobs at a time (default 20)",
         )
         parser.add_argument(
             "--enable-shell", action="store_true", help="run jobs of kind shell on this host"

@@ -114,7 +114,7 @@ def test_json_and_yaml_mean_the_same(api: Caller) -> None:
         "name": "one",
         "tasks": [{"name": "a", "run": "echo a\necho b\n", "env": {"K": "v"}, "priority": 2}],
     }
-    text = "name: one\ntasks:\n- name: a\n  run: |\n    echo a\n    echo b\n  env: {K: v}\n  priority: 2\n"
+    text = "name: one\ntasks:\n- name: a\n  run: |\n    echo a\n    echo b\n  env: {K: v}\n  priority: 2\n"  # noqa: E501
     ids = [
         checked(api.post("jobs", document))["id"],
         checked(api.yaml(text))["id"],

@@ -37,9 +37,13 @@ class Recorder:
 
     def __init__(self) -> None:
         self.written: list[tuple[str, str, str | None]] = []
+        self.percents: list[float] = []
 
     def write(self, stream: str, text: str, level: str | None = None) -> None:
         self.written.append((stream, text, level))
+
+    def progress(self, percent: float) -> None:
+        self.percents.append(percent)
 
     def text(self, stream: str) -> str:
         return "".join(text for name, text, _ in self.written if name == stream)

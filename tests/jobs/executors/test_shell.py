@@ -105,7 +105,7 @@ def test_checking_a_payload_starts_and_loads_nothing():
 
 
 def test_a_payload_is_read_into_a_command():
-    command = read({"argv": ["a", ""], "env": {"PATH": "/x"}, "stdin": "\0"})
+    command = read({"argv": ["a", ""], "env": {"PATH": "/x"}, "stdin": "\0"}).main
     assert command.argv == ("a", "")
     assert (command.script, command.env, command.stdin) == (None, {"PATH": "/x"}, "\0")
 
@@ -214,7 +214,10 @@ def test_the_environment_holds_nothing_of_the_node(monkeypatch):
     lines = dict(line.split("=", 1) for line in recorder.text("stdout").splitlines())
     work = lines.pop("HOME")
     assert lines.pop("TMPDIR") == work
+    folder = Path(work).parent
     assert lines == {
+        "JOB_OUTPUT": str(folder / "output"),
+        "JOB_PROGRESS": str(folder / "progress"),
         "PATH": "/bin:/usr/bin",
         "LANG": "C.UTF-8",
         "MINE": "a=b",

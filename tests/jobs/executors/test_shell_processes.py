@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -330,8 +331,7 @@ asyncio.run(shell.run(make_assignment({{"argv": ["sleep", "{marker}"]}}), Record
     eventually(lambda: not living(marker))
     # Nobody was left to remove it.
     [left] = folders()
-    (left / "work").rmdir()
-    left.rmdir()
+    shutil.rmtree(left)
 
 
 def test_no_thread_is_started_and_orphans_are_not_adopted_for_longer_than_needed():

@@ -1,0 +1,166 @@
+"""What containers leave behind, and whose it is.
+
+Everything an attempt makes in the engine carries labels: installation, process, job and fence. The
+process is the io child that looks after it; when that is no more, nobody does, and whoever comes next on
+this host removes it. Nothing here imports the library before there is an engine to be asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from django.conf import settings
+
+from jobs.executors import Assignment
+from jobs.executors.host_label import installation_of, living, node_part
+from jobs.executors.shell_processes import IS_SUPPORTED, look
+
+logger = logging.getLogger(__name__)
+
+INSTALLATION = "yardmaster.installation"
+PROCESS = "yardmaster.process"
+JOB = "yardmaster.job"
+FENCE = "yardmaster.fence"
+ROLE = "yardmaster.role"
+
+# An engine that does not answer may hold up the start of a node for so long.
+SWEEP_CALL_SECONDS = 10.0
+# And its loop, when an io child was killed.
+END_SECONDS = 3.0
+
+
+def labels(assignment: Assignment) -> dict[str, str]:
+    """What stands on all that an attempt makes."""
+    return {
+        INSTALLATION: installation_of(),
+        PROCESS: node_part(look(os.getpid())),
+        JOB: assignment.id,
+        FENCE: str(assignment.fence),
+    }
+
+
+def sweep_containers(installation: str) -> int:
+    """Remove what io children that are gone left in the engine; returns how many containers it were."""
+    # Where nobody can tell who lives, nothing is a leftover.
+    if not settings.CONTAINER_ENGINE or not IS_SUPPORTED:
+        return 0
+    try:
+        with _connected() as api:
+            seen = _list(api, [f"{INSTALLATION}={installation}"])
+            # Asked afterwards: whoever has made one of them was alive before.
+            alive = living()
+            return _remove(api, [one for one in seen if one[2].get(PROCESS) not in alive])
+    except _errors() as error:
+        logger.warning("containers of nodes that are gone cannot be looked for: %s", error)
+        return 0
+
+
+def remove_attempts(attempts: Iterable[tuple[str, int]]) -> None:
+    """Kill and remove what these attempts run, when their io child can no longer do it.
+
+    For a node's loop, which cannot wait long: what takes longer goes on beside it.
+    """
+    marks = {(job, str(fence)) for job, fence in attempts}
+    if not marks or not settings.CONTAINER_ENGINE:
+        return
+    thread = threading.Thread(target=_remove_marked, args=(marks,), name="removal", daemon=True)
+    thread.start()
+    thread.join(END_SECONDS)
+
+
+def _remove_marked(marks: set[tuple[str, str]]) -> None:
+    try:
+        with _connected() as api:
+            seen = _list(api, [f"{INSTALLATION}={installation_of()}"])
+            _remove(api, [one for one in seen if (one[2].get(JOB), one[2].get(FENCE)) in marks])
+    except _errors() as error:
+        logger.warning("containers of a dead child cannot be removed: %s", error)
+
+
+def remove_attempt(api: Any, found: Mapping[str, str]) -> list[str]:
+    """Remove all that carries these labels; returns what could not be removed, in words."""
+    seen = _list(api, [f"{key}={found[key]}" for key in (JOB, FENCE, INSTALLATION)])
+    failed: list[str] = []
+    _remove(api, seen, failed)
+    return failed
+
+
+# -- In the engine ---------------------------------------------------------------------------------
+
+# What it is, its id, its labels.
+_Seen = tuple[str, str, Mapping[str, str]]
+
+
+def _connected() -> contextlib.closing[Any]:
+    from jobs.executors.container_engine import connect
+
+    return contextlib.closing(connect(settings.CONTAINER_ENGINE, SWEEP_CALL_SECONDS))
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    from jobs.executors.container_engine import ENGINE_ERRORS
+
+    return ENGINE_ERRORS
+
+
+def _list(api: Any, wanted: list[str]) -> list[_Seen]:
+    """All of this kind, in the order in which it can be removed."""
+    filters = {"label": wanted}
+    found: list[_Seen] = [
+        ("container", one["Id"], one.get("Labels") or {})
+        for one in api.containers(all=True, filters=filters)
+    ]
+    found += [
+        ("volume", one["Name"], one.get("Labels") or {})
+        for one in (api.volumes(filters=filters).get("Volumes") or ())
+    ]
+    found += [
+        ("network", one["Id"], one.get("Labels") or {}) for one in api.networks(filters=filters)
+    ]
+    # Whatever an engine makes of filters, only what carries the labels is ever touched.
+    return [one for one in found if all(_has_label(one[2], word) for word in wanted)]
+
+
+def _has_label(found: Mapping[str, str], word: str) -> bool:
+    key, _, value = word.partition("=")
+    return found.get(key) == value
+
+
+def _remove(api: Any, seen: list[_Seen], failed: list[str] | None = None) -> int:
+    verbs: dict[str, Callable[[str], None]] = {
+        "container": lambda name: _end_container(api, name),
+        "volume": lambda name: api.remove_volume(name, force=True),
+        "network": lambda name: api.remove_network(name),
+    }
+    containers = 0
+    for what, name, _ in seen:
+        try:
+            verbs[what](name)
+            containers += what == "container"
+        except _errors() as error:
+            if _is_gone(error):
+                continue
+            logger.warning("%s %s cannot be removed: %s", what, name, error)
+            if failed is not None:
+                failed.append(f"{what} {name[:12]}: {error}")
+    return containers
+
+
+def _end_container(api: Any, name: str) -> None:
+    # Podman's forced removal would first ask the program to end, and wait for it.
+    try:
+        api.kill(name)
+    except _errors() as error:
+        logger.debug("container %s does not run: %s", name, error)
+    api.remove_container(name, v=True, force=True)
+
+
+def _is_gone(error: Exception) -> bool:
+    from docker.errors import NotFound
+
+    return isinstance(error, NotFound)

@@ -1,0 +1,150 @@
+"""Payloads that hold secrets are stored encrypted, whole.
+
+What is stored is ``{"$sealed": "<key>:<base64>"}``, in AES-SIV: the same payload under the same key is
+the same text, so that a second enqueue of it is seen to be one. Inside is the payload, and with it the
+values that must never be seen of what the job says (see ``jobs.redaction``).
+
+Keys are those of the configuration; the first one encrypts, the others are known from earlier.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from django.conf import settings
+
+from jobs.errors import InvalidJob
+
+SEAL = "$sealed"
+_ABOUT = [b"yardmaster payload 1"]
+
+
+class SealError(InvalidJob):
+    """A sealed payload cannot be opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A payload that is to be stored sealed; or one that was, opened. Nobody can send us one."""
+
+    payload: Any
+    masks: tuple[str, ...] = ()
+    # Why what is stored could not be opened; whoever checks it says so.
+    problem: SealError | None = None
+
+
+def is_sealed(stored: Any) -> bool:
+    return isinstance(stored, dict) and SEAL in stored
+
+
+def seal(payload: Any, masks: Iterable[str]) -> dict[str, str]:
+    """What is stored of a payload. Raises ``InvalidJob`` where no key is configured."""
+    keys = _keys(tuple(settings.SECRETS_KEYS))
+    if not keys:
+        raise InvalidJob(
+            "holds secrets, and no YARDMASTER_SECRETS_KEY is set to keep them with", field="payload"
+        )
+    key_id, cipher = next(iter(keys.items()))
+    inside = {"payload": payload, "masks": sorted({*masks})}
+    text = json.dumps(inside, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    data = cipher.encrypt(text.encode(errors="surrogatepass"), _ABOUT)
+    return {SEAL: f"{key_id}:{base64.b64encode(data).decode()}"}
+
+
+def opened(stored: Any) -> Sealed:
+    """A stored payload as it was meant; one that is not sealed has nothing to hide."""
+    if not is_sealed(stored):
+        return Sealed(stored)
+    text = stored[SEAL]
+    key_id, _, encoded = text.partition(":") if isinstance(text, str) else ("", "", "")
+    cipher = _keys(tuple(settings.SECRETS_KEYS)).get(key_id)
+    if cipher is None:
+        raise SealError(
+            f"the payload is encrypted with the key {key_id[:16]!r}, which this process does not have",
+            field="payload",
+        )
+    try:
+        inside = json.loads(cipher.decrypt(base64.b64decode(encoded, validate=True), _ABOUT))
+    except (InvalidTag, binascii.Error, ValueError):
+        raise SealError("the encrypted payload is damaged", field="payload") from None
+    return Sealed(inside["payload"], tuple(inside["masks"]))
+
+
+def taken(stored: Any) -> Any:
+    """A stored payload for a new job: one that was sealed will be again."""
+    if not is_sealed(stored):
+        return stored
+    try:
+        return opened(stored)
+    except SealError as error:
+        return Sealed(None, problem=error)
+
+
+@lru_cache(maxsize=8)
+def _keys(texts: tuple[str, ...]) -> dict[str, AESSIV]:
+    """Ciphers by the names of their keys, the first one first."""
+    return {_derived(text, b"name", 6).hex(): AESSIV(_derived(text, b"key", 64)) for text in texts}
+
+
+def _derived(text: str, what: bytes, length: int) -> bytes:
+    derivation = HKDF(SHA256(), length, salt=None, info=b"yardmaster secrets " + what)
+    return derivation.derive(text.encode())
+
+
+# -- What is secret in a payload -------------------------------------------------------------------
+
+
+def secrets_in(kind: str, payload: Any) -> list[str] | None:
+    """The secret values of a sound payload; None where it holds nothing that is to be kept secret."""
+    if kind == "container":
+        found = [*_of_container(payload)]
+    elif kind in ("steps", "group"):
+        found = [*_of_definition(payload, is_rendered=True)]
+    else:
+        return None
+    return found or None
+
+
+def _of_definition(value: Any, *, is_rendered: bool = False) -> Iterator[str]:
+    """Those of a definition, of its steps and of the definitions in them."""
+    if not isinstance(value, dict):
+        return
+    for text in (value.get("secrets") or {}).values():
+        # An expression says which secret it is, not what it is.
+        if isinstance(text, str) and (is_rendered or "{{" not in text):
+            yield text
+    for part in ("steps", "finally", "parallel"):
+        for step in value.get(part) or ():
+            yield from _of_step(step)
+    if isinstance(value.get("each"), dict):
+        yield from _of_step(value["each"].get("step"))
+    yield from _of_definition(value.get("subjob"))
+
+
+def _of_step(step: Any) -> Iterator[str]:
+    if not isinstance(step, dict):
+        return
+    if step.get("kind") == "container":
+        yield from _of_container(step.get("payload"))
+    yield from _of_definition(step)
+
+
+def _of_container(payload: Any) -> Iterator[str]:
+    places: Sequence[Any] = [payload]
+    if isinstance(payload, dict) and isinstance(payload.get("sidecars"), list):
+        places = [payload, *payload["sidecars"]]
+    for place in places:
+        registry = place.get("registry") if isinstance(place, dict) else None
+        password = registry.get("password") if isinstance(registry, dict) else None
+        if isinstance(password, str):
+            yield password
