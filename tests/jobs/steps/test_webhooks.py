@@ -56,6 +56,7 @@ def test_a_job_is_told_of_from_its_enqueue_to_its_end() -> None:
     first, second, last = told()
     assert (first["id"], first["taskCount"], first["position"]) == (job.pk.hex, 2, 0)
     assert "startedAt" not in first
+    assert first["createdBy"]["username"] == "guest"
     assert "startedAt" in second
     assert "completedAt" not in second
     assert (last["position"], last["progress"], "failedAt" in last) == (3, 100, False)
