@@ -100,3 +100,15 @@ def test_schedules_and_replies_to_those_who_wait_are_redacted(api: Caller) -> No
 def test_an_empty_secret_hides_nothing(api: Caller) -> None:
     told = api.submit(name="plain", secrets={"none": ""}, tasks=[task()])
     assert told["name"] == "plain"
+
+
+def test_what_is_stored_holds_no_secret(api: Caller) -> None:
+    checked(api.post("jobs", LEAKY))
+    checked(api.post("scheduled-jobs", {**LEAKY, "name": "x", "schedule": {"cron": "@hourly"}}))
+    node(lambda payload: f"out {SECRET}").run()
+    from jobs.models import Schedule, StepsListing, StepsRun
+
+    for model in (Job, Schedule, Step, StepsRun, StepsListing):
+        for row in model.objects.values():
+            assert SECRET not in str(row), (model, [k for k, v in row.items() if SECRET in str(v)])
+            assert "pw-of-registry" not in str(row)

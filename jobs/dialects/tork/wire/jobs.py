@@ -6,13 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from jobs.dialects.tork.wire.definition import seconds_of
 from jobs.dialects.tork.wire.documents import definition_to_wire, lean
-from jobs.dialects.tork.wire.keeping import document_of, payload_of
+from jobs.dialects.tork.wire.keeping import document_of, masks_of, payload_of
 from jobs.dialects.tork.wire.people import role_to_wire, user_to_wire
-from jobs.dialects.tork.wire.redaction import Redactor, values_in
+from jobs.dialects.tork.wire.redaction import Redactor
 from jobs.dialects.tork.wire.states import JOB_STATES
 from jobs.dialects.tork.wire.times import moment_to_wire
 from jobs.models import Job, Schedule
@@ -21,7 +22,7 @@ from jobs.states import State
 Known = Mapping[str, datetime]
 
 
-@dataclass(slots=True)
+@dataclass
 class Shown:
     """A job, and what is known of it from other rows."""
 
@@ -31,7 +32,7 @@ class Shown:
     parent_id: str | None = None
     redactor: Redactor = field(default_factory=Redactor)
 
-    @property
+    @cached_property
     def definition(self) -> dict[str, Any]:
         """As it was submitted, or else as far as it can be said."""
         return document_of(self.job) or definition_to_wire(payload_of(self.job))
@@ -52,7 +53,7 @@ def redactor_of(*jobs: Job | Schedule) -> Redactor:
     """For what is told of these: the secrets of all of them."""
     values: set[str] = set()
     for job in jobs:
-        values |= values_in(payload_of(job)) | values_in(document_of(job) or {})
+        values |= masks_of(job)
     return Redactor(values)
 
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jobs.dialects.tork.wire.redaction import values_in
 from jobs.models import Job, Schedule
-from jobs.sealing import SealError, opened
+from jobs.sealing import Sealed, SealError, opened, seal
 from jobs.step_words import AUDIENCE
 
 DIALECT = "tork"
 
 
 def notes_of(document: Mapping[str, Any], audience: Sequence[str] | None) -> dict[str, Any]:
-    """What is kept with the job or the schedule."""
-    notes: dict[str, Any] = {DIALECT: dict(document)}
+    """What is kept with the job or the schedule; sealed where there are secrets in it."""
+    masks = values_in(document)
+    notes: dict[str, Any] = {DIALECT: seal(document, masks) if masks else dict(document)}
     if audience is not None:
         notes[AUDIENCE] = [*audience]
     return notes
@@ -35,19 +37,27 @@ def audience_of(document: Mapping[str, Any]) -> list[str] | None:
 
 def document_of(thing: Job | Schedule) -> dict[str, Any] | None:
     """The definition as it was submitted; None where it came by another way."""
-    document = _opened((thing.dialect_notes or {}).get(DIALECT))
+    document = _opened((thing.dialect_notes or {}).get(DIALECT)).payload
     return document if isinstance(document, dict) else None
 
 
 def payload_of(thing: Job | Schedule) -> dict[str, Any]:
     """The native definition, or the work of a step."""
-    payload = _opened(thing.payload)
+    payload = _opened(thing.payload).payload
     return payload if isinstance(payload, dict) else {}
 
 
-def _opened(stored: Any) -> Any:
-    """What nobody can open any more is as if it were not there."""
+def masks_of(thing: Job | Schedule) -> set[str]:
+    """The values that must not be seen of what is told of it."""
+    document = _opened((thing.dialect_notes or {}).get(DIALECT))
+    return {*_opened(thing.payload).masks, *document.masks} | values_in(payload_of(thing))
+
+
+def _opened(stored: Any) -> Sealed:
+    """What this process has no key for is as good as not there."""
+    if isinstance(stored, Sealed):
+        return stored
     try:
-        return opened(stored).payload
+        return opened(stored)
     except SealError:
-        return None
+        return Sealed(None)

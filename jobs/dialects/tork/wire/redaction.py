@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from jobs.redaction import MIN_LENGTH
+
 MARK = "[REDACTED]"
 _NAMED = re.compile(r"SECRET|PASSWORD|ACCESS_KEY", re.IGNORECASE)
 # Says where a value comes from, and holds none itself.
@@ -17,7 +19,7 @@ class Redactor:
 
     def __init__(self, values: Iterable[str] = ()) -> None:
         # The longest first: one may be a part of another.
-        found = sorted({value for value in values if value}, key=len, reverse=True)
+        found = sorted({v for v in values if len(v) >= MIN_LENGTH}, key=len, reverse=True)
         self._values = re.compile("|".join(map(re.escape, found))) if found else None
 
     def text(self, text: str) -> str:
@@ -61,7 +63,10 @@ def values_in(document: Any) -> set[str]:
                     for value in secrets.values()
                     if isinstance(value, str) and "{{" not in value
                 }
+            registry = item.get("registry")
+            if isinstance(registry, Mapping) and isinstance(registry.get("password"), str):
+                found.add(registry["password"])
             stack.extend(item.values())
         elif isinstance(item, list):
             stack.extend(item)
-    return found
+    return {value for value in found if value}
