@@ -26,6 +26,10 @@ Of jobs made of steps: ``conductor.py`` (takes them from one step to the next), 
 comes next), ``step_rows.py`` (their rows), ``steps_restart.py`` (taken up again), ``step_terms.py`` (what
 a definition may ask) and ``step_sweep.py`` (what should never be wrong).
 
+Of webhooks: ``webhooks.py`` (what happened to jobs made of steps becomes deliveries) and
+``webhook_bodies.py`` (what those say). Payloads with secrets are stored as ``jobs.sealing`` says, and
+``jobs.redaction`` takes their values out of what jobs say.
+
 Beside them: ``backoff.py`` (retry timing), ``clock.py`` (the database's time), ``idempotency.py``
 (replies kept for a second ask), ``turn.py`` (completing and claiming as one statement), ``journal.py``
 (log lines and progress), ``bulk.py`` (one verb over all jobs that match a filter, with ``bulk_walk.py``
