@@ -16,6 +16,8 @@ from authn.models import ALL_CLUSTERS, ApiKey, Role, UserRole
 
 ADMIN_NAME = "admin"
 KEY_NAME = "development"
+# What needs a grant; `up` runs on the machine of whoever it gives them to.
+GRANTS = ["container", "shell"]
 DEMO_CLUSTERS = {"payroll": "Payroll", "notifications": "Notifications"}
 # Short waits, because somebody watches.
 DEMO_SETTINGS = {
@@ -91,7 +93,7 @@ def make_credentials(home: Path, url: str) -> tuple[Credentials, bool]:
     api_key = old.get("api_key") or ""
     if find_principal(api_key) is None:
         _, api_key = create_key(
-            _free_key_name(), role=Role.ADMIN, clusters=[ALL_CLUSTERS], grants=["shell"]
+            _free_key_name(), role=Role.ADMIN, clusters=[ALL_CLUSTERS], grants=GRANTS
         )
     credentials = Credentials(url, api_key, ADMIN_NAME, password)
     write_private(path, json.dumps(asdict(credentials), indent=2) + "\n")
@@ -106,7 +108,7 @@ def _ensure_admin(known_password: str | None) -> tuple[str | None, bool]:
     password = known_password or secrets.token_urlsafe(15)
     admin = users.create_superuser(ADMIN_NAME, password=password)
     UserRole.objects.create(
-        user=admin, cluster_id=ALL_CLUSTERS, role=Role.ADMIN, granted_kinds=["shell"]
+        user=admin, cluster_id=ALL_CLUSTERS, role=Role.ADMIN, granted_kinds=GRANTS
     )
     return password, True
 

@@ -75,7 +75,7 @@ class Command(BaseCommand):
         if not bind.is_loopback:
             self.stderr.write(
                 f"Warning: others can reach {bind}. The API key and the admin made here may run "
-                "shell jobs on this machine; `manage.py serve` and `worker` start without either."
+                "programs on this machine; `manage.py serve` and `worker` start without either."
             )
         make_home(settings.HOME)
         forbid_inspection()
@@ -223,7 +223,8 @@ class Command(BaseCommand):
             )
         lines += [
             "            The key is admin of all clusters and may run shell jobs, which the nodes",
-            "            here accept: for this machine only.",
+            "            here accept, and containers where YARDMASTER_CONTAINER_ENGINE names an",
+            "            engine: for this machine only.",
             "",
             "See the jobs:",
             f'  KEY=$({sys.executable} -c "{read_key}")',
