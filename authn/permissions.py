@@ -6,7 +6,7 @@ an entry here, are denied.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from rest_framework.exceptions import NotAuthenticated, NotFound
@@ -97,11 +97,16 @@ def barred_kinds(principal: Principal, cluster_id: str) -> frozenset[str]:
     return frozenset(name for name, kind in KINDS.items() if kind.needs_grant) - granted
 
 
-def check_kinds(principal: Principal, cluster_id: str, kinds: Iterable[str]) -> None:
-    """Refuse jobs of kinds that need a grant which the caller does not have; say which job."""
+def check_kinds(
+    principal: Principal, cluster_id: str, kinds: Iterable[str | Collection[str]]
+) -> None:
+    """Refuse jobs of kinds that need a grant which the caller does not have; say which job.
+
+    Of each job its kind, or all those that it starts: ``jobs.executors.kinds_started``.
+    """
     barred = barred_kinds(principal, cluster_id)
-    for index, name in enumerate(kinds):
-        if name in barred:
+    for index, started in enumerate(kinds):
+        for name in sorted(barred.intersection([started] if isinstance(started, str) else started)):
             error = KindNotGranted(f"jobs of kind {name!r} need a grant of their own", field="kind")
             error.index = index
             raise error

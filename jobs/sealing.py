@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -88,6 +88,17 @@ def taken(stored: Any) -> Any:
         return opened(stored)
     except SealError as error:
         return Sealed(None, problem=error)
+
+
+def seal_notes(notes: Mapping[str, Any] | None, masks: Iterable[str]) -> dict[str, Any] | None:
+    """What is stored of a dialect's notes beside a sealed payload: the definition as it was submitted."""
+    if notes is None:
+        return None
+    masks = [*masks]
+    return {
+        key: seal(item, masks) if isinstance(item, dict) and not is_sealed(item) else item
+        for key, item in notes.items()
+    }
 
 
 @lru_cache(maxsize=8)

@@ -30,6 +30,7 @@ from jobs.engine import fires, prerequisites, schedules
 from jobs.engine.edit import UNCHANGED
 from jobs.engine.workflows import kinds_of
 from jobs.errors import ScheduleNotFound
+from jobs.executors import kinds_started
 from jobs.models import Schedule
 from jobs.models.schedule import ScheduleQuerySet
 from jobs.secrets import meant_payload
@@ -107,7 +108,8 @@ class ScheduleViewSet(NativeViewSet):
         values = self.body(forms.NewScheduleInput)
         forms.refuse_other_timings(values, values["timing"])
         wanted = forms.definition(values)
-        self._check(wanted.get("kind", "python"), workflow_id=wanted.get("workflow_id"))
+        started = kinds_started(wanted.get("kind", "python"), wanted.get("payload"))
+        self._check(*started, workflow_id=wanted.get("workflow_id"))
         with in_words_of_the_body():
             schedule = schedules.create(
                 wanted, by=self.principal.actor, depends_on=values.get("depends_on", ())
@@ -146,7 +148,9 @@ class ScheduleViewSet(NativeViewSet):
         if "payload" in wanted:
             wanted["payload"] = meant_payload(schedule.kind, wanted["payload"], schedule.payload)
         workflow_id = wanted.get("workflow_id", schedule.workflow_id)
-        self._check(schedule.kind, wanted.get("kind"), workflow_id=workflow_id)
+        kind = wanted.get("kind") or schedule.kind
+        started = kinds_started(kind, wanted.get("payload", schedule.payload))
+        self._check(schedule.kind, *started, workflow_id=workflow_id)
         with in_words_of_the_body():
             schedule = schedules.change(
                 schedule.pk,
@@ -171,7 +175,8 @@ class ScheduleViewSet(NativeViewSet):
         schedule = schedules.get(key_of(schedule_id))
         values = self.body(forms.RescheduleInput)
         forms.refuse_other_timings(values, values["timing"])
-        self._check(schedule.kind, workflow_id=schedule.workflow_id)
+        started = kinds_started(schedule.kind, schedule.payload)
+        self._check(*started, workflow_id=schedule.workflow_id)
         effective_from = values.pop("effective_from", None)
         return detail(
             schedules.reschedule(
@@ -223,7 +228,8 @@ class ScheduleViewSet(NativeViewSet):
         self.query()
         self.body()
         schedule = schedules.get(key_of(schedule_id), with_deleted=True)
-        self._check(schedule.kind, workflow_id=schedule.workflow_id)
+        started = kinds_started(schedule.kind, schedule.payload)
+        self._check(*started, workflow_id=schedule.workflow_id)
         return detail(schedules.restore(schedule.pk, by=self.principal.actor))
 
     @extend_schema(
@@ -268,7 +274,8 @@ class ScheduleViewSet(NativeViewSet):
         self.query()
         schedule = schedules.get(key_of(schedule_id))
         asked = self.body(forms.TriggerInput)
-        self._check(schedule.kind, workflow_id=schedule.workflow_id)
+        started = kinds_started(schedule.kind, schedule.payload)
+        self._check(*started, workflow_id=schedule.workflow_id)
 
         def effect() -> tuple[int, Any]:
             payload = asked.get("payload", UNCHANGED)

@@ -32,6 +32,7 @@ from jobs.engine.enqueue import enqueue, enqueue_many
 from jobs.engine.new_job import NewJob
 from jobs.engine.requeue import requeue
 from jobs.errors import JobError, JobNotFound
+from jobs.executors import kinds_started
 from jobs.models import Attempt, Job
 from jobs.models.job import JobQuerySet
 from jobs.secrets import meant_payload
@@ -201,7 +202,7 @@ class JobViewSet(NativeViewSet):
     def requeue(self, request: Request, cluster_id: str, job_id: str) -> HttpResponse:
         self._check_empty()
         job = _job(job_id)
-        check_kinds(self.principal, self.kwargs["cluster_id"], [job.kind])
+        check_kinds(self.principal, self.kwargs["cluster_id"], [_started_by(job)])
 
         def effect() -> tuple[int, Any]:
             return 201, wire.job_detail_to_json(requeue(job, by=self.principal.actor))
@@ -230,7 +231,8 @@ class JobViewSet(NativeViewSet):
             refuse("payload_base64", "Give a payload or its bytes, not both.")
         if {"payload", "payload_base64"} & values.keys():
             # Another payload is another program.
-            check_kinds(self.principal, self.kwargs["cluster_id"], [job.kind])
+            started = kinds_started(job.kind, values.get("payload"))
+            check_kinds(self.principal, self.kwargs["cluster_id"], [started])
         with in_words_of_the_body():
             versions = _versions(request.headers.get("If-Match"))
             if "payload" in values:
@@ -265,7 +267,7 @@ class JobViewSet(NativeViewSet):
         job = _job(job_id)
         if starts_it:
             # Starting somebody else's program again is no less than starting one.
-            check_kinds(self.principal, self.kwargs["cluster_id"], [job.kind])
+            check_kinds(self.principal, self.kwargs["cluster_id"], [_started_by(job)])
         verb(job)
         return reply(wire.job_detail_to_json(job))
 
@@ -276,7 +278,8 @@ class JobViewSet(NativeViewSet):
 
     def _check_grants(self, news: Sequence[NewJob], *, is_bulk: bool) -> None:
         try:
-            check_kinds(self.principal, self.kwargs["cluster_id"], (new.kind for new in news))
+            started = (kinds_started(new.kind, new.payload) for new in news)
+            check_kinds(self.principal, self.kwargs["cluster_id"], started)
         except JobError as error:
             if not is_bulk:
                 error.index = None
@@ -291,6 +294,10 @@ class JobViewSet(NativeViewSet):
 def _jobs() -> JobQuerySet:
     jobs: JobQuerySet = Job.objects.all()
     return jobs
+
+
+def _started_by(job: Job) -> list[str]:
+    return kinds_started(job.kind, job.payload)
 
 
 def _job(job_id: str, *columns: str) -> Job:

@@ -20,12 +20,13 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from django.db import connections, transaction
+from django.db import InterfaceError, OperationalError, connections, transaction
 from django.db.models.functions import Now
 
 from clusters.binding import cluster_bound
 from clusters.models import current_policy
 from clusters.policy import ClusterPolicy
+from clusters.registry import id_of
 from jobs import expressions
 from jobs.engine import step_rows, webhooks
 from jobs.engine.claim import Claimed
@@ -40,9 +41,11 @@ from jobs.engine.trouble import Trouble, is_outage
 from jobs.engine.turn import end_waiting
 from jobs.engine.watchdog import Watchdog
 from jobs.errors import JobError, QueueFull
-from jobs.models import Job, Queue, StepsRun
+from jobs.executors import KINDS
+from jobs.models import Job, Queue, Schedule, StepsRun
 from jobs.models.job import JobQuerySet
 from jobs.models.queue import QUEUE_NAME
+from jobs.rights import rights_of
 from jobs.states import Outcome
 
 logger = logging.getLogger(__name__)
@@ -52,6 +55,8 @@ POLL_SECONDS = 0.5
 IN_HAND = 200
 # Before a job that could not be taken on is tried again.
 REST_SECONDS = 30.0
+# Who asked for what schedules start; their steps are of whoever wrote the schedule.
+SCHEDULES = "schedules"
 
 
 def start(using: str, node: str, claimed: Sequence[Claimed]) -> None:
@@ -125,10 +130,11 @@ def _conduct(using: str, woken: Sequence[UUID]) -> int:
 def _make_all(using: str, parents: Sequence[Parent]) -> None:
     """Enqueue the steps of all. Where one is refused each parent is on its own: it fails, or waits for
     room, and the others do not."""
+    _refuse_what_is_not_granted(using, parents)
     makers = [parent for parent in parents if parent.made or parent.detached]
     _make_queues(using, makers)
     try:
-        if len({parent.job.enqueued_by for parent in makers}) > 1:
+        if len(makers) > 1:
             with transaction.atomic(using=using):
                 _enqueue(using, makers)
         else:
@@ -150,10 +156,40 @@ def _make_all(using: str, parents: Sequence[Parent]) -> None:
                 parent.look_again()
 
 
+def _refuse_what_is_not_granted(using: str, parents: Sequence[Parent]) -> None:
+    """Kinds that need a grant need it when their steps are made, of whoever asked for the job."""
+    for parent in parents:
+        wanted = {made.job.kind for made in parent.made if KINDS[made.job.kind].needs_grant}
+        actor = _author(using, parent.root) if wanted else ""
+        # Code of this installation asks under names without an origin.
+        if not wanted or (":" not in actor and actor != SCHEDULES):
+            continue
+        try:
+            granted = rights_of(actor, "jobs.enqueue", id_of(using)).kinds
+        except (OperationalError, InterfaceError):
+            # Rights are in another database; those that need none do not wait for it.
+            logger.warning("rights of job %s unknown; it waits", parent.root.pk, exc_info=True)
+            parent.undo()
+            parent.again_seconds = REST_SECONDS
+            continue
+        if lacking := sorted(wanted - granted):
+            parent.undo()
+            parent.fail(f"{actor} may not start jobs of kind {lacking[0]}", "KindNotGranted")
+            parent.look_again()
+
+
+def _author(using: str, root: Job) -> str:
+    """Whoever answers for what a job does: who asked for it, or wrote its schedule last."""
+    if root.schedule_id is None:
+        return root.enqueued_by
+    rows = Schedule.objects.using(using).filter(pk=root.schedule_id)
+    return rows.values_list("updated_by", flat=True).first() or root.enqueued_by
+
+
 def _enqueue(using: str, parents: Sequence[Parent]) -> None:
     by_whom: dict[str, list[tuple[NewJob, Made | None]]] = {}
     for parent in parents:
-        jobs = by_whom.setdefault(parent.job.enqueued_by, [])
+        jobs = by_whom.setdefault(_author(using, parent.root), [])
         jobs += [(made.job, made) for made in parent.made]
         jobs += [(job, None) for job in parent.detached]
     for by, pairs in by_whom.items():

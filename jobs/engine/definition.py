@@ -21,7 +21,7 @@ from jobs.models import Calendar, Gap, Misfire, Needs, Overlap, Schedule, Timing
 from jobs.models.job import check_queue
 from jobs.models.queue_policies import text_problem
 from jobs.models.schedule import MAX_DESCRIPTION_LENGTH, MAX_MISFIRES, MAX_NAME_LENGTH
-from jobs.sealing import Sealed, is_sealed, opened, seal
+from jobs.sealing import Sealed, is_sealed, opened, seal, seal_notes
 from jobs.zones import zone
 
 # What a definition may say; anything else is no business of people.
@@ -243,7 +243,9 @@ def _check_work(using: str, schedule: Schedule) -> None:
         schedule.payload = schedule.payload.payload
     if is_sealed(job.new.payload) and not is_sealed(schedule.payload):
         # As it is written: variables in it are filled in at each run.
-        schedule.payload = seal(schedule.payload, opened(job.new.payload).masks)
+        masks = opened(job.new.payload).masks
+        schedule.payload = seal(schedule.payload, masks)
+        schedule.dialect_notes = seal_notes(schedule.dialect_notes, masks)
     schedule.type = job.terms.type
     schedule.tags, schedule.metadata = [*job.tags], dict(job.metadata)
     check_queue(using, schedule.queue)

@@ -26,7 +26,7 @@ from jobs.models import Needs, OnParentFailure
 from jobs.models.job import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from jobs.models.queue import QUEUE_NAME
 from jobs.registry import NAME
-from jobs.sealing import Sealed, is_sealed, seal, secrets_in
+from jobs.sealing import Sealed, is_sealed, seal, seal_notes, secrets_in
 from jobs.states import OnLost
 from jobs.step_words import STEPS
 
@@ -242,8 +242,10 @@ def check(
                 _check_parents(new)
             found = secrets_in(terms.kind.name, new.payload)
             if found is not None or kept is not None:
-                sealed = seal(new.payload, [*(kept.masks if kept else ()), *(found or ())])
-                new, payload = replace(new, payload=sealed), to_json(sealed)
+                masks = [*(kept.masks if kept else ()), *(found or ())]
+                sealed = seal(new.payload, masks)
+                notes = seal_notes(new.notes, masks)
+                new, payload = replace(new, payload=sealed, notes=notes), to_json(sealed)
         except JobError as error:
             error.index = index
             raise

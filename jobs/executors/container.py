@@ -237,7 +237,11 @@ class _Attempt:
     async def _clear_away(self) -> None:
         """Remove all that carries the labels of this attempt: also what an interrupted call has made."""
         try:
-            failed = await threaded(lambda: remove_attempt(self._engine.api, self._labels))
+            failed = await threaded(
+                lambda: remove_attempt(
+                    self._engine.api, self._labels, with_shared=self._request.shares
+                )
+            )
         except ENGINE_ERRORS as error:
             failed = [words(error)]
         for text in failed:

@@ -82,9 +82,13 @@ def _remove_marked(marks: set[tuple[str, str]]) -> None:
         logger.warning("containers of a dead child cannot be removed: %s", error)
 
 
-def remove_attempt(api: Any, found: Mapping[str, str]) -> list[str]:
-    """Remove all that carries these labels; returns what could not be removed, in words."""
-    seen = _list(api, [f"{key}={found[key]}" for key in (JOB, FENCE, INSTALLATION)])
+def remove_attempt(api: Any, found: Mapping[str, str], *, with_shared: bool) -> list[str]:
+    """Remove all that carries these labels; returns what could not be removed, in words.
+
+    ``with_shared`` says that there may be volumes and networks too.
+    """
+    wanted = [f"{key}={found[key]}" for key in (JOB, FENCE, INSTALLATION)]
+    seen = _list(api, wanted, with_shared=with_shared)
     failed: list[str] = []
     _remove(api, seen, failed)
     return failed
@@ -108,13 +112,15 @@ def _errors() -> tuple[type[Exception], ...]:
     return ENGINE_ERRORS
 
 
-def _list(api: Any, wanted: list[str]) -> list[_Seen]:
-    """All of this kind, in the order in which it can be removed."""
+def _list(api: Any, wanted: list[str], *, with_shared: bool = True) -> list[_Seen]:
+    """All that carries each of these labels, in the order in which it can be removed."""
     filters = {"label": wanted}
     found: list[_Seen] = [
         ("container", one["Id"], one.get("Labels") or {})
         for one in api.containers(all=True, filters=filters)
     ]
+    if not with_shared:
+        return found
     found += [
         ("volume", one["Name"], one.get("Labels") or {})
         for one in (api.volumes(filters=filters).get("Volumes") or ())
@@ -122,13 +128,7 @@ def _list(api: Any, wanted: list[str]) -> list[_Seen]:
     found += [
         ("network", one["Id"], one.get("Labels") or {}) for one in api.networks(filters=filters)
     ]
-    # Whatever an engine makes of filters, only what carries the labels is ever touched.
-    return [one for one in found if all(_has_label(one[2], word) for word in wanted)]
-
-
-def _has_label(found: Mapping[str, str], word: str) -> bool:
-    key, _, value = word.partition("=")
-    return found.get(key) == value
+    return found
 
 
 def _remove(api: Any, seen: list[_Seen], failed: list[str] | None = None) -> int:

@@ -34,7 +34,7 @@ from jobs.executors.command_fields import (
 )
 from jobs.executors.container_gpus import read_gpus
 from jobs.executors.container_images import Image, read_image
-from jobs.executors.container_mounts import Mount, read_mounts
+from jobs.executors.container_mounts import VOLUME, Mount, read_mounts
 
 _PROGRAM = ("image", "run", "cmd", "entrypoint", "env", "files", "registry", "workdir")
 _SHARED = ("mounts", "networks", "limits")
@@ -101,6 +101,11 @@ class ContainerRequest:
     @property
     def programs(self) -> Sequence[Program]:
         return (*self.sidecars, *self.pre, self.main, *self.post)
+
+    @property
+    def shares(self) -> bool:
+        """Whether an attempt makes more than containers: volumes, or a network for sidecars."""
+        return bool(self.sidecars) or any(mount.type == VOLUME for mount in self.mounts)
 
 
 def validate(payload: Any) -> None:

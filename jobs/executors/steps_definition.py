@@ -71,18 +71,19 @@ def validate(payload: Any) -> None:
     _Checker().definition(payload, "payload", 0)
 
 
-def kinds_in(payload: Any) -> Iterator[str]:
+def kinds_in(payload: Any, depth: int = 0) -> Iterator[str]:
     """The kinds of all steps of a definition, at every depth; of what is none, as far as it is one."""
-    if not isinstance(payload, dict):
+    # Deeper ones are refused by whoever checks it.
+    if not isinstance(payload, dict) or depth > 2 * MAX_DEPTH:
         return
     for part in ("steps", "finally", "parallel"):
         steps = payload.get(part)
         for step in steps if isinstance(steps, list) else ():
-            yield from _kinds_of(step)
-    for part in ("each", "subjob"):
-        inner = payload.get(part)
-        if isinstance(inner, dict):
-            yield from _kinds_of(inner.get("step")) if part == "each" else kinds_in(inner)
+            yield from _kinds_of(step, depth + 1)
+    each = payload.get("each")
+    if isinstance(each, dict):
+        yield from _kinds_of(each.get("step"), depth + 1)
+    yield from kinds_in(payload.get("subjob"), depth + 1)
 
 
 def steps_in(definition: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -103,12 +104,12 @@ def _step_and_below(step: Mapping[str, Any], path: str) -> Iterator[tuple[str, M
     yield from steps_in(step, path)
 
 
-def _kinds_of(step: Any) -> Iterator[str]:
+def _kinds_of(step: Any, depth: int) -> Iterator[str]:
     if isinstance(step, dict):
         kind = step.get("kind")
         if isinstance(kind, str):
             yield kind
-        yield from kinds_in(step)
+        yield from kinds_in(step, depth)
 
 
 # -- What may be said ------------------------------------------------------------------------------

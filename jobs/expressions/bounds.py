@@ -51,6 +51,11 @@ class ExpressionError(ValueError):
         """The same, with its place unless it has one."""
         return self if self.position is not None else ExpressionError(self.message, position)
 
+    def moved(self, by: int) -> ExpressionError:
+        """The same, for an expression that begins so many characters into a text."""
+        position = None if self.position is None else self.position + by
+        return ExpressionError(self.message, position)
+
 
 class Root(dict[str, Any]):
     """A map whose missing keys are empty texts."""

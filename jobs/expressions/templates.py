@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobs.expressions.bounds import (
     MAX_BLOCKS,
@@ -71,13 +71,33 @@ def _read(source: str) -> Expression:
 _kept = lru_cache(maxsize=_KEPT)(_read)
 
 
+class Block(NamedTuple):
+    """An expression between {{ and }}, and where in the text it begins."""
+
+    start: int
+    expression: Expression
+
+    @classmethod
+    def read(cls, source: str, start: int) -> Block:
+        try:
+            return cls(start, compile(source))
+        except ExpressionError as error:
+            raise error.moved(start) from None
+
+    def work_out(self, run: Run) -> Any:
+        try:
+            return self.expression.work_out(run)
+        except ExpressionError as error:
+            raise error.moved(self.start) from None
+
+
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A text with expressions in it; get it from `Template.parse`."""
+    """A text with expressions in it; get it from `Template.parse`. Errors tell their place in it."""
 
     source: str
-    # Texts and expressions in turn, in their order.
-    pieces: tuple[str | Expression, ...]
+    # Texts and blocks in their order.
+    pieces: tuple[str | Block, ...]
 
     @classmethod
     def parse(cls, source: str) -> Template:
@@ -86,7 +106,7 @@ class Template:
             return cls(source, (source,) if source else ())
         if len(source) > MAX_TEMPLATE:
             raise ExpressionError(f"a text with expressions has at most {MAX_TEMPLATE} characters")
-        pieces: list[str | Expression] = []
+        pieces: list[str | Block] = []
         end = length = 0
         for low, high in _blocks(source):
             if low > end:
@@ -97,7 +117,7 @@ class Template:
                 raise ExpressionError(
                     f"the expressions of a text have at most {MAX_SOURCE} characters"
                 )
-            pieces.append(_located(inner, low + len(OPENING)))
+            pieces.append(Block.read(inner, low + len(OPENING)))
             end = high
         if end < len(source):
             pieces.append(source[end:])
@@ -105,7 +125,7 @@ class Template:
 
     @property
     def expressions(self) -> tuple[Expression, ...]:
-        return tuple(piece for piece in self.pieces if isinstance(piece, Expression))
+        return tuple(piece.expression for piece in self.pieces if isinstance(piece, Block))
 
     @property
     def names(self) -> frozenset[str]:
@@ -133,8 +153,8 @@ class Template:
     def value(self, names: Mapping[str, Any]) -> Any:
         """The value of the expression if the text is that and nothing else, else the text."""
         match self.pieces:
-            case (Expression() as expression,):
-                return expression.evaluate(names)
+            case (Block() as block,):
+                return plain(block.work_out(Run(names)))
         return self.render(names)
 
 
@@ -157,23 +177,13 @@ def _blocks(source: str) -> list[tuple[int, int]]:
     return found
 
 
-def _located(inner: str, start: int) -> Expression:
-    """The expression, with mistakes shown where they are in the whole text."""
-    try:
-        return compile(inner)
-    except ExpressionError as error:
-        if error.position is None:
-            raise
-        raise ExpressionError(error.message, error.position + start) from None
-
-
 def unbraced(source: str) -> Expression:
     """The expression of a text that is one, between {{ and }} or without."""
     source = source.strip()
     if source.startswith(OPENING) and source.endswith(CLOSING):
         pieces = Template.parse(source).pieces
-        if len(pieces) == 1 and isinstance(pieces[0], Expression):
-            return pieces[0]
+        if len(pieces) == 1 and isinstance(pieces[0], Block):
+            return pieces[0].expression
     return compile(source)
 
 

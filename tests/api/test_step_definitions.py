@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -126,3 +127,26 @@ def test_a_group_cannot_be_enqueued(alpha: object, api: Api) -> None:
     assert response.status_code == 400
     assert fields(response) == ["kind"]
     assert not Step.objects.exists()
+
+
+def test_steps_of_a_kind_that_needs_a_grant_need_it(
+    alpha: object, api: Api, make_key: Callable[..., str]
+) -> None:
+    program = {"name": "sh", "kind": "shell", "payload": {"script": "true"}}
+    deep = {"name": "s", "subjob": {"steps": [{"name": "p", "parallel": [program]}]}}
+    for definition in ({"steps": [program]}, {"steps": [deep], "secrets": {"a": "hush hush"}}):
+        response = submit(api, **definition)
+        check_problem(response, 403, "kind_not_granted")
+        schedule = {"name": "x", "timing": "interval", "interval_seconds": 60, "kind": "steps"}
+        response = api.post("alpha/schedules", {**schedule, "payload": definition})
+        check_problem(response, 403, "kind_not_granted")
+    assert not Job.objects.exists()
+    granted = Api(make_key("operator", "alpha", grants=("shell",)))
+    created = submit(granted, steps=[deep], secrets={"a": "hush hush"})
+    assert created.status_code == 201
+    again = api.post(f"alpha/jobs/{created.json()['id']}/requeue")
+    check_problem(again, 403, "kind_not_granted")
+
+
+def test_kinds_are_looked_for_no_deeper_than_they_may_be(alpha: object, api: Api) -> None:
+    assert submit(api, steps=[nested(60)]).status_code == 400

@@ -36,8 +36,9 @@ def names(items: list[dict[str, Any]]) -> list[str]:
 
 
 def write(job_id: UUID, *messages: str) -> None:
-    for message in messages:
-        LogLine.objects.create(job_id=job_id, fence=1, stream="stdout", message=message)
+    LogLine.objects.bulk_create(
+        LogLine(job_id=job_id, fence=1, stream="stdout", message=message) for message in messages
+    )
 
 
 def step_id(name: str) -> UUID:

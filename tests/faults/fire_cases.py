@@ -28,12 +28,12 @@ class Planned:
 
 
 def plan_intervals(
-    count: int, instants: int, *, every: float, start: datetime, **values: Any
+    count: int, instants: int, *, every: float, start: datetime, first: int = 0, **values: Any
 ) -> Planned:
     """So many schedules, evenly spread over their interval, each with so many instants."""
     step, rows, due = timedelta(seconds=every), [], {}
-    for number in range(count):
-        anchor = start + step * number / count
+    for number in range(first, first + count):
+        anchor = start + step * (number - first) / count
         row = Schedule(
             name=f"fault {number}",
             type="fault:work",

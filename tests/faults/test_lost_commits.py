@@ -115,12 +115,22 @@ def test_fires_whose_commit_was_lost_make_one_job_for_each_instant(yard, proxy, 
             yard.start(concurrency=1, env={"YARDMASTER_WORKER_KINDS": "python"})
         yard.wait(lambda: all(node.is_up() for node in yard.nodes), 60)
         # Instants enough for a cut in each of them that takes its chance, and none that is late.
-        planned = plan_intervals(
-            10, 2 * cuts, every=1.0, start=in_a_moment(1), misfire_grace_seconds=3600.0
-        )
+        timing = {"every": 1.0, "misfire_grace_seconds": 3600.0}
+        planned = plan_intervals(10, 2 * cuts, start=in_a_moment(1), **timing)
+
+        def all_are_cut() -> bool:
+            if not proxy.cuts_left:
+                return True
+            if fired(yard.database) >= planned.count:
+                # A slow machine fires many of them at once, and commits less often.
+                first = len(planned.due)
+                more = plan_intervals(5, 3, start=in_a_moment(1), first=first, **timing)
+                planned.due.update(more.due)
+            return False
+
         for when in ("before", "after"):
             proxy.cut("fire", when, cuts)
-        yard.wait(lambda: proxy.cuts_left == 0, 60 + 4 * cuts, every=0.1)
+        yard.wait(all_are_cut, 60 + 4 * cuts, every=0.1)
         proxy.calm()
         yard.wait(lambda: fired(yard.database) >= planned.count, 60 + 2 * cuts, every=0.2)
         yard.wait_until_all_ended(60)

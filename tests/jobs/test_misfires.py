@@ -87,7 +87,9 @@ def test_the_table_has_all_24_combinations():
 def test_after_an_outage(misfire, overlap, before, outage, expected, monkeypatch):
     missed, now = OUTAGES[outage]
     first = NOON - (missed - 1) * HOUR
-    schedule = make_schedule(misfire=misfire, overlap=overlap, misfire_limit=LIMIT)
+    schedule = make_schedule(
+        expression="0 * * * *", misfire=misfire, overlap=overlap, misfire_limit=LIMIT
+    )
     monkeypatch.setattr(fires, "database_now", lambda connection: now)
     # The run before, for the hour before; its node is still at it, or it has ended.
     put_back(schedule, first - HOUR)
@@ -181,7 +183,9 @@ def left_out(schedule: Schedule) -> dict[str, int]:
 @pytest.mark.parametrize("misfire", ["latest", "all", "skip"])
 def test_a_row_of_missed_instants_tells_the_first_the_last_and_how_many(misfire, monkeypatch):
     missed, now = OUTAGES["40 days"]
-    schedule = make_schedule(misfire=misfire, overlap="allow", misfire_limit=LIMIT)
+    schedule = make_schedule(
+        expression="0 * * * *", misfire=misfire, overlap="allow", misfire_limit=LIMIT
+    )
     put_back(schedule, first := NOON - (missed - 1) * HOUR)
     monkeypatch.setattr(fires, "database_now", lambda connection: now)
     tick_until_nothing_changes(now)
@@ -209,7 +213,9 @@ def test_what_is_within_the_grace_is_not_missed_under_any_word(monkeypatch):
 
 def test_instants_that_were_excluded_are_told_of_after_an_outage_too(monkeypatch):
     _, now = OUTAGES["40 days"]
-    schedule = make_schedule(exclusions={"time_ranges": [{"start": "08:00", "end": "20:00"}]})
+    schedule = make_schedule(
+        expression="0 * * * *", exclusions={"time_ranges": [{"start": "08:00", "end": "20:00"}]}
+    )
     put_back(schedule, datetime(2024, 6, 10, 7, tzinfo=UTC))
     monkeypatch.setattr(fires, "database_now", lambda connection: now)
     assert fires.fire_due(USING, POLICY) == 1

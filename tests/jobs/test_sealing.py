@@ -224,3 +224,17 @@ def test_files_of_definitions_hold_no_secrets_and_take_none_away(alpha: Any) -> 
     assert len(plan.apply(found, by="test").changes) == 1
     stored = opened(Schedule.objects.get(pk=made.pk).payload).payload
     assert stored == {**DEFINITION, "name": "another"}
+
+
+def test_what_a_dialect_keeps_of_a_definition_is_sealed_with_it(alpha: Any) -> None:
+    notes = {"tork": {"secrets": {"token": "canary-77"}}, "audience": ["role:public"]}
+    new = NewJob(kind="steps", payload=DEFINITION, notes=notes)
+    stored = Job.objects.get(pk=enqueue(new, by="test").job.pk).dialect_notes
+    assert "canary" not in str(stored)
+    assert opened(stored["tork"]).payload == notes["tork"]
+    assert stored["audience"] == ["role:public"]
+    values = {"name": "n", "kind": "steps", "payload": DEFINITION, "timing": "interval"}
+    made = schedules.create({**values, "interval_seconds": 60}, by="test", notes=notes)
+    assert "canary" not in str(Schedule.objects.get(pk=made.pk).dialect_notes)
+    job = Job.objects.get(pk=fires.trigger(made.pk, by="test").job_id)
+    assert opened(job.dialect_notes["tork"]).payload == notes["tork"]

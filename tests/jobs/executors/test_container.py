@@ -232,6 +232,19 @@ def test_limits_are_those_of_the_containers_group():
     assert (int(memory), quota.split()[0], int(pids)) == (64 << 20, "50000", 512)
 
 
+def test_memory_is_no_larger_for_being_swapped(engine):
+    async def story() -> None:
+        fields = {"run": "echo ready; sleep 60", "limits": {"memory": "64m"}}
+        async with running(Recorder(), grace_seconds=0, **fields) as (task, _):
+            [one] = engine.containers()
+            config = engine.api.inspect_container(one["Id"])["HostConfig"]
+            assert (config["Memory"], config["MemorySwap"]) == (64 << 20, 64 << 20)
+            task.cancel()
+            await asyncio.wait([task])
+
+    in_loop(story(), SECONDS)
+
+
 def test_a_program_that_takes_too_much_memory_is_killed():
     outcome = outcome_of(entrypoint=["tail", "/dev/zero"], limits={"memory": "20m"})
     assert (outcome.ok, outcome.result) == (False, {"exit_code": 137})

@@ -137,6 +137,26 @@ def test_all_that_an_attempt_makes_carries_its_labels(engine):
     in_loop(story(), SECONDS)
 
 
+def test_an_attempt_removes_nothing_of_another(engine, marker):
+    """Not even of the one before at the same job, which its node has yet to stop."""
+
+    async def story() -> None:
+        sidecar = {"name": "a", "image": IMAGE, "run": "sleep 300"}
+        mounts = [{"type": "volume", "target": "/v"}]
+        fields = {"run": f"echo ready; sleep {marker}", "sidecars": [sidecar], "mounts": mounts}
+        async with running(Recorder(), grace_seconds=0, **fields) as (task, assignment):
+            before = engine.made()
+            assert [len(names) for names in before.values()] == [2, 1, 1]
+            payload = {"image": IMAGE, "run": "true", "mounts": mounts}
+            later = assignment._replace(fence=8, payload=payload)
+            assert (await container.run(later, Recorder())).ok
+            assert engine.made() == before
+            assert not task.done()
+            await ended(task)
+
+    in_loop(story(), SECONDS)
+
+
 RUN_ONE = """
 import asyncio, os, sys, django
 django.setup()
@@ -240,7 +260,7 @@ def test_an_engine_that_is_away_holds_up_no_start(settings, tmp_path, caplog):
 def test_an_engine_that_is_gone_at_the_end_is_told_of(engine, monkeypatch):
     """What could not be removed is said in the job's log, and found by the next sweep."""
 
-    def gone(*_: object) -> list[str]:
+    def gone(*_: object, **__: object) -> list[str]:
         raise OSError("the engine went away")
 
     recorder = Recorder()

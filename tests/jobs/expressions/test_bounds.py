@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -82,18 +83,23 @@ REFUSED = {
     "growing maps": ("reduce(1..10000, {a: #acc}, 0)", NESTED),
     "growing list": ("reduce(1..20000, concat(#acc, [#]), [])", WORK),
     "doubled list": ("reduce(1..100, concat(#acc, #acc), [1])", ITEMS),
+    "longer list": ("len(concat(inputs.rows, [1]))", ITEMS),
     "doubled text": ("reduce(1..100, #acc + #acc, 'x')", TEXT),
     "growing text": ("reduce(1..20000, #acc + 'x', '')", WORK),
     "long pattern": (f"'a' matches '{'a' * 600}'", "a pattern has at most 500 characters"),
     "large pattern": ("'a' matches '((((a?){30}){30}){30})'", "no pattern, or too large a one"),
     "steep pattern": ("inputs.big matches '(.{1,100}){1,10}z'", WORK),
     "pattern that forgets": ("inputs.mixed matches '(a|b)*a(a|b){20}c'", WORK),
+    "repeated classes": ("'a' matches `(\\pL{10}){10}`", "too large a one"),
+    "patterns": ("map(1..950, 'x' matches string(#))", WORK),
+    "long text of a list": ("string(map(1..20, inputs.big[:100000]))", TEXT),
+    "long JSON of a list": ("toJSON(map(1..20, inputs.big[:100000]))", TEXT),
     "many patterns": ("map(1..30000, 'x' matches string(#))", WORK),
     "many searches": ("map(1..100, inputs.big matches 'a{100}b')", WORK),
     "deep JSON": ("fromJSON(repeat('[', 100000))", "not JSON"),
     "closed deep JSON": ("fromJSON(repeat('[', 300) + repeat(']', 300))", NESTED),
     "long numeral": ("fromJSON('1' + repeat('0', 5000))", "not a finite number"),
-    "wide JSON": ("fromJSON('[' + repeat('1,', 110000) + '1]')", ITEMS),
+    "wide JSON": ("fromJSON('[' + repeat('[],', 150000) + '1]')", ITEMS),
     "much JSON": ("map(1..1000, fromJSON('[' + repeat('1,', 30000) + '1]'))", WORK),
     "equal texts": ("all(1..30000, inputs.big == inputs.copy)", WORK),
     "ordered texts": ("all(1..30000, inputs.big <= inputs.copy)", WORK),
@@ -107,6 +113,7 @@ REFUSED = {
     "searches": ("map(1..1000, indexOf(inputs.big, repeat('a', 50) + 'b'))", WORK),
     "backward searches": ("map(1..1000, lastIndexOf(inputs.big, 'b' + repeat('a', 50)))", WORK),
     "trims": ("map(1..1000, trim(inputs.big, 'a'))", WORK),
+    "long text of texts": ("join(map(1..20, inputs.big[:100000]))", TEXT),
     "joined": ("join(map(1..1000, inputs.big))", WORK),
     "base64": ("toBase64(inputs.big)", TEXT),
     "plus": ("inputs.big + 'a'", TEXT),
@@ -114,18 +121,20 @@ REFUSED = {
     "slices": ("map(1..1000, inputs.big[1:])", WORK),
     "list slices": ("map(1..10000, inputs.rows[1:])", WORK),
     "sorted words": ("map(1..1000, sort(inputs.words))", WORK),
+    "sorted once": ("sort(inputs.rows)", WORK),
     "sorted": ("map(1..1000, sort(inputs.rows))", WORK),
     "sorted by": ("sortBy(inputs.rows, -#)", WORK),
     "in lists": ("all(inputs.rows, # in inputs.rows)", WORK),
     "averages": ("map(1..1000, mean(inputs.rows))", WORK),
     "texts of lists": ("map(1..1000, string(inputs.rows))", WORK),
+    "calls": ("map(1..20000, len(inputs))", WORK),
     "keys": ("map(1..100000, keys(inputs))", WORK),
-    "dates": ("map(1..30000, date('2023-08-14 00:00:00', '2006-01-02 15:04:05'))", WORK),
-    "written dates": ("let n = now(); map(1..30000, n.Format('Monday January 2006'))", WORK),
-    "dates as texts": ("let n = now(); map(1..30000, string(n))", WORK),
-    "dates as JSON": ("let n = now(); map(1..30000, toJSON(n))", WORK),
-    "dates as values": ("let n = now(); map(1..10000, n)", ITEMS),
-    "zones": ("map(1..30000, timezone('Europe/Zurich'))", WORK),
+    "dates": ("map(1..1500, date('2023-08-14 00:00:00', '2006-01-02 15:04:05'))", WORK),
+    "written dates": ("let n = now(); map(1..2300, n.Format('Monday January 2006'))", WORK),
+    "dates as texts": ("let n = now(); map(1..2300, string(n))", WORK),
+    "dates as JSON": ("let n = now(); map(1..2300, toJSON(n))", WORK),
+    "dates as values": ("let n = now(); map(1..3000, n)", ITEMS),
+    "zones": ("map(1..1500, timezone('Europe/Zurich'))", WORK),
     "deep value": ("inputs.deep", NESTED),
     "deep value as text": ("string(inputs.deep)", NESTED),
     "deep value as JSON": ("toJSON(inputs.deep)", NESTED),
@@ -194,7 +203,33 @@ def test_a_hostile_text_is_dealt_with_soon(source):
 
 
 @pytest.mark.parametrize(
-    "case", ["range", "endless range", "sequence", "repeat", "repeated repeat", "wide JSON", "plus"]
+    ("source", "message"),
+    [
+        ("{{ 1 }}" * 101, "at most 100 expressions"),
+        ("{{ 1 }}" + "x" * (16 << 10), "at most 16384 characters"),
+        ("{{ 1" + " " * 3000 + "}} {{ 1" + " " * 2000 + "}}", "expressions of a text have at most"),
+        ("{{ inputs.big }}{{ inputs.big }}", TEXT),
+        ("{{ inputs.big }}a", TEXT),
+    ],
+)
+def test_a_text_has_its_own_bounds(source, message):
+    with pytest.raises(ExpressionError, match=message):
+        Template.parse(source).render(NAMES)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "range",
+        "endless range",
+        "sequence",
+        "repeat",
+        "repeated repeat",
+        "wide JSON",
+        "plus",
+        "pieces",
+        "characters",
+    ],
 )
 def test_room_is_refused_before_it_is_taken(case):
     source, _ = REFUSED[case]
@@ -238,17 +273,34 @@ def test_blocks_of_a_text_share_one_budget():
         Template.parse(block * 5).render({})
 
 
-def test_deep_trees_are_worked_out_from_deep_within_python():
-    source = "[" * 99 + "]" * 99
+def test_what_is_no_loop_has_its_price_too(monkeypatch):
+    monkeypatch.setattr(bounds_of, "MAX_OPERATIONS", 10)
+    assert expressions.compile("1 + 2 + 3").evaluate({}) == 6
+    with pytest.raises(ExpressionError, match="more than 10 operations"):
+        expressions.compile("1 + 2 + 3 + 4 + 5 + 6").evaluate({})
+
+
+def from_deep_within(work: Callable[[], Any], room: int) -> Any:
+    """Call this with so many calls left that Python allows."""
+    depth, frame = 0, sys._getframe()
+    while frame := frame.f_back:  # type: ignore[assignment]
+        depth += 1
 
     def descend(levels: int) -> Any:
-        if levels:
-            return descend(levels - 1)
-        with pytest.raises(ExpressionError):
-            expressions.compile(source).evaluate({})
-        return expressions.compile("1" + "+1" * 98).evaluate({})
+        return descend(levels - 1) if levels else work()
 
-    assert descend(300) == 99
+    return descend(sys.getrecursionlimit() - depth - room)
+
+
+def test_deep_trees_are_worked_out_from_deep_within_python():
+    source = "[1" + ", [1" * 60 + "]" * 61
+    nest = expressions.compile(f"len({source[:-1]}, 2])")
+    assert from_deep_within(lambda: nest.evaluate({}), room=400) == 3
+    read = from_deep_within(lambda: expressions.compile(f"len({source})"), room=400)
+    assert read.evaluate({}) == 2
+    for work in (lambda: nest.evaluate({}), lambda: expressions.compile(f"last({source})")):
+        with pytest.raises(ExpressionError, match="goes too deep"):
+            from_deep_within(work, room=55)
 
 
 def test_no_parser_is_built_before_there_is_an_expression():

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from jobs import expressions
-from jobs.expressions import ExpressionError
+from jobs.expressions import ExpressionError, bounds
 from jobs.expressions.functions import FUNCTIONS, LOOPS
 from tests.jobs.expressions.cases import CASES, NAMES
+
+README = Path(__file__).resolve().parents[3] / "README.md"
 
 
 def came_to(source: str) -> object:
@@ -33,6 +37,15 @@ def test_an_expression_comes_to_its_value(source, value):
 def test_the_table_calls_every_function():
     written = " ".join(source for source, _ in CASES)
     assert [name for name in (*FUNCTIONS, *LOOPS) if f"{name}(" not in written] == []
+
+
+def test_the_readme_names_every_function_and_bound():
+    section = README.read_text().split("\n## Expressions\n")[1].split("\n## ")[0]
+    words = set(re.findall(r"\w+", section))
+    assert [name for name in (*FUNCTIONS, *LOOPS) if name not in words] == []
+    numbers = (value for name, value in vars(bounds).items() if name.startswith("MAX_"))
+    small = {f"{value:,}" for value in numbers if value < bounds.MAX_INTEGER}
+    assert [number for number in small if number not in section] == []
 
 
 def test_values_are_copies():
@@ -175,6 +188,10 @@ def test_what_cannot_be_read_is_refused_with_its_place(source, message):
         ("date(timezone('UTC'))", "date takes a date, a layout and a time zone"),
         ("date(1)", "date takes a string, not an int"),
         ("duration('1 day')", "this is no duration"),
+        ("duration(repeat('1h', 51))", "this is no duration"),
+        ("date(repeat('1', 101))", "a date and its layout have at most 100 characters"),
+        ("date('1', repeat('1', 101))", "a date and its layout have at most 100 characters"),
+        ("now().Format(repeat('2006', 26))", "a layout has at most 100 characters"),
         ("duration('300000h') * 10", "the duration is longer than 292 years"),
         ("date('9999-12-31') + duration('48h')", "the date lies outside the years 1 to 9999"),
         ("now().Bogus()", "a time.Time has no method Bogus"),
@@ -185,6 +202,9 @@ def test_what_cannot_be_read_is_refused_with_its_place(source, message):
         ("now() < 1", "a time.Time cannot be compared with an int"),
         ("'a\\x00b'", "the result holds a NUL character"),
         ("fromJSON('\"\\\\ud800\"')", "the text is not valid Unicode"),
+        ("fromJSON('\"\\\\ud800\"') matches 'a'", "the text is not valid Unicode (character 23)"),
+        ("'a' matches fromJSON('\"\\\\ud800\"')", "the text is not valid Unicode (character 5)"),
+        ("toBase64(fromJSON('\"\\\\ud800\"'))", "the text is not valid Unicode (character 1)"),
     ],
 )
 def test_what_cannot_be_worked_out_is_refused_with_its_place(source, message):

@@ -88,6 +88,15 @@ def test_every_block_is_read_when_the_text_is():
         Template.parse("{{ 1 }} {{ }}")
 
 
+def test_what_fails_tells_its_place_in_the_text():
+    for source, place in (("and {{ inputs.region + 1 }}", 22), ("{{ inputs.region + 1 }}", 18)):
+        template = Template.parse(source)
+        for work in (template.render, template.value):
+            with pytest.raises(ExpressionError, match=rf"\(character {place}\)$") as caught:
+                work(NAMES)
+            assert source[caught.value.position] == "+"
+
+
 def test_a_text_without_expressions_may_be_long_and_hold_anything():
     text = "a \0 }}" * 100_000
     assert Template.parse(text).render({}) is text

@@ -9,6 +9,7 @@ from jobs.engine.enqueue import NewJob, enqueue
 from jobs.engine.step_rows import wake_late
 from jobs.engine.waiting import why_waiting
 from jobs.models import Attempt, Job, Queue, Step, StepsRun
+from jobs.rights import Rights
 from jobs.states import Outcome, Reason, State
 from tests.factories import make_queue
 from tests.jobs.steps.cases import Fails, TestNode, do, run, states, submit, the_run
@@ -313,3 +314,24 @@ def test_a_job_that_cannot_be_taken_on_keeps_back_no_other(caplog):
     assert good.state == State.SUCCEEDED
     assert f"job {bad.pk} cannot be taken on" in caplog.text
     assert the_run(bad.pk).woken_at is not None
+
+
+def test_a_step_of_a_kind_that_needs_a_grant_needs_it_when_it_is_made(monkeypatch):
+    granted = {"key:ops": frozenset({"shell"})}
+
+    def rights(actor, verb, cluster):
+        return Rights(actor in granted, granted.get(actor, frozenset()))
+
+    monkeypatch.setattr(conductor, "rights_of", rights)
+    program = {"name": "sh", "kind": "shell", "payload": {"script": "true"}}
+    steps = {"steps": [{"name": "sub", "subjob": {"steps": [program]}}]}
+    may = enqueue(NewJob(kind="steps", payload=steps), by="key:ops").job
+    may_not = enqueue(NewJob(kind="steps", payload=steps), by="key:other").job
+    code = enqueue(NewJob(kind="steps", payload=steps), by="billing").job
+    TestNode(lambda job: None).run()
+    for job in (may, may_not, code):
+        job.refresh_from_db()
+    assert (may.state, code.state) == (State.SUCCEEDED, State.SUCCEEDED)
+    assert may_not.state == State.FAILED
+    assert "key:other may not start jobs of kind shell" in may_not.error
+    assert Job.objects.filter(kind="shell").count() == 2
