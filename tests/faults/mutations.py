@@ -203,7 +203,7 @@ MUTATIONS = (
     Mutation(
         "state in a completion, SQLite",
         "jobs/engine/complete.py",
-        "AND +job.node_id = d.node AND +job.state = 'running'",
+        "AND +job.node_id = d.node AND {_SQLITE_RUNNING}",
         "AND +job.node_id = d.node",
         STALE,
         SQLITE,
@@ -346,7 +346,7 @@ MUTATIONS = (
     Mutation(
         "states of a cancel",
         "jobs/models/job.py",
-        "Q(state__in=UNSTARTED) | Q(state=State.RUNNING, cancel_requested_at=None)",
+        "Q(state__in=UNSTARTED) | Q(state__in=STOPPABLE, cancel_requested_at=None)",
         "Q(cancel_requested_at=None)",
         VERBS,
         also=(
@@ -361,6 +361,14 @@ MUTATIONS = (
         '_CANCELS = "job.cancel_requested_at IS NULL AND false AND',
         LIFE,
         POSTGRES,
+    ),
+    # -- Steps --
+    Mutation(
+        "wake-up by the last step",
+        "jobs/models/steps_release.py",
+        "woken_at = CASE WHEN {_IS_DUE} THEN {{now}} ELSE r.woken_at END",
+        "woken_at = r.woken_at",
+        "test_steps.py::test_fan_in_ends_each_parent_once_whoever_is_killed",
     ),
     # -- Schedules --
     Mutation(
