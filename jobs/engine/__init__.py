@@ -22,6 +22,14 @@ Of schedules: ``schedules.py`` (what people do with them), ``definition.py`` and
 ``schedule_runs.py`` and ``run_upkeep.py`` (what follows), ``workflows.py`` (graphs of their work) and
 ``declared.py`` (those that stand in code).
 
+Of jobs made of steps: ``conductor.py`` (takes them from one step to the next), ``step_plan.py`` (what
+comes next), ``step_rows.py`` (their rows), ``steps_restart.py`` (taken up again), ``step_terms.py`` (what
+a definition may ask) and ``step_sweep.py`` (what should never be wrong).
+
+Of webhooks: ``webhooks.py`` (what happened to jobs made of steps becomes deliveries) and
+``webhook_bodies.py`` (what those say). Payloads with secrets are stored as ``jobs.sealing`` says, and
+``jobs.redaction`` takes their values out of what jobs say.
+
 Beside them: ``backoff.py`` (retry timing), ``clock.py`` (the database's time), ``idempotency.py``
 (replies kept for a second ask), ``turn.py`` (completing and claiming as one statement), ``journal.py``
 (log lines and progress), ``bulk.py`` (one verb over all jobs that match a filter, with ``bulk_walk.py``

@@ -274,6 +274,7 @@ def delete_jobs(using: str, ids: Sequence[UUID], still: Q) -> int | None:
             return 0
         # Steps of theirs have ended before them.
         erase(using, [*going, *all_below(using, going)])
+        _delete(using, JobDependency, Q(parent_id__in=going))
         return len(going)
 
 

@@ -118,7 +118,7 @@ def duties(
         Duty("resume_due", resume_due, 1.0, makes_ready=True),
         Duty("restore_queues", restore_queues, 15.0, makes_ready=True),
         Duty("stop_late_steps", step_sweep.stop_late, 1.0),
-        Duty("tell_webhooks", webhooks.tell_open, 1.0, is_everywhere=True, makes_ready=True),
+        Duty("tell_webhooks", webhooks.tell_open, 1.0, makes_ready=True),
         Duty("sweep_steps", step_sweep.sweep_steps, 60.0),
         Duty("sweep_dependencies", dependencies.sweep, 60.0, makes_ready=True),
         Duty("bulk_operations", bulk.advance, 1.0, makes_ready=True),

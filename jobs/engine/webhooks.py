@@ -41,6 +41,8 @@ JOB_STATE, JOB_PROGRESS = "job.StateChange", "job.Progress"
 TASK_STATE, TASK_PROGRESS = "task.StateChange", "task.Progress"
 # Jobs of one look, and steps of a job.
 BATCH, STEPS_AT_ONCE = 50, 500
+# Where the next look goes on; it is not lost with a process, for then it begins anew.
+_told_until: dict[str, UUID] = {}
 # A delivery is offered so often, and may take so long.
 MAX_ATTEMPTS, TIMEOUT_SECONDS = 5, 5.0
 RETRY: Mapping[str, Any] = {
@@ -113,9 +115,18 @@ def event_of(webhook: Mapping[str, Any]) -> str:
 
 
 def tell_open(using: str, policy: ClusterPolicy) -> int:
-    """Tell of all that has happened to jobs that have webhooks; a duty of upkeep."""
-    ids = StepsRun.objects.using(using).filter(is_watched=True).order_by("-pk")
-    return tell(using, list(ids.values_list("pk", flat=True)[:BATCH]))
+    """Tell of what has happened to some jobs that have webhooks; a duty of upkeep, which goes on at
+    once where there are more."""
+    rows = StepsRun.objects.using(using).filter(is_watched=True).order_by("-pk")
+    if using in _told_until:
+        rows = rows.filter(pk__lt=_told_until[using])
+    page = list(rows.values_list("pk", flat=True)[:BATCH])
+    if len(page) < BATCH:
+        _told_until.pop(using, None)
+    else:
+        _told_until[using] = page[-1]
+    told = tell(using, page)
+    return max(told, 1) if len(page) == BATCH else told
 
 
 def tell(using: str, root_ids: Iterable[UUID]) -> int:

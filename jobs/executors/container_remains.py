@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -32,6 +33,8 @@ ROLE = "yardmaster.role"
 SWEEP_CALL_SECONDS = 10.0
 # And its loop, when an io child was killed.
 END_SECONDS = 3.0
+TRIES = 5
+FIRST_WAIT_SECONDS = 0.1
 
 
 def labels(assignment: Assignment) -> dict[str, str]:
@@ -51,7 +54,7 @@ def sweep_containers(installation: str) -> int:
         return 0
     try:
         with _connected() as api:
-            seen = _list(api, [f"{INSTALLATION}={installation}"])
+            seen = _list(api, {INSTALLATION: installation})
             # Asked afterwards: whoever has made one of them was alive before.
             alive = living()
             return _remove(api, [one for one in seen if one[2].get(PROCESS) not in alive])
@@ -76,7 +79,7 @@ def remove_attempts(attempts: Iterable[tuple[str, int]]) -> None:
 def _remove_marked(marks: set[tuple[str, str]]) -> None:
     try:
         with _connected() as api:
-            seen = _list(api, [f"{INSTALLATION}={installation_of()}"])
+            seen = _list(api, {INSTALLATION: installation_of()})
             _remove(api, [one for one in seen if (one[2].get(JOB), one[2].get(FENCE)) in marks])
     except _errors() as error:
         logger.warning("containers of a dead child cannot be removed: %s", error)
@@ -87,7 +90,7 @@ def remove_attempt(api: Any, found: Mapping[str, str], *, with_shared: bool) -> 
 
     ``with_shared`` says that there may be volumes and networks too.
     """
-    wanted = [f"{key}={found[key]}" for key in (JOB, FENCE, INSTALLATION)]
+    wanted = {key: found[key] for key in (JOB, FENCE, INSTALLATION)}
     seen = _list(api, wanted, with_shared=with_shared)
     failed: list[str] = []
     _remove(api, seen, failed)
@@ -112,43 +115,61 @@ def _errors() -> tuple[type[Exception], ...]:
     return ENGINE_ERRORS
 
 
-def _list(api: Any, wanted: list[str], *, with_shared: bool = True) -> list[_Seen]:
+def _list(api: Any, wanted: Mapping[str, str], *, with_shared: bool = True) -> list[_Seen]:
     """All that carries each of these labels, in the order in which it can be removed."""
-    filters = {"label": wanted}
+    filters = {"label": [f"{key}={value}" for key, value in wanted.items()]}
     found: list[_Seen] = [
         ("container", one["Id"], one.get("Labels") or {})
         for one in api.containers(all=True, filters=filters)
     ]
-    if not with_shared:
-        return found
-    found += [
-        ("volume", one["Name"], one.get("Labels") or {})
-        for one in (api.volumes(filters=filters).get("Volumes") or ())
-    ]
-    found += [
-        ("network", one["Id"], one.get("Labels") or {}) for one in api.networks(filters=filters)
-    ]
-    return found
+    if with_shared:
+        found += [
+            ("volume", one["Name"], one.get("Labels") or {})
+            for one in (api.volumes(filters=filters).get("Volumes") or ())
+        ]
+        found += [
+            ("network", one["Id"], one.get("Labels") or {}) for one in api.networks(filters=filters)
+        ]
+    # To Podman, a volume with one of several labels is one with all of them.
+    return [one for one in found if wanted.items() <= one[2].items()]
 
 
 def _remove(api: Any, seen: list[_Seen], failed: list[str] | None = None) -> int:
+    """Remove all of these, and return how many containers that were.
+
+    An engine may refuse what it is just busy with, and then volumes and networks that are in use.
+    """
+    left, wait = seen, FIRST_WAIT_SECONDS
+    for is_last in (False,) * (TRIES - 1) + (True,):
+        refused: list[tuple[_Seen, Exception]] = []
+        for one in left:
+            try:
+                _remove_one(api, *one[:2])
+            except _errors() as error:
+                refused.append((one, error))
+        left = [one for one, _ in refused]
+        if not left or is_last:
+            break
+        time.sleep(wait)
+        wait *= 2
+    for (what, name, _), why in refused:
+        logger.warning("%s %s cannot be removed: %s", what, name, why)
+        if failed is not None:
+            failed.append(f"{what} {name[:12]}: {why}")
+    return sum(one[0] == "container" for one in seen if one not in left)
+
+
+def _remove_one(api: Any, what: str, name: str) -> None:
     verbs: dict[str, Callable[[str], None]] = {
         "container": lambda name: _end_container(api, name),
         "volume": lambda name: api.remove_volume(name, force=True),
         "network": lambda name: api.remove_network(name),
     }
-    containers = 0
-    for what, name, _ in seen:
-        try:
-            verbs[what](name)
-            containers += what == "container"
-        except _errors() as error:
-            if _is_gone(error):
-                continue
-            logger.warning("%s %s cannot be removed: %s", what, name, error)
-            if failed is not None:
-                failed.append(f"{what} {name[:12]}: {error}")
-    return containers
+    try:
+        verbs[what](name)
+    except _errors() as error:
+        if not _is_gone(error):
+            raise
 
 
 def _end_container(api: Any, name: str) -> None:

@@ -19,7 +19,6 @@ def erase(using: str, ids: Sequence[UUID]) -> None:
     alone = (Attempt, LogLine, JobTag, JobMetadata, Step, StepsRun, StepsListing, WebhookEvent)
     for model in alone:
         model.objects.using(using).filter(job_id__any_of=ids)._raw_delete(using)
-    edges = JobDependency.objects.using(using)
-    edges.filter(child_id__any_of=ids)._raw_delete(using)
-    edges.filter(parent_id__any_of=ids)._raw_delete(using)
+    # An edge to a parent that is gone tells its child of it for as long as that is there.
+    JobDependency.objects.using(using).filter(child_id__any_of=ids)._raw_delete(using)
     Job.objects.using(using).filter(pk__any_of=ids)._raw_delete(using)

@@ -8,9 +8,11 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from jobs.models import Job, LogLine
+from jobs.models import Job, LogLine, Step
 from jobs.states import State
 from tests.factories import make_attempt, make_job, make_queue
+from tests.jobs.steps.cases import do
+from tests.jobs.steps.cases import run as run_steps
 
 pytestmark = pytest.mark.usefixtures("alpha")
 MISSING = "018f0000-0000-7000-8000-000000000000"
@@ -302,3 +304,30 @@ def test_a_running_job_is_asked_to_stop(run):
     assert "asked to stop" in run("jobs", "cancel", str(job.pk)).out
     job.refresh_from_db()
     assert (job.state, job.cancel_requested_at is None) == (State.RUNNING, False)
+
+
+def test_steps_are_shown_as_a_tree_and_logs_with_their_names(run):
+    inner = {"steps": [do("deep")]}
+    job = run_steps(
+        do("first"),
+        {"name": "both", "parallel": [do("left", {"fail": "no luck"}, continue_on_error=True)]},
+        {"name": "sub", "subjob": inner},
+    )
+    rows = [line.split(maxsplit=3) for line in run("jobs", "steps", str(job.pk)).out.splitlines()]
+    assert [row[0] for row in rows] == [
+        "succeeded",
+        "succeeded",
+        "failed",
+        "succeeded",
+        "succeeded",
+    ]
+    shown = run("jobs", "steps", str(job.pk)).out
+    at = [shown.index(name) for name in ("first", "both", "  left  no luck", "sub", "  deep")]
+    assert at == sorted(at)
+    items = run("jobs", "steps", str(job.pk), "-o", "json").json["items"]
+    assert [item["name"] for item in items] == ["first", "both", "left", "sub", "deep"]
+    step = Step.objects.get(name="deep")
+    LogLine.objects.create(job_id=step.job_id, fence=1, stream="stdout", message="from below")
+    for flags in ((), ("--follow",)):
+        assert "[deep] from below" in run("jobs", "logs", str(job.pk), *flags).out
+    assert "from below" not in run("jobs", "logs", str(job.pk), "--own").out

@@ -145,14 +145,18 @@ def test_an_attempt_removes_nothing_of_another(engine, marker):
         mounts = [{"type": "volume", "target": "/v"}]
         fields = {"run": f"echo ready; sleep {marker}", "sidecars": [sidecar], "mounts": mounts}
         async with running(Recorder(), grace_seconds=0, **fields) as (task, assignment):
+            # In use by nobody yet.
+            marks = container_remains.labels(assignment._replace(fence=9))
+            engine.api.create_volume("yardmaster-of-another", labels=marks)
             before = engine.made()
-            assert [len(names) for names in before.values()] == [2, 1, 1]
+            assert [len(names) for names in before.values()] == [2, 2, 1]
             payload = {"image": IMAGE, "run": "true", "mounts": mounts}
             later = assignment._replace(fence=8, payload=payload)
             assert (await container.run(later, Recorder())).ok
             assert engine.made() == before
             assert not task.done()
             await ended(task)
+            engine.api.remove_volume("yardmaster-of-another")
 
     in_loop(story(), SECONDS)
 

@@ -45,13 +45,14 @@ class TestNode:
         self.work = work
         self.ran: list[str] = []
         self.most_at_once = 0
+        self.types = ["do"]
 
     def claim(self, count: int = 1000) -> list[Claimed]:
         appetite = Appetite(
             node=self.id,
             free=dict.fromkeys({kind.pool for kind in KINDS.values()}, count),
             pools={name: kind.pool for name, kind in KINDS.items()},
-            types=["do"],
+            types=self.types,
             queues=None,
         )
         return take_turn(connections[self.using], [], appetite).claimed

@@ -18,7 +18,6 @@ from django.db import connections
 from authn.keys import create_key
 from clusters.binding import cluster_bound
 from clusters.models import ClusterSetting
-from jobs.engine.enqueue import NewJob, enqueue
 from jobs.errors import InvalidJob
 from jobs.models import Job, LogLine, Step
 from jobs.redaction import REDACTED
@@ -193,7 +192,11 @@ def test_no_secret_is_anywhere(
     with cluster_bound("alpha"):
         ClusterSetting.objects.all().persist({"retry_base_seconds": 0.05}, by="test")
         payload = definition(echo_port)
-        job = enqueue(NewJob(kind="steps", payload=payload), by="test").job
+        api = Api(create_key("all", "operator", ("alpha",), ("shell",))[1])
+        body = {"kind": "steps", "payload": payload}
+        made = api.post("alpha/jobs", body, Idempotency_Key="once")
+        assert made.status_code == 201, made.content
+        job = Job.objects.get(pk=made.json()["id"])
         with node(echo_port, log):
             eventually(lambda: Job.objects.get(pk=job.pk).state in FINAL, seconds=120)
             eventually(lambda: not Job.objects.exclude(state__in=FINAL).exists(), seconds=60)
@@ -203,8 +206,9 @@ def test_no_secret_is_anywhere(
         _all_of_it_was_done(job)
         assert leaked(everything_stored(is_postgresql)) == []
         assert leaked(log.read_bytes()) == []
-        api = Api(create_key("all", "operator", ("alpha",), ("shell",))[1])
-        replies = [api.get("alpha/jobs?limit=200").content]
+        again = api.post("alpha/jobs", body, Idempotency_Key="once")
+        assert again.json() == made.json()
+        replies = [made.content, again.content, api.get("alpha/jobs?limit=200").content]
         for pk in Job.objects.values_list("pk", flat=True):
             for path in ("", "/logs", "/attempts"):
                 reply = api.get(f"alpha/jobs/{pk}{path}")

@@ -56,6 +56,7 @@ def test_a_job_is_told_of_from_its_enqueue_to_its_end() -> None:
     first, second, last = told()
     assert (first["id"], first["taskCount"], first["position"]) == (job.pk.hex, 2, 0)
     assert "startedAt" not in first
+    assert first["createdBy"]["username"] == "guest"
     assert "startedAt" in second
     assert "completedAt" not in second
     assert (last["position"], last["progress"], "failedAt" in last) == (3, 100, False)
@@ -94,6 +95,18 @@ def test_a_job_that_is_cancelled_before_it_starts_is_told_of_by_the_next_look() 
     look()
     look()
     assert told("state") == ["PENDING", "CANCELLED"]
+
+
+def test_all_jobs_are_looked_at_in_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "BATCH", 2)
+    jobs = [submit(do("a"), webhooks=[hook(format="tork")]) for _ in range(5)]
+    look()
+    look()
+    # Whoever is looked at first is not the only one.
+    jobs[0].cancel()
+    look()
+    assert told("state").count("CANCELLED") == 1
+    assert webhooks._told_until == {}
 
 
 def test_steps_are_told_of_one_by_one() -> None:

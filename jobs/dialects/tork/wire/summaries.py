@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
-from jobs.engine.webhook_bodies import ENDED, moment, position_of, word_of
+from jobs.dialects.tork.wire.people import user_to_wire
+from jobs.dialects.tork.wire.times import moment_to_wire
+from jobs.engine.webhook_bodies import ENDED, position_of, word_of
 from jobs.engine.webhooks import Happened, Watched
 from jobs.executors.steps import value_of
 from jobs.redaction import redaction_of
@@ -23,7 +26,7 @@ def _job(watched: Watched, one: Happened) -> dict[str, Any]:
     word = one.word if one.event == "job.StateChange" else word_of(job)
     redaction = redaction_of(watched.masks)
     inputs = watched.definition.get("inputs")
-    ended = moment(job.finished_at)
+    ended = _moment(job.finished_at)
     return _lean(
         {
             "id": job.pk.hex,
@@ -32,8 +35,8 @@ def _job(watched: Watched, one: Happened) -> dict[str, Any]:
             "tags": job.tags,
             "inputs": inputs if redaction is None else redaction.value(inputs),
             "state": word,
-            "createdAt": moment(job.created_at),
-            "startedAt": None if word == "PENDING" else moment(job.started_at),
+            "createdAt": _moment(job.created_at),
+            "startedAt": None if word == "PENDING" else _moment(job.started_at),
             "completedAt": ended if word == "COMPLETED" else None,
             "failedAt": ended if word == "FAILED" else None,
             "position": position_of(watched, one),
@@ -41,6 +44,7 @@ def _job(watched: Watched, one: Happened) -> dict[str, Any]:
             "result": _text(job.result) if word == "COMPLETED" else None,
             "error": one.error if word == "FAILED" else None,
             "progress": job.progress_percent if word != "PENDING" else None,
+            "createdBy": user_to_wire(job.enqueued_by, {}),
         }
     )
 
@@ -60,10 +64,10 @@ def _task(one: Happened) -> dict[str, Any]:
             "name": step.name,
             "description": (step.definition or {}).get("description"),
             "state": word,
-            "createdAt": moment(job.created_at),
-            "scheduledAt": moment(job.created_at),
-            "startedAt": None if word in ("PENDING", "SCHEDULED") else moment(job.started_at),
-            "completedAt": moment(job.finished_at) if word in ENDED and word != "FAILED" else None,
+            "createdAt": _moment(job.created_at),
+            "scheduledAt": _moment(job.created_at),
+            "startedAt": None if word in ("PENDING", "SCHEDULED") else _moment(job.started_at),
+            "completedAt": _moment(job.finished_at) if word in ENDED and word != "FAILED" else None,
             "error": one.error if word == "FAILED" else None,
             "result": _text(result) if word == "COMPLETED" else None,
             "var": step.var,
@@ -78,6 +82,10 @@ def _lean(shown: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in shown.items()
         if key in _NEVER_LEFT_OUT or value not in (None, "", 0, [], {})
     }
+
+
+def _moment(at: datetime | None) -> str | None:
+    return None if at is None else moment_to_wire(at)
 
 
 def _text(value: Any) -> str | None:

@@ -1,0 +1,28 @@
+"""The example of the README runs as it is printed."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from jobs.engine.enqueue import NewJob, enqueue
+from jobs.states import State
+from tests.jobs.steps.cases import TestNode
+
+README = Path(__file__).resolve().parents[3] / "README.md"
+
+
+def test_the_example_of_the_readme_runs(alpha: object) -> None:
+    section = README.read_text().split("## Jobs made of steps")[1]
+    match = re.search(r"```json\n(.*?)```", section, re.DOTALL)
+    assert match is not None
+    asked = json.loads(match[1])
+    job = enqueue(NewJob(**asked), by="test").job
+    node = TestNode()
+    node.types = ["demo:echo", "demo:noop"]
+    node.run()
+    job.refresh_from_db()
+    assert (job.state, job.error) == (State.SUCCEEDED, None)
+    assert str(job.result) == "2"
+    assert node.ran == ["fetch", "do eu", "do us", "left", "right", "say", "tidy"]
