@@ -16,7 +16,7 @@ WHOLE = """\
 name: whole
 inputs: {who: world, items: '["x","y","z"]'}
 output: >-
-  {{ tasks.greeting }}|{{ tasks.part0 }}{{ tasks.part1 }}{{ tasks.part2 }}|{{ tasks.inner }}|{{ tasks.left }}
+  {{ tasks.greeting }}|{{ tasks.part0 }}{{ tasks.part1 }}{{ tasks.part2 }}|{{ tasks.inner }}
 tasks:
   - name: greet
     var: greeting
@@ -73,7 +73,8 @@ def test_what_is_written_for_the_original_does_the_same(
         eventually(is_over, seconds=90)
     done: dict[str, Any] = api.job(told["id"])
     assert done["state"] == "COMPLETED", done
-    assert done["result"] == "hello world|xyz|<hello world>|left"
+    assert done["result"] == "hello world|xyz|<hello world>"
+    assert done["context"]["tasks"]["left"] == "left"
     states = [(row["name"], row["state"]) for row in done["execution"]]
     assert ("never", "SKIPPED") in states
     assert [state for name, state in states if name == "tried"] == ["FAILED", "COMPLETED"]
