@@ -23,8 +23,9 @@ Of schedules: ``schedules.py`` (what people do with them), ``definition.py`` and
 ``declared.py`` (those that stand in code).
 
 Of jobs made of steps: ``conductor.py`` (takes them from one step to the next), ``step_plan.py`` (what
-comes next), ``step_rows.py`` (their rows), ``steps_restart.py`` (taken up again), ``step_terms.py`` (what
-a definition may ask) and ``step_sweep.py`` (what should never be wrong).
+comes next), ``step_parent.py`` (such a job as one look sees it), ``step_making.py`` (steps become jobs),
+``step_rows.py`` (their rows), ``steps_restart.py`` (taken up again), ``step_terms.py`` (what a definition
+may ask) and ``step_sweep.py`` (what should never be wrong).
 
 Of webhooks: ``webhooks.py`` (what happened to jobs made of steps becomes deliveries) and
 ``webhook_bodies.py`` (what those say). Payloads with secrets are stored as ``jobs.sealing`` says, and

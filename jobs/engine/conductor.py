@@ -35,7 +35,8 @@ from jobs.engine.complete import Completion, Report, Success, decide
 from jobs.engine.enqueue import enqueue_many
 from jobs.engine.new_job import NewJob
 from jobs.engine.rescue import as_claimed
-from jobs.engine.step_plan import Ending, Made, Parent, advance
+from jobs.engine.step_parent import Ending, Made, Parent
+from jobs.engine.step_plan import advance
 from jobs.engine.steps_restart import restart
 from jobs.engine.trouble import Trouble, is_outage
 from jobs.engine.turn import end_waiting

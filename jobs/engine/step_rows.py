@@ -13,7 +13,7 @@ from django.db import connections
 from django.db.models import BooleanField, ExpressionWrapper, Q
 from django.db.models.functions import Now
 
-from jobs.engine.step_plan import Child, Parent
+from jobs.engine.step_parent import Child, Parent
 from jobs.executors.steps import value_of
 from jobs.models import Job, Step, StepsRun
 from jobs.models.job import JobQuerySet
@@ -174,6 +174,9 @@ def results_of(using: str, root_id: UUID) -> Mapping[str, Any]:
 def write_runs(using: str, parents: Sequence[Parent]) -> None:
     """The counters and states of parents as they are after this look."""
     connection = connections[using]
+    for parent in parents:
+        if parent.has_new_items:
+            parent.run.save(using=using, update_fields=["items"])
     shown = [(p.job.pk, p.progress) for p in parents if p.progress is not None]
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":

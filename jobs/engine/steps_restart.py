@@ -12,7 +12,7 @@ from jobs.models.steps_release import all_below
 from jobs.states import FINAL, RETRYABLE_FROM, State
 
 # What a group keeps: its list is evaluated once.
-_KEPT = ("items", "size", "next")
+_KEPT = ("size", "next")
 
 
 def restart(using: str, runs: Sequence[StepsRun]) -> None:

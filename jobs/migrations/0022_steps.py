@@ -37,6 +37,7 @@ class Migration(migrations.Migration):
                 ("woken_at", models.DateTimeField(null=True)),
                 ("stop_by", models.DateTimeField(null=True)),
                 ("state", models.JSONField(default=dict)),
+                ("items", models.JSONField(null=True)),
             ],
             options={
                 "db_table": "steps_run",

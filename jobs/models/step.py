@@ -115,8 +115,9 @@ class StepsRun(models.Model):
     woken_at = models.DateTimeField(null=True)
     # Not finished by then, it is stopped.
     stop_by = models.DateTimeField(null=True)
-    # See jobs.engine.conductor.
+    # See jobs.engine.step_plan. The list of ``each`` may be long; it is written once.
     state = models.JSONField(default=dict)
+    items = models.JSONField(null=True)
     # Whether its webhooks are to be told; null: it has none, false: they have been told of all.
     is_watched = models.BooleanField(null=True)
 
