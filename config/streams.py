@@ -223,8 +223,8 @@ class _Stop:
             raise _Asked
 
 
-class _Asked(Exception):
-    """Asked to stop while waiting for a line."""
+class _Asked(BaseException):
+    """Asked to stop while waiting for a line; no mistake, so whoever catches those lets it pass."""
 
 
 def _refused(response: LongAnswer, start_response: Any, begin: Any) -> list[bytes]:

@@ -6,6 +6,8 @@ from __future__ import annotations
 STEPS, GROUP = "steps", "group"
 # In a dialect's notes: whom lists show the job to, see StepsListing.
 AUDIENCE = "audience"
+# In a dialect's notes: how long after its success the job is deleted, in seconds.
+DELETE_AFTER = "delete_after_seconds"
 MAX_STEPS_NAME_LENGTH, MAX_STEP_NAME_LENGTH, MAX_VAR_LENGTH = 256, 256, 64
 # Of a job, and of pieces of work that say nothing of it themselves.
 DEFAULTS = (

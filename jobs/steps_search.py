@@ -35,6 +35,8 @@ same so than too very s t can will just don should now
 _STOP_WORDS = frozenset(_LEFT_OUT.split())
 # The newest of a list of states, by an index of these jobs alone.
 _BY_STATE = "job j JOIN steps_listing l ON l.job_id = j.id"
+# SQLite keeps the order of a cross join.
+_JOIN = {"postgresql": "JOIN", "sqlite": "CROSS JOIN"}
 _BY_TAG = "job_tag t JOIN steps_listing l ON l.job_id = t.job_id"
 
 
@@ -158,12 +160,16 @@ def _ways(
             sql, values = _text(connection, others)
             condition = (" AND j.kind = 'steps' AND j.state = %s", [state])
             sql, values = _whole(sql, values, condition, tags, audience)
-            # Where nothing else is asked, the index of the states knows all.
-            is_alone = not others and not audience[0]
-            source = "job j" if is_alone else _BY_STATE
-            sql = sql.replace("steps_listing l", source, 1)
-            if is_alone:
-                sql = sql.replace("l.job_id", "j.id")
+            if others:
+                # What is found first, for SQLite would search anew for each job in the state.
+                sql = sql.replace(
+                    " WHERE ", f" {_JOIN[connection.vendor]} job j ON j.id = l.job_id WHERE ", 1
+                )
+            elif audience[0]:
+                sql = sql.replace("steps_listing l", _BY_STATE, 1)
+            else:
+                # Nothing else is asked: the index of the states knows all.
+                sql = sql.replace("steps_listing l", "job j", 1).replace("l.job_id", "j.id")
             yield Way(sql, values, "j.created_at", "j.id")
 
 
@@ -174,8 +180,8 @@ def _text(connection: BaseDatabaseWrapper, words: Sequence[str]) -> tuple[str, l
         query = "plainto_tsquery('english', %s)"
         return f"steps_listing l WHERE l.search @@ {query}", [" ".join(words)]
     phrase = " ".join(f'"{word}"' for word in words)
-    inner = "SELECT rowid FROM steps_search WHERE steps_search MATCH %s"
-    return f"steps_listing l WHERE l.id IN ({inner})", [phrase]
+    found = "steps_search s CROSS JOIN steps_listing l ON l.id = s.rowid"
+    return f"{found} WHERE s.steps_search MATCH %s", [phrase]
 
 
 def _tags(tags: Collection[str]) -> tuple[str, list[Any]]:

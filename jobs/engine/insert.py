@@ -27,7 +27,7 @@ from jobs.models.job import metadata_value
 from jobs.sealing import is_sealed
 from jobs.secrets import shown_payload
 from jobs.states import State
-from jobs.step_words import AUDIENCE, STEPS
+from jobs.step_words import AUDIENCE, DELETE_AFTER, STEPS
 
 # -- One job, PostgreSQL ---------------------------------------------------------------------------
 
@@ -386,8 +386,12 @@ def insert_steps(using: str, rows: Iterable[Row]) -> None:
             is_watched = True if new.kind == STEPS and said.get("webhooks") else None
             runs.append(StepsRun(**own, **texts, is_watched=is_watched))
             if new.kind == STEPS:
-                audience = (new.notes or {}).get(AUDIENCE)
-                listed.append(StepsListing(**own, **texts, audience=audience))
+                notes = new.notes or {}
+                kept = {
+                    "audience": notes.get(AUDIENCE),
+                    "delete_after_seconds": notes.get(DELETE_AFTER),
+                }
+                listed.append(StepsListing(**own, **texts, **kept))
     if steps:
         Step.objects.using(using).bulk_create(steps)
     if runs:

@@ -28,7 +28,7 @@ from clusters.models import ALIVE, Node, awaits_confirmation
 from clusters.policy import ClusterPolicy
 from jobs.engine.clock import countdown, database_now
 from jobs.errors import Conflict
-from jobs.models import BulkOperation, Job, JobDependency, LogLine, Queue, Step
+from jobs.models import BulkOperation, Job, JobDependency, LogLine, Queue, Step, StepsListing
 from jobs.models.erase import erase
 from jobs.models.steps_release import all_below
 from jobs.states import FINAL, State
@@ -102,7 +102,7 @@ class Pruner:
         self._walks = [Walk(state) for state in FINAL]
         self._steps: list[Callable[[str, ClusterPolicy], int | None]] = []
         self._batch = BATCH
-        self._log_after = 0
+        self._log_after = self._listed_after = 0
 
     def __call__(self, using: str, policy: ClusterPolicy) -> int:
         if not self._steps:
@@ -143,9 +143,10 @@ class Pruner:
         retentions = _retentions(using, policy)
         for walk in self._walks:
             walk.begin(retentions[walk.state])
-        self._log_after = 0
+        self._log_after = self._listed_after = 0
         self._steps = [
             *(partial(self._jobs, walk) for walk in self._walks),
+            self._kept_shorter,
             self._logs,
             _bulk_operations,
             _nodes,
@@ -182,6 +183,27 @@ class Pruner:
             return None
         walk.after = (rows[-1][1], rows[-1][0])
         return deleted
+
+    def _kept_shorter(self, using: str, policy: ClusterPolicy) -> int | None:
+        """Delete those that say themselves how long they are kept after their success."""
+        now = database_now(connections[using])
+        listed = StepsListing.objects.using(using).filter(
+            pk__gt=self._listed_after, delete_after_seconds__isnull=False
+        )
+        words = ("pk", "job_id", "delete_after_seconds", "job__state", "job__finished_at")
+        rows = [*listed.order_by("pk").values_list(*words)[: self._batch]]
+        if not rows:
+            return None
+        self._listed_after = rows[-1][0]
+        due = [
+            job_id
+            for _, job_id, seconds, state, ended in rows
+            if state == State.SUCCEEDED and (now - ended).total_seconds() >= seconds
+        ]
+        if not due:
+            return 0
+        with transaction.atomic(using=using):
+            return delete_jobs(using, due, Q(state=State.SUCCEEDED))
 
     def _fit(self, took: float, vendor: str) -> None:
         whole = WHOLE_SECONDS[vendor]

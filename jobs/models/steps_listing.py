@@ -25,12 +25,22 @@ class StepsListing(models.Model):
     description = models.TextField()
     # Whom lists show it to, as `user:<name>` and `role:<name>`; null: everybody.
     audience = models.JSONField(null=True)
+    # So long after its success the job is deleted, whatever is said of others; null: as they are.
+    delete_after_seconds = models.FloatField(null=True)
 
     objects: ClassVar[models.Manager[StepsListing]] = models.Manager()
 
     class Meta:
         db_table = "steps_listing"
-        indexes = [models.Index(name="steps_listing_newest", fields=["created_at", "job"])]
+        indexes = [
+            models.Index(name="steps_listing_newest", fields=["created_at", "job"]),
+            # retention
+            models.Index(
+                name="steps_listing_delete_after",
+                fields=["id"],
+                condition=models.Q(delete_after_seconds__isnull=False),
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.name or str(self.job_id)

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from jobs.dialects.tork.errors import Refused
-from jobs.dialects.tork.wire import from_yaml
 from jobs.dialects.tork.wire.definition import LENIENT, to_native
 from jobs.dialects.tork.wire.documents import definition_to_wire
 from jobs.dialects.tork.wire.from_json import read_json
 from jobs.dialects.tork.wire.from_yaml import read_yaml
 from jobs.dialects.tork.wire.rules import People, check
-from jobs.dialects.tork.wire.structs import JOB, SCHEDULED_JOB
+from jobs.dialects.tork.wire.structs import JOB
 from jobs.dialects.tork.wire.times import duration_to_wire, parse_duration
 from jobs.executors import KINDS
 from jobs.models import Job, Queue
@@ -276,179 +271,6 @@ def test_yaml_takes_numbers_and_booleans_where_texts_are_wanted() -> None:
     assert read_json(b'{"NAME": "x"} trailing', JOB) == {"name": "x"}
 
 
-def _one(**more: Any) -> dict[str, Any]:
-    return {"name": "x", "tasks": [{"name": "t", **more}]}
-
-
-def _key(path: str, name: str, tag: str) -> str:
-    return f"Key: '{path}' Error:Field validation for '{name}' failed on the '{tag}' tag"
-
-
-_T = "Job.Tasks[0]"
-_SHAPES = {"parallel": {"tasks": [{"name": "p"}]}, "each": {"list": "[1]", "task": {"name": "e"}}}
-_SHAPES["subjob"] = {"name": "s", "tasks": [{"name": "s"}]}
-RULES: list[tuple[dict[str, Any], list[str]]] = [
-    (
-        {},
-        [_key("Job.Name", "Name", "required"), _key("Job.Tasks", "Tasks", "required")],
-    ),
-    ({"name": "x", "tasks": []}, [_key("Job.Tasks", "Tasks", "min")]),
-    ({"name": "x" * 257, "tasks": [{"name": "t"}]}, [_key("Job.Name", "Name", "max")]),
-    (
-        {"name": "x", "tasks": [{}, {"name": "a"}, {}]},
-        [_key(f"Job.Tasks[{n}].Name", "Name", "required") for n in (0, 2)],
-    ),
-    (_one(timeout="x"), [_key(f"{_T}.Timeout", "Timeout", "duration")]),
-    (_one(queue="x-1"), [_key(f"{_T}.Queue", "Queue", "queue")]),
-    (_one(queue="jobs"), [_key(f"{_T}.Queue", "Queue", "queue")]),
-    (_one(retry={}), [_key(f"{_T}.Retry.Limit", "Limit", "required")]),
-    (_one(retry={"limit": 11}), [_key(f"{_T}.Retry.Limit", "Limit", "max")]),
-    (_one(retry={"limit": -1}), [_key(f"{_T}.Retry.Limit", "Limit", "min")]),
-    (_one(priority=10), [_key(f"{_T}.Priority", "Priority", "max")]),
-    (_one(priority=-1), [_key(f"{_T}.Priority", "Priority", "min")]),
-    (_one(var="v" * 65), [_key(f"{_T}.Var", "Var", "max")]),
-    (_one(workdir="/" * 257), [_key(f"{_T}.Workdir", "Workdir", "max")]),
-    (_one(**{"if": "{{ 1 + }}"}), [_key(f"{_T}.If", "If", "expr")]),
-    ({**_one(), "output": "plain prose"}, [_key("Job.Output", "Output", "expr")]),
-    (_one(pre=[{}]), [_key(f"{_T}.Pre[0].Name", "Name", "required")]),
-    (_one(post=[{}]), [_key(f"{_T}.Post[0].Name", "Name", "required")]),
-    (
-        _one(sidecars=[{"name": "s", "probe": {}}]),
-        [
-            _key(f"{_T}.Sidecars[0].Probe.Path", "Path", "required"),
-            _key(f"{_T}.Sidecars[0].Probe.Port", "Port", "required"),
-        ],
-    ),
-    (
-        _one(sidecars=[{"name": "s", "probe": {"path": "/" * 257, "port": 70000}}]),
-        [
-            _key(f"{_T}.Sidecars[0].Probe.Path", "Path", "max"),
-            _key(f"{_T}.Sidecars[0].Probe.Port", "Port", "max"),
-        ],
-    ),
-    (_one(parallel={}), [_key(f"{_T}.Parallel.Tasks", "Tasks", "required")]),
-    (
-        _one(each={}),
-        [
-            _key(f"{_T}.Each.List", "List", "required"),
-            _key(f"{_T}.Each.Task", "Task", "required"),
-        ],
-    ),
-    (
-        _one(each={"list": "[1]", "task": {"name": "e"}, "concurrency": 100000}),
-        [_key(f"{_T}.Each.Concurrency", "Concurrency", "max")],
-    ),
-    (
-        _one(subjob={}),
-        [
-            _key(f"{_T}.SubJob.Name", "Name", "required"),
-            _key(f"{_T}.SubJob.Tasks", "Tasks", "required"),
-        ],
-    ),
-    (
-        _one(subjob={"name": "s", "tasks": [{}]}),
-        [_key(f"{_T}.SubJob.Tasks[0].Name", "Name", "required")],
-    ),
-    (
-        _one(parallel=_SHAPES["parallel"], each=_SHAPES["each"]),
-        [
-            _key(f"{_T}.each", "each", "paralleloreach"),
-            _key(f"{_T}.parallel", "parallel", "paralleloreach"),
-        ],
-    ),
-    (
-        _one(parallel=_SHAPES["parallel"], subjob=_SHAPES["subjob"]),
-        [
-            _key(f"{_T}.subjob", "subjob", "parallelorsubjob"),
-            _key(f"{_T}.parallel", "parallel", "parallelorsubjob"),
-        ],
-    ),
-    (
-        _one(each=_SHAPES["each"], subjob=_SHAPES["subjob"]),
-        [
-            _key(f"{_T}.subjob", "subjob", "eachorsubjob"),
-            _key(f"{_T}.each", "each", "eachorsubjob"),
-        ],
-    ),
-    *(
-        (
-            _one(parallel=_SHAPES["parallel"], **{key: value}),
-            [_key(f"{_T}.{key}", key, "invalidcompositetask")],
-        )
-        for key, value in {
-            **{"image": "i", "cmd": ["c"], "entrypoint": ["e"], "run": "r", "env": {"A": "b"}},
-            **{"queue": "q", "pre": [{"name": "p"}], "post": [{"name": "p"}]},
-            **{"mounts": [{"type": "tmpfs", "target": "/x"}], "retry": {"limit": 1}},
-            **{"limits": {"cpus": "1"}, "timeout": "1s"},
-        }.items()
-    ),
-    *(
-        (_one(mounts=[mount]), [_key(f"{_T}.Mounts[0].mount", "mount", tag)])
-        for mount, tag in (
-            ({}, "typerequired"),
-            ({"type": "volume", "source": "s"}, "sourcenotempty"),
-            ({"type": "volume"}, "targetrequired"),
-            ({"type": "bind", "target": "/t"}, "sourcerequired"),
-            ({"type": "bind", "source": "a;b", "target": "/t"}, "invalidsource"),
-            ({"type": "volume", "target": "a;b"}, "invalidtarget"),
-            ({"type": "volume", "target": "/tork"}, "invalidtarget"),
-        )
-    ),
-    (
-        {**_one(), "defaults": {"timeout": "1 h"}},
-        [_key("Job.Defaults.Timeout", "Timeout", "duration")],
-    ),
-    ({**_one(), "defaults": {"queue": "logs"}}, [_key("Job.Defaults.Queue", "Queue", "queue")]),
-    ({**_one(), "defaults": {"priority": 10}}, [_key("Job.Defaults.Priority", "Priority", "max")]),
-    ({**_one(), "webhooks": [{}]}, [_key("Job.Webhooks[0].URL", "URL", "required")]),
-    (
-        {**_one(), "webhooks": [{"url": "u", "if": "{{ ( }}"}]},
-        [_key("Job.Webhooks[0].If", "If", "expr")],
-    ),
-    *(
-        ({**_one(), "permissions": [one]}, [_key("Job.Permissions[0].perm", "perm", tag)])
-        for one, tag in (
-            ({}, "roleoruser"),
-            ({"user": "bob", "role": "public"}, "roleoruser"),
-            ({"user": "eve"}, "invalidusername"),
-            ({"role": "kings"}, "invalidrole"),
-        )
-    ),
-    (
-        {**_one(), "autoDelete": {"after": "1d"}},
-        [_key("Job.AutoDelete.After", "After", "duration")],
-    ),
-]
-
-
-@pytest.mark.parametrize(("document", "told"), RULES)
-def test_what_breaks_a_rule_is_told_as_the_original_does(
-    document: dict[str, Any], told: list[str]
-) -> None:
-    with pytest.raises(Refused) as refusal:
-        check(read_json(json.dumps(document).encode(), JOB), NOBODY)
-    assert refusal.value.message == "\n".join(told)
-    assert refusal.value.status == 400
-
-
-def test_schedules_have_rules_of_their_own() -> None:
-    for schedule, told in (
-        (None, _key("ScheduledJob.Schedule", "Schedule", "required")),
-        ({}, _key("ScheduledJob.Schedule.Cron", "Cron", "required")),
-        ({"cron": "61 * * * *"}, _key("ScheduledJob.Schedule.Cron", "Cron", "cron")),
-        ({"cron": "0 0 30 2 *"}, _key("ScheduledJob.Schedule.Cron", "Cron", "cron")),
-    ):
-        document = _one() | ({} if schedule is None else {"schedule": schedule})
-        with pytest.raises(Refused) as refusal:
-            check(document, NOBODY, SCHEDULED_JOB)
-        assert refusal.value.message.startswith(told.partition(".")[0])
-        if schedule:
-            assert refusal.value.message == told
-    long = {**_one(), "name": "x" * 65, "schedule": {"cron": "@hourly"}}
-    with pytest.raises(Refused, match="'max'"):
-        check(long, NOBODY, SCHEDULED_JOB)
-
-
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -484,96 +306,6 @@ def test_a_queue_is_made_when_a_task_names_it(api: Caller) -> None:
     node().run()
     assert Queue.objects.filter(name="fresh").exists()
     assert api.job(told["id"])["execution"][0]["queue"] == "fresh"
-
-
-HOSTILE = {
-    "aliases": "a: &a [x,x,x,x,x,x,x,x,x]\n"
-    + "\n".join(
-        f"{c}: &{c} [{','.join(['*' + p] * 9)}]"
-        for p, c in zip("abcdefgh", "bcdefghi", strict=True)
-    ),
-    "deep flow": "[" * 10_000,
-    "deep block": "\n".join("  " * n + "a:" for n in range(100)),
-    "hundred levels": "tasks: " + "[{parallel: {tasks: " * 100,
-    "many values": "tags:\n" + "- a\n" * 60_000,
-    "too large": "name: " + "x" * 300_000,
-    "tags": "name: !!python/object/apply:os.system [id]",
-    "merge": "<<: {name: x}",
-    "bad expression": 'name: x\noutput: "{{ ' + "(" * 2000 + ' }}"\ntasks: [{name: t, run: x}]',
-    "long expression": 'name: x\noutput: "{{ '
-    + "1+" * 20_000
-    + '1 }}"\ntasks: [{name: t, run: x}]',
-    "bad bytes": "name: \x01\x02",
-}
-
-
-@pytest.mark.parametrize("sort", HOSTILE)
-def test_hostile_yaml_is_refused_soon(sort: str, api: Caller, eventually: Any) -> None:
-    took = []
-
-    def soon() -> bool:
-        begun = time.process_time()
-        check_message(api.yaml(HOSTILE[sort]), 400)
-        took.append(time.process_time() - begun)
-        # The machine may be busy: the best of some tries is what it takes.
-        return min(took) <= 0.15
-
-    eventually(soon)
-    assert not Job.objects.exists()
-
-
-def test_bodies_above_the_limit_are_refused_unread(api: Caller) -> None:
-    large = b'{"name": "' + b"x" * 5_000_000 + b'"}'
-    for content_type in ("application/json", "text/yaml"):
-        response = api.post("jobs", raw=large, content_type=content_type)
-        check_message(response, 413, "Request Entity Too Large")
-    assert len(large) > from_yaml.MAX_BYTES
-    assert not Job.objects.exists()
-
-
-_texts = st.text(max_size=12) | st.sampled_from(
-    ["{{ x }}", "{{", "@", "5m", "x-1", "\x00", "\ud800"]
-)
-_json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | _texts,
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(
-            st.sampled_from(
-                [*JOB.fields, "task", "each", "parallel", "subjob", "list", "run", "x"]
-            ),
-            inner,
-            max_size=5,
-        )
-    ),
-    max_leaves=20,
-)
-
-
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(document=st.dictionaries(st.sampled_from([*JOB.fields, "nosuch"]), _json, max_size=6))
-def test_no_document_breaks_anything(document: dict[str, Any], api: Caller) -> None:
-    document.pop("wait", None)
-    raw = json.dumps(document).encode()
-    before = Job.objects.count()
-    for content_type in ("application/json", "text/yaml"):
-        response = api.post("jobs", raw=raw, content_type=content_type)
-        assert response.status_code in (200, 400), response.content
-        assert Job.objects.count() == before + (response.status_code == 200)
-        before = Job.objects.count()
-
-
-@settings(max_examples=200, deadline=None)
-@given(text=st.text(alphabet="ab:-[]{}&*!|>'\"#%@ \n\t0,?.~", max_size=60))
-def test_no_yaml_breaks_anything(text: str) -> None:
-    try:
-        found = read_yaml(text.encode(), JOB)
-    except Refused as refusal:
-        assert refusal.status == 400
-    else:
-        assert isinstance(found, dict)
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
+from clusters.policy import ClusterPolicy
+from jobs.engine.prune import Pruner
 from tests.dialects.tork.conftest import ID, TIME, Caller, check_message, checked, task
 from tests.dialects.tork.work import Retried, node
 
@@ -268,3 +271,22 @@ def test_one_list_takes_a_fixed_number_of_questions(
     node().run()
     with django_assert_max_num_queries(14):
         assert len(api.read("jobs?size=20")["items"]) == 15
+
+
+def test_a_job_may_say_how_long_it_is_kept(api: Caller, alpha: Any) -> None:
+    kept = api.submit(name="kept", autoDelete={"after": "1h"}, tasks=[task()])
+    gone = api.submit(name="gone", autoDelete={"after": "1ms"}, tasks=[task()])
+    failed = api.submit(name="failed", autoDelete={"after": "1ms"}, tasks=[task(run="echo fail")])
+    pruner = Pruner()
+    while pruner(alpha.alias, ClusterPolicy()):
+        pass
+    assert len(api.listed()) == 3
+    node().run()
+    shown = api.job(kept["id"])
+    assert TIME.match(shown["deleteAt"])
+    assert "deleteAt" not in api.job(failed["id"])
+    time.sleep(0.002)
+    while pruner(alpha.alias, ClusterPolicy()):
+        pass
+    assert sorted(api.listed()) == ["failed", "kept"]
+    check_message(api.get(f"jobs/{gone['id']}"), 404, "job not found")

@@ -17,6 +17,7 @@ from jobs.dialects.tork.wire.jobs import (
     schedule_summary_to_wire,
     schedule_to_wire,
 )
+from jobs.dialects.tork.wire.redaction import Redactor, values_in
 from jobs.engine import schedules
 from jobs.engine.new_job import MAX_TIMEOUT_SECONDS
 from jobs.errors import DuplicateSchedule, ScheduleNotFound, ScheduleState
@@ -120,9 +121,12 @@ def _is_seen(schedule: Schedule, names: tuple[str, ...]) -> bool:
 
 def _create(submitted: Submitted, by: str) -> Schedule:
     document = submitted.document
+    # What is secret in these is said from the sealed definition, and hidden there.
+    shown = Redactor(values_in(document)).text
+    name = shown(document["name"])
     values: dict[str, Any] = {
-        "name": document["name"],
-        "description": (document.get("description") or "")[:MAX_DESCRIPTION_LENGTH],
+        "name": name,
+        "description": shown(document.get("description") or "")[:MAX_DESCRIPTION_LENGTH],
         "kind": STEPS,
         "payload": submitted.native,
         "queue": DEFAULT_QUEUE,
@@ -140,5 +144,5 @@ def _create(submitted: Submitted, by: str) -> Schedule:
         return schedules.create(values, by=by, notes=notes)
     except DuplicateSchedule:
         # There names need not be unique; the definition keeps its own.
-        values["name"] = f"{document['name']} {uuid4().hex[:12]}"
+        values["name"] = f"{name} {uuid4().hex[:12]}"
         return schedules.create(values, by=by, notes=notes)

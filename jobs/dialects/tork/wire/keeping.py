@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jobs.dialects.tork.wire.definition import seconds_of
 from jobs.dialects.tork.wire.redaction import values_in
 from jobs.models import Job, Schedule
 from jobs.sealing import Sealed, SealError, opened, seal
-from jobs.step_words import AUDIENCE
+from jobs.step_words import AUDIENCE, DELETE_AFTER
 
 DIALECT = "tork"
 
@@ -22,6 +23,8 @@ def notes_of(document: Mapping[str, Any], audience: Sequence[str] | None) -> dic
     notes: dict[str, Any] = {DIALECT: seal(document, masks) if masks else dict(document)}
     if audience is not None:
         notes[AUDIENCE] = [*audience]
+    if after := seconds_of((document.get("autoDelete") or {}).get("after")):
+        notes[DELETE_AFTER] = after
     return notes
 
 
