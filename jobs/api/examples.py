@@ -62,6 +62,21 @@ ENQUEUE_EXAMPLES = [
         request_only=True,
     ),
     OpenApiExample(
+        "A container",
+        description="Kind `container`: needs a grant, and nodes with an engine that may run the image.",
+        value={
+            "kind": "container",
+            "type": "nightly:report",
+            "payload": {
+                "image": "python:3.12-slim",
+                "run": "python report.py > $JOB_OUTPUT",
+                "files": {"report.py": "print(42)"},
+                "limits": {"cpus": ".5", "memory": "200m"},
+            },
+        },
+        request_only=True,
+    ),
+    OpenApiExample(
         "A stored procedure",
         description="Kind `procedure`: of a connection that is configured, and allowed there.",
         value={

@@ -274,6 +274,7 @@ class Conductor(threading.Thread):
         self._cluster_id = cluster_id
         self._node_id = node_id
         self._watchdog = watchdog
+        self._pulse = watchdog.watch("conductor")
         self._wake_node = wake
         self._lock = threading.Lock()
         # Claimed by the node and not started.
@@ -310,13 +311,12 @@ class Conductor(threading.Thread):
         return list(self._in_hand.values())
 
     def run(self) -> None:
-        pulse = self._watchdog.watch("conductor")
         # The first expression takes a while to be read; nobody should wait for that.
         expressions.compile("true")
         with cluster_bound(self._cluster_id) as cluster:
             self._alias = cluster.alias
             while not self._stopping.is_set():
-                pulse.beat()
+                self._pulse.beat()
                 try:
                     did = self._do()
                     self._trouble.end()
@@ -330,7 +330,7 @@ class Conductor(threading.Thread):
                     self._event.wait(self._pause())
                     self._event.clear()
             connections[self._alias].close()
-        self._watchdog.forget(pulse)
+        self._watchdog.forget(self._pulse)
 
     def _pause(self) -> float:
         if self._trouble.is_on:

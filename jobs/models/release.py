@@ -125,7 +125,7 @@ def release(
     from jobs.models.job import Job
 
     ended = Job.objects.using(using).filter(
-        pk__any_of=_as_uuids(ended_ids), finished_at__isnull=False, has_dependants=True
+        pk__any_of=_as_uuids(ended_ids), finished_at__isnull=False
     )
     rows = list(ended.values_list("pk", "state", "schedule_id"))
     runs = [pk for pk, _, schedule_id in rows if schedule_id is not None]

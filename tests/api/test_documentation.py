@@ -118,7 +118,7 @@ def test_the_enqueue_has_an_example_of_each_kind(
     content = operations(native_document())["jobs_enqueue"]["requestBody"]["content"]
     values = [e["value"] for e in content["application/json"]["examples"].values()]
     assert {value.get("kind", "python") for value in values} == set(PUBLIC_KINDS)
-    api = Api(make_key("operator", grants=("shell",)))
+    api = Api(make_key("operator", grants=("container", "shell")))
     for value in values:
         response = api.post("alpha/jobs", value)
         assert response.status_code == 201, response.content

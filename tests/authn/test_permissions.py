@@ -71,6 +71,7 @@ EVERY_VERB = {
     "audit.read": "operator",
     "nodes.read": "viewer",
     "nodes.drain": "operator",
+    "users.create": "admin",
 }
 
 

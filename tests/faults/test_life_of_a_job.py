@@ -38,7 +38,7 @@ from jobs.engine.rescue import rescue_lost
 from jobs.engine.turn import disown, take_turn
 from jobs.engine.watchdog import Watchdog
 from jobs.models import Job, LogLine
-from jobs.states import RETRYABLE_FROM, Outcome, State
+from jobs.states import RETRYABLE_FROM, STOPPABLE, Outcome, State
 from tests.factories import make_job, make_node
 from tests.faults import edges, ledger, report
 from tests.faults.checker import Check
@@ -479,7 +479,7 @@ def test_a_job_keeps_every_promise_whatever_is_done_to_it_in_whatever_order(
 
 
 _MAY_MOVE = {
-    "cancel": (*UNSTARTED, State.RUNNING),
+    "cancel": (*UNSTARTED, *STOPPABLE),
     "skip": UNSTARTED,
     "retry": RETRYABLE_FROM,
     "delete_final": FINAL,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from clusters.models import ClusterSetting
 from clusters.policy import ClusterPolicy
 from jobs.engine.enqueue import NewJob
 from jobs.engine.step_sweep import sweep_steps
@@ -22,12 +23,17 @@ def _fan_in(number: int) -> NewJob:
 
 
 def _work(name: str, **payload: Any) -> dict[str, Any]:
-    return {"name": name, "kind": "python", "type": "fault:work", "payload": payload}
+    # However often its nodes are killed: what is looked at is their parents.
+    return {
+        **{"name": name, "kind": "python", "type": "fault:work", "payload": payload},
+        "max_attempts": 50,
+    }
 
 
 def test_fan_in_ends_each_parent_once_whoever_is_killed(yard, figures):
     """Red without: the wake-up of a parent in the transaction that ends its last step."""
     count, kills = scaled(40, least=20), scaled(4, least=2)
+    ClusterSetting.objects.all().persist({"max_crashes": 50}, by="test")
     for _ in range(2):
         yard.start_and_wait(concurrency=4)
     waves = list(batches([_fan_in(number % 50) for number in range(count)], 20))

@@ -6,7 +6,7 @@ import pytest
 
 from jobs.errors import InvalidTransition
 from jobs.models import Job
-from jobs.states import FINAL, UNSTARTED, State
+from jobs.states import FINAL, STOPPABLE, UNSTARTED, State
 from tests.factories import make_job
 
 pytestmark = pytest.mark.usefixtures("alpha")
@@ -58,7 +58,7 @@ def test_the_database_and_not_the_copy_in_hand_says_what_state_a_job_is_in():
 def test_many_are_cancelled_with_one_word_and_counted():
     for state in State.values:
         make_job(state)
-    assert Job.objects.all().cancel() == len(UNSTARTED) + 1
+    assert Job.objects.all().cancel() == len(UNSTARTED) + len(STOPPABLE)
     assert Job.objects.filter(state=State.CANCELLED).count() == len(UNSTARTED) + 1
 
 

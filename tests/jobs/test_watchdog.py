@@ -157,7 +157,7 @@ def test_a_node_tells_its_health_to_its_own_host(eventually):
         _, live = ask(port, "/livez")
         assert live["status"] == "up"
         assert live["node"] == str(Node.objects.get().pk)
-        assert set(live["loops"]) == {"turns", "heartbeat", "upkeep"}
+        assert set(live["loops"]) == {"turns", "heartbeat", "upkeep", "conductor"}
         assert all(not loop["is_late"] for loop in live["loops"].values())
         _, ready = ask(port, "/readyz")
         assert (ready["database"], ready["is_draining"], ready["failing_duties"]) == (
