@@ -213,6 +213,8 @@ def _make_queues(using: str, parents: Sequence[Parent]) -> None:
         if parent.root_definition.get("create_queues")
         for made in parent.made
     }
+    if not wanted:
+        return
     there = Queue.objects.using(using).filter(name__in=wanted).values_list("name", flat=True)
     for name in sorted(wanted - {*there}):
         if re.match(QUEUE_NAME.regex, name):

@@ -10,13 +10,14 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connections
-from django.db.models import BooleanField, ExpressionWrapper, Q
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from jobs.engine.step_parent import Child, Parent
 from jobs.executors.steps import value_of
 from jobs.models import Job, Step, StepsRun
 from jobs.models.job import JobQuerySet
+from jobs.raw import read_id
 from jobs.sealing import Sealed, SealError, is_sealed, opened
 from jobs.states import FINAL, State
 from jobs.step_words import STEPS
@@ -51,9 +52,44 @@ UPDATE job SET progress_percent = d.percent
 """
 
 
+# The reads of each look are written out: to put a query together takes as long as to run it.
+_WOKEN = """
+SELECT job_id FROM steps_run WHERE woken_at <= {now} ORDER BY woken_at LIMIT %s
+"""
+_JOBS = "SELECT * FROM job WHERE id {some} ORDER BY id {lock}"
+_RUNS = """
+SELECT *, COALESCE(stop_by <= {now}, false) AS is_late FROM steps_run
+ WHERE job_id {some} ORDER BY job_id {lock}
+"""
+_CHILDREN = """
+SELECT s.parent_id, s.key, j.state, s.name, s.is_tolerated, j.error
+  FROM step AS s JOIN job AS j ON j.id = s.job_id WHERE s.parent_id {some}
+"""
+
+
+def _statement(using: str, text: str, *, skip_locked: bool = False) -> str:
+    if connections[using].vendor != "postgresql":
+        now = "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"
+        return text.format(now=now, some="IN (SELECT value FROM json_each(%s))", lock="")
+    lock = "FOR NO KEY UPDATE" + (" SKIP LOCKED" if skip_locked else "")
+    return text.format(now="statement_timestamp()", some="= ANY(%s::uuid[])", lock=lock)
+
+
+def _some(using: str, ids: Iterable[UUID]) -> list[Any]:
+    if connections[using].vendor == "postgresql":
+        return [[*ids]]
+    return [json.dumps([pk.hex for pk in ids])]
+
+
+def _rows(using: str, text: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    with connections[using].cursor() as cursor:
+        cursor.execute(_statement(using, text), parameters)
+        return list(cursor.fetchall())
+
+
 def woken(using: str) -> list[UUID]:
     """Some parents that can go on; a look without any lock."""
-    return list(StepsRun.objects.using(using).woken().values_list("pk", flat=True)[:BATCH])
+    return [read_id(pk) for (pk,) in _rows(using, _WOKEN, [BATCH])]
 
 
 def lock_woken(using: str, ids: Sequence[UUID]) -> list[Parent]:
@@ -61,18 +97,16 @@ def lock_woken(using: str, ids: Sequence[UUID]) -> list[Parent]:
 
     What another node holds is left to it.
     """
-    skip_locked = connections[using].features.has_select_for_update_skip_locked
-    held = Job.objects.using(using).filter(pk__any_of=ids).order_by("pk")
-    jobs = {job.pk: job for job in held.select_for_update(skip_locked=skip_locked, no_key=True)}
+    statement = _statement(using, _JOBS, skip_locked=True)
+    jobs = {job.pk: job for job in Job.objects.using(using).raw(statement, _some(using, ids))}
     _forget_ended(using, ids, jobs)
     waiting = {pk: job for pk, job in jobs.items() if job.state == State.WAITING}
     if not waiting:
         return []
-    is_late = ExpressionWrapper(Q(stop_by__lte=Now()), BooleanField())
-    rows = StepsRun.objects.using(using).filter(pk__any_of=waiting).annotate(is_late=is_late)
+    rows = StepsRun.objects.using(using).raw(_statement(using, _RUNS), _some(using, waiting))
     runs = {
         run.pk: run
-        for run in rows.order_by("pk").select_for_update(no_key=True)
+        for run in rows
         # Looked at under the lock: whoever held it may have taken this one on.
         if run.woken_at is not None
     }
@@ -144,20 +178,17 @@ def _once(read: Callable[[], Mapping[str, Any]]) -> Callable[[], Mapping[str, An
 def _read_children(using: str, parents: Mapping[UUID, Parent]) -> None:
     """All of them; of a list's items, which may be many, one that failed where some did."""
     lists = [pk for pk, parent in parents.items() if "each" in parent.definition]
-    steps = Step.objects.using(using).filter(parent_id__in=parents.keys() - {*lists})
-    for parent_id, child in _children(steps):
-        parents[parent_id].children.append(child)
+    others = parents.keys() - {*lists}
+    rows = _rows(using, _CHILDREN, _some(using, others)) if others else []
+    for parent_id, key, state, name, is_tolerated, error in rows:
+        child = Child(key, state, name, bool(is_tolerated), error)
+        parents[read_id(parent_id)].children.append(child)
     for pk in lists:
         if parents[pk].run.failed_steps:
             stopped = Q(job__state=State.FAILED, is_tolerated=False) | Q(job__state=State.CANCELLED)
             found = Step.objects.using(using).filter(stopped, parent_id=pk).order_by("index")[:1]
-            for _, child in _children(found):
-                parents[pk].failed_child = child
-
-
-def _children(steps: Any) -> Iterable[tuple[UUID, Child]]:
-    columns = ("parent_id", "key", "job__state", "name", "is_tolerated", "job__error")
-    return ((row[0], Child(*row[1:])) for row in steps.values_list(*columns))
+            for row in found.values_list("key", "job__state", "name", "is_tolerated", "job__error"):
+                parents[pk].failed_child = Child(*row)
 
 
 def results_of(using: str, root_id: UUID) -> Mapping[str, Any]:
