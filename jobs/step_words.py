@@ -4,6 +4,7 @@ from __future__ import annotations
 
 # The kinds of jobs that are made of others: by a definition, or as a composite step of one.
 STEPS, GROUP = "steps", "group"
+MADE_OF_STEPS = (STEPS, GROUP)
 # In a dialect's notes: whom lists show the job to, see StepsListing.
 AUDIENCE = "audience"
 # In a dialect's notes: how long after its success the job is deleted, in seconds.

@@ -16,6 +16,7 @@ import logging
 import random
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from uuid import UUID
@@ -39,7 +40,7 @@ from jobs.engine.step_parent import Ending, Made, Parent
 from jobs.engine.step_plan import advance
 from jobs.engine.steps_restart import restart
 from jobs.engine.trouble import Trouble, is_outage
-from jobs.engine.turn import end_waiting
+from jobs.engine.turn import end_waiting, take_turn
 from jobs.engine.watchdog import Watchdog
 from jobs.errors import JobError, QueueFull
 from jobs.executors import KINDS
@@ -47,7 +48,7 @@ from jobs.models import Job, Queue, Schedule, StepsRun
 from jobs.models.job import JobQuerySet
 from jobs.models.queue import QUEUE_NAME
 from jobs.rights import rights_of
-from jobs.states import Outcome
+from jobs.states import Outcome, State
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,10 @@ POLL_SECONDS = 0.5
 IN_HAND = 200
 # Before a job that could not be taken on is tried again.
 REST_SECONDS = 30.0
+# How long one look goes on making steps, in one transaction.
+LOOK_SECONDS = 0.3
+# After so many failures to take a job on it ends.
+PATIENCE = 5
 # Who asked for what schedules start; their steps are of whoever wrote the schedule.
 SCHEDULES = "schedules"
 
@@ -67,12 +72,10 @@ def start(using: str, node: str, claimed: Sequence[Claimed]) -> None:
     with transaction.atomic(using=using):
         mine = step_rows.let_wait(using, node, held)
         now = database_now(connections[using])
-        runs = StepsRun.objects.using(using).in_bulk(mine)
+        runs = restart(using, list(mine))
         for run in runs.values():
             run.stop_by = now + timedelta(seconds=seconds[run.pk])
-            run.wake_at, run.failed_steps = 0, 0
             run.is_watched = None if run.is_watched is None else True
-        restart(using, [runs[pk] for pk in sorted(runs)])
         rows = StepsRun.objects.using(using)
         rows.bulk_update(
             runs.values(),
@@ -97,23 +100,50 @@ def conduct(using: str) -> int:
     return sum(_conduct_alone(using, job_id) for job_id in woken)
 
 
+# How often a job could not be taken on, as far as this node knows.
+_failures: Counter[UUID] = Counter()
+
+
 def _conduct_alone(using: str, job_id: UUID) -> int:
     try:
         return _conduct(using, [job_id])
     except Exception as error:
         if is_outage(error):
             raise
-        logger.exception("job %s cannot be taken on; it is tried again", job_id)
-        step_rows.postpone(using, job_id, REST_SECONDS)
-        return 0
+        logger.exception("job %s cannot be taken on", job_id)
+        _failures[job_id] += 1
+        if _failures[job_id] < PATIENCE:
+            step_rows.postpone(using, job_id, REST_SECONDS)
+            return 0
+        del _failures[job_id]
+        return _give_up(using, job_id, error)
+
+
+def _give_up(using: str, job_id: UUID, error: Exception) -> int:
+    """End a job that nobody can take on, and ask its steps to stop."""
+    jobs: JobQuerySet = Job.objects.using(using)
+    jobs.filter(pk__in=step_rows.open_steps_of(using, job_id)).cancel()
+    with transaction.atomic(using=using):
+        row = jobs.filter(pk=job_id, state=State.WAITING).select_for_update(no_key=True).first()
+        if row is None:
+            return 0
+        report = _unfit("its steps cannot be taken on", error)
+        last_word = decide(as_claimed(row), str(row.node_id), report, current_policy())
+        end_waiting(connections[using], [last_word])
+        StepsRun.objects.using(using).filter(pk=job_id).update(woken_at=None)
+    return 1
+
+
+def _unfit(why: str, error: Exception) -> Report:
+    now, name = countdown(), type(error).__name__
+    told = {"error": f"{why}: {name}", "error_type": name, "is_permanent": True}
+    return Report(Outcome.FAILED, now, now, **told)  # type: ignore[arg-type]
 
 
 def _conduct(using: str, woken: Sequence[UUID]) -> int:
     with transaction.atomic(using=using):
         policy = current_policy()
-        parents = step_rows.lock_woken(using, woken)
-        for parent in parents:
-            advance(parent)
+        parents = _advance_some(step_rows.lock_woken(using, woken))
         _make_all(using, parents)
         step_rows.write_runs(using, parents)
         _skip_all(using, parents)
@@ -126,6 +156,19 @@ def _conduct(using: str, woken: Sequence[UUID]) -> int:
             jobs: JobQuerySet = Job.objects.using(using)
             jobs.filter(pk__in=step_rows.open_steps_of(using, parent.job.pk)).cancel()
     return len(parents)
+
+
+def _advance_some(parents: Sequence[Parent]) -> list[Parent]:
+    """Decide about as many as one look has time for, and one at least; the others stay woken."""
+    until = countdown() + LOOK_SECONDS
+    seen: list[Parent] = []
+    for parent in parents:
+        if seen and countdown() > until:
+            break
+        parent.until = until
+        advance(parent)
+        seen.append(parent)
+    return seen
 
 
 def _make_all(using: str, parents: Sequence[Parent]) -> None:
@@ -147,11 +190,14 @@ def _make_all(using: str, parents: Sequence[Parent]) -> None:
                 with transaction.atomic(using=using):
                     _enqueue(using, [parent])
             except QueueFull as error:
+                keys = parent.keys_made if parent.must_end else ()
                 parent.undo()
+                parent.refuse(keys)
                 parent.waits_for_room(str(error))
             except JobError as error:
-                name = _name_of(parent, error.index)
+                name, key = _refused_step(parent, error.index)
                 parent.undo()
+                parent.refuse([key])
                 field = f"{error.field}: " if error.field else ""
                 parent.fail(f"step {name!r}: {field}{error}", type(error).__name__)
                 parent.look_again()
@@ -174,7 +220,9 @@ def _refuse_what_is_not_granted(using: str, parents: Sequence[Parent]) -> None:
             parent.again_seconds = REST_SECONDS
             continue
         if lacking := sorted(wanted - granted):
+            steps = [made.job.step for made in parent.made if made.job.kind in lacking]
             parent.undo()
+            parent.refuse(step.key for step in steps if step is not None)
             parent.fail(f"{actor} may not start jobs of kind {lacking[0]}", "KindNotGranted")
             parent.look_again()
 
@@ -200,9 +248,11 @@ def _enqueue(using: str, parents: Sequence[Parent]) -> None:
                 made.job_id = UUID(answer.job_id)
 
 
-def _name_of(parent: Parent, index: int | None) -> str:
-    names = [made.job.step.name if made.job.step else "" for made in parent.made]
-    return names[index] if index is not None and index < len(names) else ""
+def _refused_step(parent: Parent, index: int | None) -> tuple[str, str]:
+    """The name and the key of the step that an error is of."""
+    steps = [made.job.step for made in parent.made]
+    step = steps[index] if index is not None and index < len(steps) else None
+    return (step.name, step.key) if step is not None else ("", "")
 
 
 def _make_queues(using: str, parents: Sequence[Parent]) -> None:
@@ -339,11 +389,31 @@ class Conductor(threading.Thread):
             return max(self._trouble.retry_at - countdown(), 0.01)
         return POLL_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311
 
+    def _start(self, given: Sequence[Claimed]) -> None:
+        """Start them all; where that fails each alone, and one that cannot be started ends."""
+        try:
+            start(self._alias, self._node_id, given)
+            return
+        except Exception as error:
+            if is_outage(error):
+                raise
+            logger.warning("%d jobs cannot be started together", len(given), exc_info=True)
+        for job in given:
+            try:
+                start(self._alias, self._node_id, [job])
+            except Exception as error:
+                if is_outage(error):
+                    raise
+                logger.exception("job %s cannot be started", job.id)
+                report = _unfit("it cannot be started", error)
+                row = decide(job, self._node_id, report, current_policy())
+                take_turn(connections[self._alias], [row], None)
+
     def _do(self) -> int:
         with self._lock:
             given = dict(self._in_hand)
         if given:
-            start(self._alias, self._node_id, list(given.values()))
+            self._start(list(given.values()))
             with self._lock:
                 for key in given:
                     self._in_hand.pop(key, None)

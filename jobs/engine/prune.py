@@ -280,7 +280,8 @@ def delete_jobs(using: str, ids: Sequence[UUID], still: Q) -> int | None:
 
 def _has_open_dependants() -> Q:
     waiting = JobDependency.objects.filter(parent_id=OuterRef("pk"), child__finished_at=None)
-    part = Step.objects.filter(job_id=OuterRef("pk"), root__finished_at=None)
+    # A step goes with the job that it is of, which may be retried and need what it left.
+    part = Step.objects.filter(job_id=OuterRef("pk"), root__created_at__isnull=False)
     return Q(has_dependants=True) & (Q(Exists(waiting)) | Q(Exists(part)))
 
 

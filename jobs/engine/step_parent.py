@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from jobs.engine.clock import countdown
 from jobs.engine.new_job import NewJob
 from jobs.models import Job, Step, StepsRun
 from jobs.redaction import redaction_of
@@ -91,6 +92,8 @@ class Parent:
     progress: float | None = None
     # Its list has been worked out just now, and is to be written.
     has_new_items: bool = False
+    # When to stop making steps, by ``clock.countdown``; the rest is left to the next look.
+    until: float = float("inf")
     # What of its state planning changes, as it was.
     before: dict[str, Any] = field(default_factory=dict)
 
@@ -98,6 +101,10 @@ class Parent:
     def state(self) -> dict[str, Any]:
         state: dict[str, Any] = self.run.state
         return state
+
+    @property
+    def keys_made(self) -> list[str]:
+        return [made.job.step.key for made in self.made if made.job.step is not None]
 
     @property
     def open_steps(self) -> int:
@@ -123,6 +130,22 @@ class Parent:
         """Nothing of what was planned can be written."""
         self.made, self.detached, self.ending = [], [], None
         self.run.state = {**self.run.state, **self.before}
+
+    @property
+    def is_out_of_time(self) -> bool:
+        """Whether this look has lasted long enough, and has done something."""
+        return bool(self.made) and countdown() > self.until
+
+    @property
+    def must_end(self) -> bool:
+        """Whether somebody, or the clock, wants it to be over."""
+        return self.job.cancel_requested_at is not None or self.is_late
+
+    def refuse(self, keys: Iterable[str]) -> None:
+        """Final steps that cannot be made are passed over: nothing would ever follow them."""
+        self.state["refused"] = sorted(
+            {*self.state.get("refused", ()), *(key for key in keys if key.startswith("f"))}
+        )
 
     def look_again(self) -> None:
         """It has failed just now: what runs is stopped at the next look, or nothing does and it ends."""

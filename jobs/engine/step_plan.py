@@ -4,6 +4,7 @@
 row. Of its state between two looks the parent keeps in ``StepsRun.state``:
 
     phase       `finally` once the ordinary steps are over; they run whatever happened
+    refused     final steps that cannot be made
     failed      the first failure: {"error", "type", "is_cancelled", "is_late"}
     size, next  of ``each``: how long its list is, and how many of it have been made
 
@@ -81,6 +82,8 @@ def _advance_steps(parent: Parent) -> None:
                 return
         parent.state["phase"] = "finally"
     last = parent.definition.get("finally") or ()
+    for key in parent.state.get("refused", ()):
+        by_key[key] = Child(key, State.SKIPPED, key, False, None)
     _make_ready(parent, last, by_key, "f")
     if parent.open_steps:
         _sleep(parent, _are_missing(last, by_key, "f"))
@@ -100,10 +103,22 @@ def _make_ready(
         needs = step.get("needs")
         before = [f"{prefix}{index - 1}"] if index else []
         needed = before if needs is None else [keys[name] for name in needs]
-        if all(one in by_key and by_key[one].is_over for one in needed):
+        if not all(one in by_key and by_key[one].is_over for one in needed):
+            continue
+        if parent.is_out_of_time:
+            parent.again_seconds = 0.0
+            return
+        try:
             made = make(parent, step, key, index, {})
-            state = State.SKIPPED if made.is_skipped else State.READY
-            by_key[key] = Child(key, state, step["name"], False, None)
+        except expressions.ExpressionError as error:
+            if not prefix:
+                raise
+            parent.fail(f"step {step['name']!r}: {error}", type(error).__name__)
+            parent.refuse([key])
+            by_key[key] = Child(key, State.SKIPPED, step["name"], False, None)
+            continue
+        state = State.SKIPPED if made.is_skipped else State.READY
+        by_key[key] = Child(key, state, step["name"], False, None)
 
 
 def _are_missing(
@@ -134,6 +149,9 @@ def _advance_parallel(parent: Parent) -> None:
         return
     there = {child.key for child in parent.children}
     for index, step in enumerate(steps):
+        if parent.is_out_of_time:
+            parent.again_seconds = 0.0
+            return
         if str(index) not in there:
             make(parent, step, str(index), index, {})
     if steps:
@@ -159,7 +177,7 @@ def _advance_each(parent: Parent) -> None:
     at = parent.state.get("next") or 0
     most = each.get("concurrency") or len(items)
     until = at + ITEMS_AT_ONCE
-    while at < min(len(items), until) and parent.open_steps < most:
+    while at < min(len(items), until) and parent.open_steps < most and not parent.is_out_of_time:
         item = {"index": str(at), "value": items[at]}
         make(parent, each["step"], str(at), at, {each.get("var") or "item": item})
         at += 1
@@ -168,7 +186,8 @@ def _advance_each(parent: Parent) -> None:
         if parent.open_steps < most:
             parent.again_seconds = 0.0
         else:
-            parent.run.wake_at = most - 1
+            # Some at a time where many run: each look reads the whole list.
+            parent.run.wake_at = most - max(most // 10, 1)
     elif not parent.open_steps:
         _end(parent)
     if items:

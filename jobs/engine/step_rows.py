@@ -17,6 +17,7 @@ from jobs.engine.step_parent import Child, Parent
 from jobs.executors.steps import value_of
 from jobs.models import Job, Step, StepsRun
 from jobs.models.job import JobQuerySet
+from jobs.models.steps_release import lock_runs
 from jobs.raw import read_id
 from jobs.sealing import Sealed, SealError, is_sealed, opened
 from jobs.states import FINAL, State
@@ -30,16 +31,19 @@ LOOK_AGAIN_SECONDS = 1.0
 _POSTGRES_RUNS = """
 UPDATE steps_run AS r SET state = d.state::jsonb, wake_at = d.wake_at, failed_steps = 0,
   open_steps = r.open_steps + d.made,
-  woken_at = clock_timestamp() + d.again * interval '1 second'
-FROM unnest(%s::uuid[], %s::text[], %s::int[], %s::int[], %s::float8[])
-     AS d(id, state, wake_at, made, again) WHERE r.job_id = d.id
+  woken_at = clock_timestamp() + d.again * interval '1 second',
+  stop_by = CASE WHEN d.is_late THEN NULL ELSE r.stop_by END
+FROM unnest(%s::uuid[], %s::text[], %s::int[], %s::int[], %s::float8[], %s::bool[])
+     AS d(id, state, wake_at, made, again, is_late) WHERE r.job_id = d.id
 """
 _SQLITE_RUNS = """
 UPDATE steps_run AS r SET state = d.state, wake_at = d.wake_at, failed_steps = 0,
   open_steps = r.open_steps + d.made,
-  woken_at = strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', d.again || ' seconds')
+  woken_at = strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', d.again || ' seconds'),
+  stop_by = CASE WHEN d.is_late THEN NULL ELSE r.stop_by END
 FROM (SELECT value ->> 0 AS id, value ->> 1 AS state, value ->> 2 AS wake_at, value ->> 3 AS made,
-             value ->> 4 AS again FROM json_each(%s)) AS d WHERE r.job_id = d.id
+             value ->> 4 AS again, value ->> 5 AS is_late FROM json_each(%s)) AS d
+WHERE r.job_id = d.id
 """
 _POSTGRES_PROGRESS = """
 UPDATE job SET progress_percent = d.percent FROM unnest(%s::uuid[], %s::float8[]) AS d(id, percent)
@@ -103,14 +107,18 @@ def lock_woken(using: str, ids: Sequence[UUID]) -> list[Parent]:
     waiting = {pk: job for pk, job in jobs.items() if job.state == State.WAITING}
     if not waiting:
         return []
-    rows = StepsRun.objects.using(using).raw(_statement(using, _RUNS), _some(using, waiting))
+    parts = [pk for pk, job in waiting.items() if job.has_dependants]
+    own = Step.objects.using(using).in_bulk(parts) if parts else {}
+    # With those of the jobs they are part of, which hear of their ends: all in one order.
+    counters = {*waiting, *(step.parent_id for step in own.values())}
+    rows = StepsRun.objects.using(using).raw(_statement(using, _RUNS), _some(using, counters))
     runs = {
         run.pk: run
         for run in rows
         # Looked at under the lock: whoever held it may have taken this one on.
-        if run.woken_at is not None
+        if run.pk in waiting and run.woken_at is not None
     }
-    return _with_context(using, {pk: waiting[pk] for pk in runs}, runs)
+    return _with_context(using, {pk: waiting[pk] for pk in runs}, runs, own)
 
 
 def _forget_ended(using: str, ids: Sequence[UUID], jobs: Mapping[UUID, Job]) -> None:
@@ -122,14 +130,16 @@ def _forget_ended(using: str, ids: Sequence[UUID], jobs: Mapping[UUID, Job]) -> 
         there = Job.objects.using(using).filter(pk__in=gone).values_list("pk", flat=True)
         idle += gone - set(there)
     if idle:
+        lock_runs(using, idle)
         StepsRun.objects.using(using).filter(pk__in=idle).update(woken_at=None)
 
 
 def _with_context(
-    using: str, jobs: Mapping[UUID, Job], runs: Mapping[UUID, StepsRun]
+    using: str,
+    jobs: Mapping[UUID, Job],
+    runs: Mapping[UUID, StepsRun],
+    own: Mapping[UUID, Step],
 ) -> list[Parent]:
-    parts = [pk for pk, job in jobs.items() if job.has_dependants]
-    own = Step.objects.using(using).in_bulk(parts) if parts else {}
     root_ids = {pk: pk if jobs[pk].kind == STEPS else own[pk].root_id for pk in jobs}
     elsewhere = {root for root in root_ids.values() if root not in jobs}
     roots = {**jobs, **(Job.objects.using(using).in_bulk(elsewhere) if elsewhere else {})}
@@ -217,6 +227,7 @@ def write_runs(using: str, parents: Sequence[Parent]) -> None:
                 [parent.run.wake_at for parent in parents],
                 [len(parent.made) for parent in parents],
                 [_again_seconds(parent) for parent in parents],
+                [_is_past_time(parent) for parent in parents],
             ]
             cursor.execute(_POSTGRES_RUNS, columns)
             if shown:
@@ -229,12 +240,18 @@ def write_runs(using: str, parents: Sequence[Parent]) -> None:
                 parent.run.wake_at,
                 len(parent.made),
                 _again_seconds(parent),
+                int(_is_past_time(parent)),
             ]
             for parent in parents
         ]
         cursor.execute(_SQLITE_RUNS, [json.dumps(rows)])
         if shown:
             cursor.execute(_SQLITE_PROGRESS, [json.dumps([[pk.hex, one] for pk, one in shown])])
+
+
+def _is_past_time(parent: Parent) -> bool:
+    """Nobody need look at the clock for it any more: it ends, or has been told that it is late."""
+    return parent.ending is not None or parent.is_late
 
 
 def _again_seconds(parent: Parent) -> float | None:

@@ -56,6 +56,8 @@ POLL_FASTEST = 0.05
 POLL_WITHIN_LIMITS = 0.1
 # How often a node looks whether queues with limits have ready jobs; each such claim is a transaction.
 LIMITS_SECONDS = 0.05
+# How often a node whose slots are full looks for jobs that need none.
+CONDUCTOR_SECONDS = 0.25
 POLL_SLOWEST = {"postgresql": 2.0, "sqlite": 0.1}
 # While work runs the loop looks at deadlines this often.
 ENFORCE_SECONDS = 0.05
@@ -118,6 +120,7 @@ class Worker:
         self._poll_seconds = POLL_FASTEST
         self._next_poll_at = 0.0
         self._limits_are_due = self._limits_wait = False
+        self._next_look_for_conductor = 0.0
         self._next_look_at_limits = 0.0
         self._trouble = Trouble(f"the database of {cluster_id}")
         self._readable: list[Child] = []
@@ -449,7 +452,10 @@ class Worker:
         return is_time and self._has_room()
 
     def _has_room(self) -> bool:
-        return self._conductor.room > 0 or any(self._children.free().values())
+        if any(self._children.free().values()):
+            return True
+        # What the conductor takes needs no slot; but looking for it is not worth a claim each time.
+        return self._conductor.room > 0 and countdown() >= self._next_look_for_conductor
 
     def _turn_if_due(self, now: float) -> None:
         wants_work = not self._is_draining and self._wants_work(now)
@@ -478,6 +484,7 @@ class Worker:
                 if child.channel.has_backlog:
                     self._watch_child(child)
         if appetite is not None:
+            self._next_look_for_conductor = countdown() + CONDUCTOR_SECONDS
             self._look_at_limits(now)
             # Of what the conductor could take there are seldom many.
             wanted = sum(appetite.free.values()) - appetite.free[CONDUCTOR]

@@ -30,6 +30,7 @@ from jobs.states import (
     Trigger,
     WaitsFor,
 )
+from jobs.step_words import MADE_OF_STEPS
 
 LOWEST_PRIORITY, HIGHEST_PRIORITY = 100, -100
 
@@ -53,7 +54,7 @@ class Restart(NamedTuple):
 
 
 # What the end of a job is told with.
-_TOLD_OF = ("pk", "state", "queue", "type", "has_dependants", "schedule_id")
+_TOLD_OF = ("pk", "state", "queue", "type", "has_dependants", "schedule_id", "kind")
 
 
 @models.ForeignKey.register_lookup
@@ -136,14 +137,16 @@ class JobQuerySet(models.QuerySet["Job"]):
             unstarted = [row for row in rows if row.state in UNSTARTED]
             running = [row.pk for row in rows if row.state in STOPPABLE]
             waiting = [row.pk for row in rows if row.state == State.WAITING]
+            # Of those that were to be taken up again, steps may be open too.
+            whole = [row.pk for row in unstarted if row.kind in MADE_OF_STEPS]
             cancelled = self._end(unstarted, State.CANCELLED, cancel_requested_at=Now())
             asked = 0
             if running:
                 asked = jobs.filter(
                     pk__any_of=running, state__in=STOPPABLE, cancel_requested_at=None
                 ).update(cancel_requested_at=Now())
-            if waiting:
-                if below := open_below(using, waiting):
+            if waiting or whole:
+                if below := open_below(using, [*waiting, *whole]):
                     jobs.filter(pk__any_of=below).cancel()
                 wake(using, waiting)
         return Touched(cancelled + asked, cancelled=cancelled, cancel_requested=asked)
@@ -227,10 +230,14 @@ class JobQuerySet(models.QuerySet["Job"]):
             return self._retry(spread_seconds)
 
     def _retry(self, spread_seconds: float | None) -> Touched:
-        from jobs.models.steps_release import take_up_again
+        from jobs.models.steps_release import lock_above, take_up_again
 
         jobs: JobQuerySet = Job.objects.using(self.db)
         stopped = self.filter(state__in=RETRYABLE_FROM).order_by("pk")
+        parts = [pk for pk, awaited in stopped.values_list("pk", "has_dependants") if awaited]
+        if parts:
+            # From the top down, as whoever takes up a job that is made of them.
+            lock_above(self.db, parts)
         locked = stopped.select_for_update(no_key=True)
         rows = list(locked.values_list("pk", "unique_key", "has_dependants"))
         keys = {key for _, key, _ in rows if key is not None}
@@ -346,7 +353,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Delete finished jobs with all that is theirs. Those that open jobs depend on are kept."""
         from jobs.models.dependency import JobDependency
         from jobs.models.erase import erase
-        from jobs.models.steps_release import all_below, parts_of_open
+        from jobs.models.steps_release import all_below, parts_of_others, with_open_steps
 
         using = self.db
         with transaction.atomic(using=using):
@@ -357,7 +364,7 @@ class JobQuerySet(models.QuerySet["Job"]):
             awaited = [pk for pk, has_dependants in rows.items() if has_dependants]
             waiting = edges.filter(parent_id__in=awaited, child__finished_at=None)
             kept = set(waiting.values_list("parent_id", flat=True)) if awaited else set()
-            kept |= parts_of_open(using, awaited)
+            kept |= parts_of_others(using, awaited, rows) | with_open_steps(using, rows)
             ids = [pk for pk in rows if pk not in kept]
             erase(using, [*ids, *all_below(using, ids)])
         return Touched(len(ids), deleted=len(ids), has_dependants=len(kept))

@@ -8,7 +8,7 @@ from a job to the counter of its parent, and counters are taken in the order of 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -122,12 +122,37 @@ def all_below(using: str, parents: Iterable[UUID]) -> list[UUID]:
     return found
 
 
-def parts_of_open(using: str, ids: Iterable[UUID]) -> set[UUID]:
-    """Those of these jobs that are steps of one that has not ended and may ask for their results."""
+def parts_of_others(using: str, ids: Iterable[UUID], going: Container[UUID]) -> set[UUID]:
+    """Those of these jobs that are steps of one that stays: its later steps, or a retry, need them."""
+    from jobs.models.job import Job
+
     if not (ids := list(ids)):
         return set()
-    steps = Step.objects.using(using).filter(job_id__any_of=ids, root__finished_at=None)
-    return set(steps.values_list("job_id", flat=True))
+    steps = Step.objects.using(using).filter(job_id__any_of=ids)
+    roots = dict(steps.values_list("job_id", "root_id"))
+    there = Job.objects.using(using).filter(pk__any_of=set(roots.values()))
+    staying = {pk for pk in there.values_list("pk", flat=True) if pk not in going}
+    return {pk for pk, root in roots.items() if root in staying}
+
+
+def with_open_steps(using: str, ids: Iterable[UUID]) -> set[UUID]:
+    """Those of these jobs that have ended while a step of theirs has not."""
+    steps = Step.objects.using(using).filter(root_id__any_of=[*ids], job__finished_at=None)
+    return set(steps.values_list("root_id", flat=True))
+
+
+def lock_above(using: str, ids: Iterable[UUID]) -> None:
+    """Lock the jobs that these are steps of, at every height, before the steps themselves."""
+    from jobs.models.job import Job
+
+    above: set[UUID] = set()
+    level = list(ids)
+    while level:
+        steps = Step.objects.using(using).filter(job_id__any_of=level)
+        level = list(set(steps.values_list("parent_id", flat=True)) - above)
+        above |= {*level}
+    jobs = Job.objects.using(using).filter(pk__any_of=above).order_by("pk")
+    list(jobs.select_for_update(no_key=True).values_list("pk", flat=True))
 
 
 def take_up_again(using: str, ids: Iterable[UUID]) -> list[UUID]:
@@ -150,7 +175,7 @@ def take_up_again(using: str, ids: Iterable[UUID]) -> list[UUID]:
         level = [pk for pk, state, key in rows if state in RETRYABLE_FROM and key not in taken]
         above += level
     waiting = Step.objects.using(using).filter(job_id__any_of=ids, parent__state=State.WAITING)
-    for parent_id in waiting.values_list("parent_id", flat=True):
+    for parent_id in sorted(waiting.values_list("parent_id", flat=True)):
         StepsRun.objects.using(using).filter(pk=parent_id).update(open_steps=F("open_steps") + 1)
     return above
 

@@ -8,6 +8,7 @@ from jobs.engine import conductor
 from jobs.engine.enqueue import NewJob, enqueue
 from jobs.engine.step_rows import wake_late
 from jobs.engine.waiting import why_waiting
+from jobs.engine.watchdog import Watchdog
 from jobs.models import Attempt, Job, Queue, Step, StepsRun
 from jobs.rights import Rights
 from jobs.states import Outcome, Reason, State
@@ -335,3 +336,147 @@ def test_a_step_of_a_kind_that_needs_a_grant_needs_it_when_it_is_made(monkeypatc
     assert may_not.state == State.FAILED
     assert "key:other may not start jobs of kind shell" in may_not.error
     assert Job.objects.filter(kind="shell").count() == 2
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [do("bad", "{{ nosuch }}"), do("bad", queue="nosuch"), do("bad", "{{ 1 / inputs.x }}")],
+)
+@pytest.mark.parametrize("main", [None, {"fail": "x"}])
+def test_a_final_step_that_cannot_be_made_is_passed_over(bad, main):
+    node = TestNode()
+    job = run(do("a", main), node=node, **{"finally": [bad, do("last")]})
+    assert job.state == State.FAILED
+    assert node.ran == ["a", "last"]
+    assert ("step 'a': x" if main else "step 'bad'") in job.error
+
+
+def test_a_final_step_without_a_grant_is_passed_over(monkeypatch):
+    monkeypatch.setattr(conductor, "rights_of", lambda *asked: Rights(False))
+    program = {"name": "sh", "kind": "shell", "payload": {"script": "true"}}
+    payload = {"steps": [do("a")], "finally": [program]}
+    job = enqueue(NewJob(kind="steps", payload=payload), by="key:other").job
+    TestNode().run()
+    job.refresh_from_db()
+    assert job.state == State.FAILED
+    assert "may not start" in job.error
+
+
+def test_a_full_queue_does_not_keep_a_cancelled_job_for_ever():
+    make_queue("small", max_entries=1)
+    enqueue(NewJob(type="other", queue="small"), by="test")
+    job = submit(do("a"), **{"finally": [do("tidy", queue="small")]})
+    node = TestNode()
+    node.run()
+    job.refresh_from_db()
+    assert job.state == State.WAITING
+    job.cancel()
+    for _ in range(3):
+        StepsRun.objects.filter(pk=job.pk).update(woken_at=job.created_at)
+        node.run()
+    job.refresh_from_db()
+    assert job.state == State.CANCELLED
+
+
+def test_what_succeeded_is_kept_as_long_as_its_job_and_not_done_again():
+    work = Flaky("b")
+    node = TestNode(work)
+    job = run(do("a"), do("b"), node=node)
+    assert Job.objects.filter(state=State.SUCCEEDED).delete_final() == 0
+    work.broken.clear()
+    job.retry()
+    node.run()
+    assert node.ran == ["a", "b", "b"]
+    job.refresh_from_db()
+    job.delete_final()
+    assert not Job.objects.exists()
+
+
+def test_a_cancel_reaches_a_step_that_was_retried_just_now():
+    node = TestNode(Flaky("a"))
+    job = run(do("a"), node=node)
+    Step.objects.get().job.retry()
+    job.refresh_from_db()
+    assert job.state == State.READY
+    job.cancel()
+    node.run()
+    assert set(Job.objects.values_list("state", flat=True)) == {State.CANCELLED}
+    assert node.ran == ["a"]
+
+
+def test_a_job_with_an_open_step_is_not_deleted():
+    job = run(do("a", {"fail": "x"}))
+    Job.objects.filter(pk=Step.objects.get().pk).update(
+        state=State.READY, finished_at=None, reason=None
+    )
+    assert Job.objects.filter(pk=job.pk).delete_final() == 0
+
+
+def test_a_restart_counts_what_is_open_when_it_holds_the_counter(monkeypatch):
+    from jobs.engine import steps_restart
+
+    node = TestNode(Flaky("a"))
+    job = run(do("a"), node=node)
+    step = Step.objects.get().job
+    node.work = lambda claimed: None
+    step.retry()
+    claimed = node.claim()
+    do_anew = steps_restart._do_anew
+
+    def meanwhile(using, ids):
+        do_anew(using, ids)
+        # The step, which was claimed beside its job, ends before the counter is held.
+        node.do(next(one for one in claimed if one.kind == "python"))
+
+    monkeypatch.setattr(steps_restart, "_do_anew", meanwhile)
+    node.start(claimed)
+    node.run()
+    job.refresh_from_db()
+    assert job.state == State.SUCCEEDED
+
+
+def test_a_look_does_no_more_than_it_has_time_for(monkeypatch):
+    monkeypatch.setattr(conductor, "LOOK_SECONDS", -1.0)
+    first, second = submit(do("a")), submit({"name": "p", "parallel": [do("b"), do("c")]})
+    node = TestNode()
+    node.start(node.claim())
+    assert conductor.conduct(node.using) == 1
+    node.run()
+    for job in (first, second):
+        job.refresh_from_db()
+        assert job.state == State.SUCCEEDED
+
+
+def test_a_job_that_can_never_be_taken_on_ends(monkeypatch):
+    monkeypatch.setattr(conductor, "PATIENCE", 2)
+    job = submit(do("a"))
+    node = TestNode()
+    node.start(node.claim())
+    for _ in range(2):
+        StepsRun.objects.filter(pk=job.pk).update(
+            state={"phase": "finally", "failed": 7}, woken_at=job.created_at
+        )
+        conductor.conduct(node.using)
+    job.refresh_from_db()
+    assert (job.state, job.error) == (State.FAILED, "its steps cannot be taken on: TypeError")
+
+
+def test_a_job_that_cannot_be_started_ends_and_keeps_back_no_other(monkeypatch):
+    bad, good = submit(do("a")), submit(do("b"))
+    node = TestNode()
+    claimed = node.claim()
+    right = conductor.start
+
+    def start(using, node_id, jobs):
+        if any(one.id == str(bad.pk) for one in jobs):
+            raise ValueError("as the test wanted")
+        right(using, node_id, jobs)
+
+    monkeypatch.setattr(conductor, "start", start)
+    thread = conductor.Conductor("alpha", node.id, Watchdog("test"), lambda: None)
+    thread._alias = node.using
+    thread._start(claimed)
+    node.run()
+    bad.refresh_from_db()
+    good.refresh_from_db()
+    assert (bad.state, good.state) == (State.FAILED, State.SUCCEEDED)
