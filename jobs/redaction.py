@@ -136,6 +136,9 @@ def _written(mask: str) -> Iterator[str]:
     for form in (
         json.dumps(mask)[1:-1],
         json.dumps(mask, ensure_ascii=False)[1:-1],
+        # As Go writes JSON, and with it our own `toJSON`.
+        _without_markup(json.dumps(mask, ensure_ascii=False)[1:-1]),
+        _without_markup(json.dumps(mask)[1:-1]),
         repr(mask)[1:-1],
         repr(data)[2:-1],
         quote(data),
@@ -151,6 +154,12 @@ def _written(mask: str) -> Iterator[str]:
         yield encoded
         if "+" in encoded or "/" in encoded:
             yield encoded.translate(str.maketrans("+/", "-_"))
+
+
+def _without_markup(text: str) -> str:
+    for character in "&<>":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
 
 
 def _small_escapes(form: str) -> str:

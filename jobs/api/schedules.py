@@ -21,7 +21,7 @@ from clusters.api.schema import BODY, IDEMPOTENCY_KEY, IF_MATCH, SCHEDULE_ID, an
 from jobs.api import schedule_forms as forms
 from jobs.api import schedule_wire as wire
 from jobs.api.examples import SCHEDULE_EXAMPLES
-from jobs.api.grants import check_grant
+from jobs.api.grants import check_grant, refuse_words_of_dialects
 from jobs.api.once import answer_once
 from jobs.api.serializers import Count
 from jobs.api.versions import asked_versions, etag
@@ -111,6 +111,7 @@ class ScheduleViewSet(NativeViewSet):
         started = kinds_started(wanted.get("kind", "python"), wanted.get("payload"))
         self._check(*started, workflow_id=wanted.get("workflow_id"))
         with in_words_of_the_body():
+            refuse_words_of_dialects(wanted.get("kind"), wanted.get("payload"))
             schedule = schedules.create(
                 wanted, by=self.principal.actor, depends_on=values.get("depends_on", ())
             )
@@ -152,6 +153,8 @@ class ScheduleViewSet(NativeViewSet):
         started = kinds_started(kind, wanted.get("payload", schedule.payload))
         self._check(schedule.kind, *started, workflow_id=workflow_id)
         with in_words_of_the_body():
+            if schedule.dialect_notes is None:
+                refuse_words_of_dialects(kind, wanted.get("payload"))
             schedule = schedules.change(
                 schedule.pk,
                 wanted,

@@ -24,6 +24,7 @@ from jobs import listing
 from jobs.api import serializers as wire
 from jobs.api.examples import ENQUEUE_EXAMPLES
 from jobs.api.filters import JobFilter, JobListQuery
+from jobs.api.grants import refuse_words_of_dialects
 from jobs.api.items import LISTED_ERROR_LENGTH, item_sql, key_of
 from jobs.api.once import answer_once
 from jobs.api.words import in_words_of_the_body
@@ -237,6 +238,8 @@ class JobViewSet(NativeViewSet):
             versions = _versions(request.headers.get("If-Match"))
             if "payload" in values:
                 values["payload"] = meant_payload(job.kind, values["payload"], job.payload)
+                if job.dialect_notes is None:
+                    refuse_words_of_dialects(job.kind, values["payload"])
             edit(job, wire.job_changes(values), versions=versions)
         return _detail(job)
 
@@ -277,6 +280,12 @@ class JobViewSet(NativeViewSet):
         self.body()
 
     def _check_grants(self, news: Sequence[NewJob], *, is_bulk: bool) -> None:
+        for index, new in enumerate(news):
+            try:
+                refuse_words_of_dialects(new.kind, new.payload)
+            except JobError as error:
+                error.index = index if is_bulk else None
+                raise
         try:
             started = (kinds_started(new.kind, new.payload) for new in news)
             check_kinds(self.principal, self.kwargs["cluster_id"], started)

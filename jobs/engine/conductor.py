@@ -190,10 +190,7 @@ def _make_all(using: str, parents: Sequence[Parent]) -> None:
                 with transaction.atomic(using=using):
                     _enqueue(using, [parent])
             except QueueFull as error:
-                keys = parent.keys_made if parent.must_end else ()
-                parent.undo()
-                parent.refuse(keys)
-                parent.waits_for_room(str(error))
+                _fill_up(using, parent, str(error))
             except JobError as error:
                 name, key = _refused_step(parent, error.index)
                 parent.undo()
@@ -201,6 +198,28 @@ def _make_all(using: str, parents: Sequence[Parent]) -> None:
                 field = f"{error.field}: " if error.field else ""
                 parent.fail(f"step {name!r}: {field}{error}", type(error).__name__)
                 parent.look_again()
+
+
+def _fill_up(using: str, parent: Parent, why: str) -> None:
+    """Some queue has no room for all steps: those that fit are made, and the rest is offered again."""
+    # A sub-job that nobody waits for comes with its step, or not at all.
+    wanted = [] if parent.detached else parent.made
+    keys, made_before = parent.keys_made, parent.before.get("next") or 0
+    parent.undo()
+    for one in wanted:
+        parent.made = [one]
+        try:
+            with transaction.atomic(using=using):
+                _enqueue(using, [parent])
+        except JobError:
+            break
+    kept = [one for one in wanted if one.job_id is not None]
+    parent.made = kept
+    if "size" in parent.state:
+        parent.state["next"] = made_before + len(kept)
+    if parent.must_end and not kept:
+        parent.refuse(keys)
+    parent.waits_for_room(why)
 
 
 def _refuse_what_is_not_granted(using: str, parents: Sequence[Parent]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from jobs.engine.new_job import NewJob, StepOf
 from jobs.engine.step_parent import Made, Parent
 from jobs.executors.steps import Rendered, names_read, render, render_all
+from jobs.expressions import ExpressionError
 from jobs.step_words import AUDIENCE, DEFAULTS, GROUP, STEPS
 
 
@@ -32,8 +33,11 @@ def make(
     parent: Parent, step: Mapping[str, Any], key: str, index: int, bindings: Mapping[str, Any]
 ) -> Made:
     """A step of a parent, with its expressions worked out; raises ``ExpressionError``."""
-    names = names_of(parent, bindings, step)
-    rendered = render(step, names)
+    try:
+        names = names_of(parent, bindings, step)
+        rendered = render(step, names)
+    except ExpressionError as error:
+        raise ExpressionError(f"step {step['name']!r}: {error}") from None
     if parent.masks:
         rendered = replace(
             rendered,

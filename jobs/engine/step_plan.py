@@ -113,7 +113,7 @@ def _make_ready(
         except expressions.ExpressionError as error:
             if not prefix:
                 raise
-            parent.fail(f"step {step['name']!r}: {error}", type(error).__name__)
+            parent.fail(str(error), type(error).__name__)
             parent.refuse([key])
             by_key[key] = Child(key, State.SKIPPED, step["name"], False, None)
             continue
@@ -168,7 +168,7 @@ def _advance_each(parent: Parent) -> None:
     if parent.run.items is None:
         items = each["list"]
         if isinstance(items, str):
-            items = expressions.evaluate_list(items, names_of(parent, {}, each))
+            items = expressions.evaluate_list(items, names_of(parent, {}, {"list": items}))
         parent.run.items = seal(items, ()) if parent.is_sealed else items
         parent.has_new_items = True
         parent.state["size"] = len(items)

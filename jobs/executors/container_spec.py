@@ -100,7 +100,9 @@ def _host_config(api: Any, around: Surroundings, hosts: Mapping[str, str]) -> An
 
 def _engine_mount(mount: Mount, around: Surroundings) -> EngineMount:
     if mount.type == TMPFS:
-        return EngineMount(mount.target, None, TMPFS, tmpfs_size=mount.size, tmpfs_mode=mount.mode)
+        # Some engines take no mode for none at all.
+        mode = 0o1777 if mount.mode is None else mount.mode
+        return EngineMount(mount.target, None, TMPFS, tmpfs_size=mount.size, tmpfs_mode=mode)
     if mount.type == VOLUME:
         return EngineMount(mount.target, around.volumes[mount.target], VOLUME)
     is_read_only = mount.is_read_only or mount.source in around.read_only

@@ -6,7 +6,7 @@ The node runs these jobs itself, see ``jobs.engine.conductor``; what a definitio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,15 +52,35 @@ def render_all(value: Any, names: Mapping[str, Any]) -> Any:
 def names_read(step: Mapping[str, Any]) -> frozenset[str]:
     """What the expressions of a step read; with it nobody fetches results that none asks for."""
     found: set[str] = set()
-    for text in strings({key: step[key] for key in step if key not in ("parallel", "subjob")}):
+    for text in _rendered_texts(step):
         if "{{" in text:
             found |= expressions.Template.parse(text).names
+    if isinstance(step.get("list"), str):
+        found |= expressions.unbraced(step["list"]).names
+    return frozenset(found)
+
+
+def _rendered_texts(step: Mapping[str, Any]) -> Iterator[str]:
+    """The texts of a step that are rendered when its turn comes; others may hold anything."""
+    yield from strings([step.get(key) for key in ("name", "var", "queue", "if", "output")])
     subjob = step.get("subjob")
     if subjob is not None:
-        for text in strings([subjob.get("inputs"), subjob.get("secrets"), subjob.get("name")]):
-            if "{{" in text:
-                found |= expressions.Template.parse(text).names
-    return frozenset(found)
+        yield from strings([subjob.get(key) for key in ("inputs", "secrets", "name")])
+    yield from _payload_texts(
+        step.get("payload"), AS_IT_IS.get(step.get("kind") or "", frozenset())
+    )
+
+
+def _payload_texts(value: Any, as_it_is: frozenset[str]) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key not in as_it_is:
+                yield from _payload_texts(item, frozenset() if key == "env" else as_it_is)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _payload_texts(item, as_it_is)
 
 
 def value_of(kind: str, result: Any) -> Any:

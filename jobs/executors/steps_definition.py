@@ -21,6 +21,7 @@ from typing import Any
 
 from jobs import expressions
 from jobs.errors import InvalidJob
+from jobs.redaction import REDACTED
 from jobs.step_words import (
     DEFAULTS,
     GROUP,
@@ -50,6 +51,10 @@ _COMPOSITES = ("parallel", "each", "subjob")
 _EACH = ("list", "var", "concurrency", "step")
 _WEBHOOK = ("url", "headers", "event", "if", "format")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+WEBHOOK_EVENTS = ("job.StateChange", "job.Progress", "task.StateChange", "task.Progress")
+_URL = re.compile(r"https?://[^\s@/?#]+([/?#][\x21-\x7e]*)?\Z", re.IGNORECASE)
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
+_OWN_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection"})
 # Names that an item of `each` cannot take.
 _TAKEN = frozenset({"inputs", "secrets", "tasks", "job"})
 # Parts of payloads that are taken as they are: programs, and what would be another place or power.
@@ -84,6 +89,28 @@ def kinds_in(payload: Any, depth: int = 0) -> Iterator[str]:
     if isinstance(each, dict):
         yield from _kinds_of(each.get("step"), depth + 1)
     yield from kinds_in(payload.get("subjob"), depth + 1)
+
+
+def definitions_in(payload: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
+    """A definition and those of its sub-jobs; of what is none, as far as it is one."""
+    if not isinstance(payload, dict) or depth > 2 * MAX_DEPTH:
+        return
+    if depth == 0 or "steps" in payload:
+        yield payload
+    for part in ("steps", "finally", "parallel"):
+        steps = payload.get(part)
+        for step in steps if isinstance(steps, list) else ():
+            yield from _definitions_below(step, depth)
+    each = payload.get("each")
+    if isinstance(each, dict):
+        yield from _definitions_below(each.get("step"), depth)
+
+
+def _definitions_below(step: Any, depth: int) -> Iterator[Mapping[str, Any]]:
+    if isinstance(step, dict):
+        subjob = step.get("subjob")
+        inner = subjob if isinstance(subjob, dict) else {**step, "steps": None}
+        yield from (one for one in definitions_in(inner, depth + 1) if one is not inner or subjob)
 
 
 def steps_in(definition: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -131,7 +158,13 @@ class _Checker:
         _mapping(value, "secrets", path)
         _template(value, "output", path)
         self._defaults(value.get("defaults"), f"{path}.defaults")
-        self._webhooks(value.get("webhooks"), f"{path}.webhooks")
+        # Clients of a dialect may say what never comes to anything, as they may at home.
+        is_lenient = value.get("dialect") is not None
+        self._webhooks(value.get("webhooks"), f"{path}.webhooks", is_lenient=is_lenient)
+        if not is_lenient and REDACTED in strings(value.get("secrets")):
+            raise InvalidJob(
+                f"{REDACTED} stands for a value that is not stored here", field=f"{path}.secrets"
+            )
         _boolean(value, "create_queues", path)
         if value.get("dialect") not in (None, "tork"):
             raise InvalidJob("there is no such dialect", field=f"{path}.dialect")
@@ -216,7 +249,7 @@ class _Checker:
         _object(defaults, path, DEFAULTS)
         _check_terms(defaults, path)
 
-    def _webhooks(self, webhooks: Any, path: str) -> None:
+    def _webhooks(self, webhooks: Any, path: str, *, is_lenient: bool) -> None:
         if webhooks is None:
             return
         if not isinstance(webhooks, list) or len(webhooks) > 20:
@@ -229,12 +262,29 @@ class _Checker:
             _text(webhook, "url", at, 2048)
             _mapping(webhook, "headers", at)
             _text(webhook, "event", at, 64)
+            if not is_lenient:
+                _check_delivery(webhook, at)
             if webhook.get("format") not in (None, "native", "tork"):
                 raise InvalidJob("native or tork", field=f"{at}.format")
             if isinstance(webhook.get("if"), str):
                 _expression(webhook["if"], f"{at}.if")
             _text(webhook, "if", at, MAX_TEXT_BYTES)
             _check_templates(webhook.get("headers"), f"{at}.headers")
+
+
+def _check_delivery(webhook: Mapping[str, Any], at: str) -> None:
+    """What could never be sent, or would never be told."""
+    if not _URL.match(webhook["url"]):
+        raise InvalidJob(
+            "a url begins with http:// or https:// and has no spaces and no user part",
+            field=f"{at}.url",
+        )
+    if webhook.get("event") not in (None, *WEBHOOK_EVENTS):
+        raise InvalidJob(f"one of {', '.join(WEBHOOK_EVENTS)}", field=f"{at}.event")
+    for name, value in (webhook.get("headers") or {}).items():
+        is_sound = _HEADER.match(name) and name.lower() not in _OWN_HEADERS and value.isprintable()
+        if not is_sound:
+            raise InvalidJob("not a header that can be sent", field=f"{at}.headers.{name[:40]}")
 
 
 def _check_needs(needs: Any, before: list[str], path: str, *, may_need: bool) -> None:

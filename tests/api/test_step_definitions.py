@@ -67,6 +67,27 @@ def test_a_definition_is_accepted(alpha: object, api: Api) -> None:
         ({"steps": [WORK], "secrets": {"a": 1}}, "payload.secrets.a"),
         ({"steps": [WORK], "defaults": {"queue": "no such!"}}, "payload.defaults.queue"),
         ({"steps": [WORK], "webhooks": [{}]}, "payload.webhooks[0].url"),
+        ({"steps": [WORK], "webhooks": [{"url": "ftp://x/y"}]}, "payload.webhooks[0].url"),
+        ({"steps": [WORK], "webhooks": [{"url": "http://u:p@x"}]}, "payload.webhooks[0].url"),
+        (
+            {"steps": [WORK], "webhooks": [{"url": "http://x", "event": "no"}]},
+            "payload.webhooks[0].event",
+        ),
+        (
+            {"steps": [WORK], "webhooks": [{"url": "http://x", "headers": {"Host": "y"}}]},
+            "payload.webhooks[0].headers.Host",
+        ),
+        (
+            {"steps": [WORK], "webhooks": [{"url": "http://x", "headers": {"a": "x\r\ny"}}]},
+            "payload.webhooks[0].headers.a",
+        ),
+        ({"steps": [WORK], "secrets": {"a": "[REDACTED]"}}, "payload.secrets"),
+        ({"steps": [WORK], "create_queues": True}, "payload.create_queues"),
+        ({"steps": [WORK], "dialect": "tork"}, "payload.dialect"),
+        (
+            {"steps": [{"name": "s", "subjob": {"steps": [WORK], "create_queues": True}}]},
+            "payload.create_queues",
+        ),
         ({"steps": [WORK], "finally": [{}]}, "payload.finally[0].name"),
         (
             {"steps": [{"name": "e", "each": {"list": 7, "step": WORK}}]},

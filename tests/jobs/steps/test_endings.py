@@ -480,3 +480,44 @@ def test_a_job_that_cannot_be_started_ends_and_keeps_back_no_other(monkeypatch):
     bad.refresh_from_db()
     good.refresh_from_db()
     assert (bad.state, good.state) == (State.FAILED, State.SUCCEEDED)
+
+
+def test_a_full_queue_takes_what_fits_and_gets_the_rest_later():
+    make_queue("tiny", max_entries=2)
+    each = {"list": [1, 2, 3, 4, 5], "step": do("i{{ item.index }}", queue="tiny")}
+    job = submit(
+        {"name": "all", "each": each},
+        {"name": "fan", "parallel": [do(f"p{n}", queue="tiny") for n in range(4)]},
+    )
+    node = TestNode()
+    for _ in range(20):
+        StepsRun.objects.filter(woken_at__isnull=False).update(woken_at=job.created_at)
+        node.run()
+    job.refresh_from_db()
+    assert job.state == State.SUCCEEDED
+    assert sorted(node.ran) == [*(f"i{n}" for n in range(5)), *(f"p{n}" for n in range(4))]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"kind": "shell", "payload": {"script": "docker ps --format '{{.ID}}' {{ ) }}"}},
+        {"kind": "shell", "payload": {"script": "cat t", "files": {"t": "{{ .Values.x }}"}}},
+        {"kind": "python", "type": "do", "description": "{{ ) }}"},
+    ],
+)
+def test_what_is_taken_as_it_is_may_hold_anything(payload):
+    node = TestNode(lambda job: None)
+    job = run({"name": "a", **payload}, node=node)
+    assert (job.state, job.error) == (State.SUCCEEDED, None)
+
+
+def test_an_error_of_an_expression_names_its_step():
+    job = run({**do("a"), "if": "{{ nope }}"})
+    assert job.error.startswith("step 'a': unknown name nope")
+
+
+def test_a_list_without_braces_sees_results():
+    each = {"list": "tasks.rows", "step": do("i", "{{ item.value }}", var="v{{ item.index }}")}
+    job = run(do("a", [7, 8], var="rows"), {"name": "e", "each": each}, output="{{ tasks.v1 }}")
+    assert (job.state, job.result) == (State.SUCCEEDED, 8)
