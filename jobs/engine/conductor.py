@@ -47,6 +47,7 @@ from jobs.executors import KINDS
 from jobs.models import Job, Queue, Schedule, StepsRun
 from jobs.models.job import JobQuerySet
 from jobs.models.queue import QUEUE_NAME
+from jobs.nul import holds_nul
 from jobs.rights import rights_of
 from jobs.states import Outcome, State
 
@@ -323,7 +324,7 @@ def _report(ending: Ending, took: float, policy: ClusterPolicy) -> Report:
     )
     if ending.result is not None:
         text = json.dumps(ending.result, ensure_ascii=False, allow_nan=False)
-        if "\\u0000" in text or len(text.encode()) > policy.max_result_bytes:
+        if holds_nul(text) or len(text.encode()) > policy.max_result_bytes:
             report.outcome, report.error_type = Outcome.FAILED, "InvalidResult"
             report.error = (
                 f"the output is larger than {policy.max_result_bytes} bytes or holds a NUL"

@@ -14,7 +14,6 @@ import json
 import math
 import os
 import queue
-import re
 import select
 import signal
 import socket
@@ -42,6 +41,7 @@ from jobs.engine.marks import REPORTED, SUCCEEDED, Marks
 from jobs.engine.output import BoundedOutput, clean
 from jobs.executors import KINDS, PYTHON, RESULT_BYTES, Assignment, Outcome
 from jobs.executors.doubt import StoppedInDoubt
+from jobs.nul import holds_nul
 from jobs.redaction import Redaction, redaction_of
 from jobs.sealing import is_sealed, opened
 
@@ -53,9 +53,6 @@ CONNECTION_CHECK_SECONDS = 0.05
 CATCH_UP_SECONDS = 0.25
 MAX_ERROR = 4096
 MAX_TRACE = 16_384
-
-# The character itself, not a backslash followed by its number, which is sound text.
-_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 OK, ERROR, CANCELLED = "ok", "error", "cancelled"
 # The work failed in a way that leaves its process unfit for more.
@@ -156,7 +153,7 @@ class Reporter:
             text.encode()
         except (TypeError, ValueError, RecursionError) as error:
             return None, _refused(f"the result is not JSON: {error}")
-        if _NUL.search(text):
+        if holds_nul(text):
             return None, _refused("the result holds a NUL character")
         if (size := len(text.encode())) > self.max_result_bytes:
             return None, _refused(

@@ -39,8 +39,8 @@ logger = logging.getLogger(__name__)
 KIND = "webhook"
 JOB_STATE, JOB_PROGRESS = "job.StateChange", "job.Progress"
 TASK_STATE, TASK_PROGRESS = "task.StateChange", "task.Progress"
-# Jobs of one look, and steps of a job.
-BATCH, STEPS_AT_ONCE = 50, 500
+# Jobs of one look, and steps of a job: their bodies are made while the job's row is locked.
+BATCH, STEPS_AT_ONCE = 50, 100
 # Where the next look goes on; it is not lost with a process, for then it begins anew.
 _told_until: dict[str, UUID] = {}
 # A delivery is offered so often, and may take so long.
@@ -82,6 +82,8 @@ class Happened:
     fence: int
     error: str | None = None
     is_last: bool = False
+    # Only noted: nobody is told.
+    is_silent: bool = False
 
     @property
     def subject(self) -> UUID:
@@ -174,7 +176,9 @@ def _tell_of(using: str, run: StepsRun) -> int:
         )
         for one in news
     )
-    deliveries = [made for one in news for made in _deliveries(using, watched, one)]
+    deliveries = [
+        made for one in news if not one.is_silent for made in _deliveries(using, watched, one)
+    ]
     _enqueue(using, job, deliveries)
     if job.state in FINAL and not has_more:
         rows.update(is_watched=False)
@@ -276,6 +280,9 @@ def _of_step(
     if job.state in (State.SUCCEEDED, State.FAILED):
         word = _ENDED[job.state]
         yield Happened(root, step, TASK_STATE, word, job.fence, job.error, is_last=True)
+    elif job.state == State.CANCELLED:
+        # Settled all the same, or it would be looked at in the place of those after it for ever.
+        yield Happened(root, step, TASK_STATE, "CANCELLED", job.fence, is_last=True, is_silent=True)
 
 
 # -- Whom to tell, and what ------------------------------------------------------------------------

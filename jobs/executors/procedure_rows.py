@@ -18,6 +18,8 @@ from typing import Any
 
 from psycopg.pq import Escaping
 
+from jobs.nul import holds_nul
+
 # Values inside of values; a composite type may hold an array of itself.
 MAX_DEPTH = 20
 VOID, RECORD = 2278, 2249
@@ -45,7 +47,6 @@ FROM wanted JOIN pg_catalog.pg_type AS t USING (oid)
 
 Row = Sequence["str | None"]
 
-_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _DIMENSIONS = re.compile(r"(\[-?\d+:-?\d+\])+=")
 
 
@@ -124,7 +125,7 @@ def _bytes(text: str) -> str:
 def _json(text: str) -> Any:
     """The value itself where it can be kept; ``json`` may hold what a result cannot."""
     with contextlib.suppress(ValueError, RecursionError):
-        if _NUL.search(text) is None:
+        if not holds_nul(text):
             value = json.loads(text)
             json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
             return value

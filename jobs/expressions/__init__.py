@@ -5,7 +5,7 @@ hold them. `bounds` says what an expression may cost, `grammar` reads it, `nodes
 and `functions` are what it can do, `values` and `dates` what it does it with.
 """
 
-from jobs.expressions.bounds import ExpressionError
+from jobs.expressions.bounds import ExpressionError, spent
 from jobs.expressions.templates import (
     Expression,
     Template,
@@ -22,5 +22,6 @@ __all__ = [
     "compile",
     "evaluate_list",
     "is_false",
+    "spent",
     "unbraced",
 ]

@@ -8,6 +8,7 @@ the interpreter does in one stride (a text, a copy of a list).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Any, NoReturn
 
 # Of a text with its {{ }}: its characters and its blocks.
@@ -18,7 +19,7 @@ MAX_SOURCE = 4 << 10
 MAX_TOKENS = 1_000
 MAX_DEPTH = 100
 # Of one rendering, all its blocks together.
-MAX_OPERATIONS = 100_000
+MAX_OPERATIONS = 50_000
 # Of any value that is made: characters of a text, items of a list or map, lists and maps in each other.
 MAX_TEXT = 1 << 20
 MAX_ITEMS = 100_000
@@ -29,6 +30,10 @@ MIN_INTEGER, MAX_INTEGER = -(1 << 63), (1 << 63) - 1
 # How much of a text or a list goes for one operation when it is handled as a whole.
 CHARACTERS_PER_OPERATION = 64
 ITEMS_PER_OPERATION = 16
+# A short text, or a short part, is looked for place by place: characters compared for one operation.
+# Longer ones are found in a time that grows with the text alone.
+COMPARED_PER_OPERATION = 1024
+_SHORT_TEXT, _MEDIUM_TEXT, _SHORT_PART = 2_500, 30_000, 100
 # What dearer things cost, in operations: a call, a turn of a loop, a value that is written or compared,
 # a date that is written and one that is read.
 CALL, TURN, VISIT, SHOW_DATE, READ_DATE = 3, 2, 3, 40, 80
@@ -61,6 +66,14 @@ class Root(dict[str, Any]):
     """A map whose missing keys are empty texts."""
 
 
+_spent: ContextVar[int] = ContextVar("operations_spent", default=0)
+
+
+def spent() -> int:
+    """How many operations this thread has spent so far; take it before and after to see a price."""
+    return _spent.get()
+
+
 class Run:
     """One rendering: the names it sees, what is left of its budget, and where its loops are."""
 
@@ -79,6 +92,18 @@ class Run:
         self.left -= operations
         if self.left < 0:
             raise ExpressionError(f"needs more than {MAX_OPERATIONS} operations")
+
+    def settle(self) -> None:
+        """Add to what the thread has spent; the rendering is over."""
+        _spent.set(_spent.get() + MAX_OPERATIONS - self.left)
+
+    def take_search(self, value: str, part: str) -> None:
+        """Time to look for a part in a text."""
+        if len(value) < _SHORT_TEXT:
+            compared = max(0, len(value) - len(part)) * len(part)
+        else:
+            compared = min(len(value), _MEDIUM_TEXT) * min(len(part), _SHORT_PART)
+        self.spend(compared // COMPARED_PER_OPERATION)
 
     def take_text(self, length: int) -> None:
         """Room for a text of this length."""

@@ -11,6 +11,7 @@ import re2
 
 from jobs.expressions.bounds import (
     CHARACTERS_PER_OPERATION,
+    ITEMS_PER_OPERATION,
     MAX_ITEMS,
     MAX_PATTERN,
     ExpressionError,
@@ -117,7 +118,10 @@ def interval(left: Any, right: Any, run: Run) -> list[int]:
     """Whole numbers from the left to the right, both included."""
     if type(left) is not int or type(right) is not int:
         raise _refused("..", left, right)
-    run.take_items(min(max(0, right - left + 1), MAX_ITEMS + 1))
+    count = min(max(0, right - left + 1), MAX_ITEMS + 1)
+    run.take_items(count)
+    # Each is a number of its own.
+    run.spend(count // ITEMS_PER_OPERATION)
     return list(range(left, right + 1))
 
 
@@ -137,6 +141,7 @@ def _of_texts(sign: str, work: Callable[[str, str], bool]) -> Operator:
         if type(left) is not str or type(right) is not str:
             raise _refused(sign, left, right)
         run.spend(len(left) // CHARACTERS_PER_OPERATION)
+        run.take_search(left, right)
         return work(left, right)
 
     return operator

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from jobs.expressions.nodes import Node
 
 OPENING, CLOSING = "{{", "}}"
-# Read expressions are kept, so many, if they are no longer than this.
-_KEPT, _KEPT_LENGTH = 500, 500
+# Read expressions are kept: so many up to this length, and so many that are longer.
+_KEPT, _KEPT_LENGTH, _KEPT_LONG = 500, 500, 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,11 @@ class Expression:
 
     def evaluate(self, names: Mapping[str, Any]) -> Any:
         """What it comes to, as JSON can hold it."""
-        return plain(self.work_out(Run(names)))
+        run = Run(names)
+        try:
+            return plain(self.work_out(run))
+        finally:
+            run.settle()
 
     def work_out(self, run: Run) -> Any:
         run.spend(self.tree.size)
@@ -50,7 +54,7 @@ def compile(source: str) -> Expression:  # noqa: A001
     """Read one expression, without braces."""
     if len(source) > MAX_SOURCE:
         raise ExpressionError(f"an expression has at most {MAX_SOURCE} characters")
-    return _kept(source) if len(source) <= _KEPT_LENGTH else _read(source)
+    return _kept(source) if len(source) <= _KEPT_LENGTH else _kept_long(source)
 
 
 def _read(source: str) -> Expression:
@@ -69,6 +73,7 @@ def _read(source: str) -> Expression:
 
 
 _kept = lru_cache(maxsize=_KEPT)(_read)
+_kept_long = lru_cache(maxsize=_KEPT_LONG)(_read)
 
 
 class Block(NamedTuple):
@@ -141,6 +146,12 @@ class Template:
         if self.is_plain:
             return self.source
         run = Run(names)
+        try:
+            return storable(self._shown(run))
+        finally:
+            run.settle()
+
+    def _shown(self, run: Run) -> str:
         shown = []
         length = 0
         for piece in self.pieces:
@@ -148,13 +159,17 @@ class Template:
             length += len(shown[-1])
             if length > MAX_TEXT:
                 raise ExpressionError(f"makes a text of more than {MAX_TEXT} characters")
-        return storable("".join(shown))
+        return "".join(shown)
 
     def value(self, names: Mapping[str, Any]) -> Any:
         """The value of the expression if the text is that and nothing else, else the text."""
         match self.pieces:
             case (Block() as block,):
-                return plain(block.work_out(Run(names)))
+                run = Run(names)
+                try:
+                    return plain(block.work_out(run))
+                finally:
+                    run.settle()
         return self.render(names)
 
 

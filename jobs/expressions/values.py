@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
 from jobs.expressions.bounds import (
@@ -45,15 +44,13 @@ _COMPARED_AS = {"int": "number", "float": "number"}
 # Go writes whole floats of up to six digits in full, and JSON those below this.
 _TEXT_EXPONENT, _JSON_EXPONENT = 6, 21
 _EXACT = 1 << 53
-_ESCAPES = str.maketrans(
-    {
-        "<": "\\u003c",
-        ">": "\\u003e",
-        "&": "\\u0026",
-        "\u2028": "\\u2028",
-        "\u2029": "\\u2029",
-    }
-)
+_ESCAPES = {
+    "<": "\\u003c",
+    ">": "\\u003e",
+    "&": "\\u0026",
+    "\u2028": "\\u2028",
+    "\u2029": "\\u2029",
+}
 
 
 def type_name(value: Any) -> str:
@@ -172,15 +169,14 @@ def scalar_text(value: Any) -> str:
 
 def float_text(value: float, exponent: int) -> str:
     """A float in the fewest digits, as Go writes it: with an exponent from this one on."""
-    sign, numerals, power = Decimal(repr(value)).as_tuple()
-    if not isinstance(power, int):
-        raise ExpressionError("the result is not a finite number")
-    digits = "".join(map(str, numerals)).lstrip("0")
-    point = len(digits) + power
+    numeral, _, power = repr(abs(finite(value))).partition("e")
+    units, _, decimals = numeral.partition(".")
+    digits = (units + decimals).lstrip("0")
+    point = len(digits) + int(power or 0) - len(decimals)
     digits = digits.rstrip("0")
     if not digits:
         digits, point = "0", 1
-    minus = "-" if sign else ""
+    minus = "-" if math.copysign(1, value) < 0 else ""
     if not -4 <= point - 1 < exponent:
         tail = f".{digits[1:]}" if digits[1:] else ""
         return f"{minus}{digits[0]}{tail}e{point - 1:+03d}"
@@ -236,6 +232,8 @@ def _write_text(value: Any, out: _Writer, depth: int) -> None:
         type_name(value)
         if type(value) is Moment:
             out.run.spend(SHOW_DATE)
+        elif type(value) is float:
+            out.run.spend(VISIT)
         out.put(scalar_text(value))
 
 
@@ -272,6 +270,7 @@ def _scalar_json(value: Any, run: Run) -> str:
         case str():
             return _quoted(value)
         case float():
+            run.spend(VISIT)
             written = float_text(value, _JSON_EXPONENT)
             return written.replace("e-0", "e-")
         case Moment():
@@ -286,7 +285,11 @@ def _scalar_json(value: Any, run: Run) -> str:
 
 
 def _quoted(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False).translate(_ESCAPES)
+    written = json.dumps(value, ensure_ascii=False)
+    # One sign after the other: `translate` asks for each character of a text that is not ASCII.
+    for sign, escape in _ESCAPES.items():
+        written = written.replace(sign, escape)
+    return written
 
 
 _AS_THEY_ARE = (int, bool, type(None))

@@ -37,6 +37,7 @@ def test_fan_in_ends_each_parent_once_whoever_is_killed(yard, figures):
     for _ in range(2):
         yard.start_and_wait(concurrency=4)
     waves = list(batches([_fan_in(number % 50) for number in range(count)], 20))
+    repaired = 0
     for number in range(max(kills, len(waves))):
         if number < len(waves):
             yard.submit(waves[number])
@@ -44,9 +45,14 @@ def test_fan_in_ends_each_parent_once_whoever_is_killed(yard, figures):
             time.sleep(yard.random.uniform(0.3, 1.2))
             yard.kill_busy(lambda: yard.open_jobs() > 5 or yard.submit([_fan_in(1)]))
             yard.start_and_wait(concurrency=4)
-    yard.wait_until_all_ended(60 + count)
+        repaired += sweep_steps(ALIAS, ClusterPolicy())
+    deadline = time.monotonic() + 60 + count
+    while yard.open_jobs() and time.monotonic() < deadline:
+        repaired += sweep_steps(ALIAS, ClusterPolicy())
+        time.sleep(0.2)
+    yard.wait_until_all_ended(1)
     submitted = len(yard.accepted)
-    repaired = sweep_steps(ALIAS, ClusterPolicy())
+    repaired += sweep_steps(ALIAS, ClusterPolicy())
     yard.stop()
     verdict = yard.judge()
     one = yard.database.value

@@ -9,6 +9,8 @@ import re
 from typing import Any, NoReturn
 
 from jobs.expressions.bounds import (
+    CALL,
+    CHARACTERS_PER_OPERATION,
     MAX_INTEGER,
     MAX_ITEMS,
     MIN_INTEGER,
@@ -55,6 +57,7 @@ def _float(run: Run, value: Any) -> float:
     if type(value) is str:
         if len(value) > _MAX_NUMERAL or _FLOAT.fullmatch(value) is None:
             raise ExpressionError("cannot read a float from this string")
+        run.spend(CALL + len(value) // CHARACTERS_PER_OPERATION)
         return finite(float(value))
     return float(a_number(value))
 
@@ -74,8 +77,10 @@ def _from_json(run: Run, value: Any) -> Any:
     written = a_string(run, value)
     run.spend(len(written) // 16)
     # Each item has a comma, a bracket or a brace of its own; those in texts count too.
-    if written.count(",") + written.count("[") + written.count("{") > MAX_ITEMS:
+    items = written.count(",") + written.count("[") + written.count("{")
+    if items > MAX_ITEMS:
         raise ExpressionError(f"makes a list of more than {MAX_ITEMS} items")
+    run.spend(items // 2)
     try:
         if _LONG_NUMERAL.search(written) is None:
             return json.loads(written, parse_constant=_json_constant)

@@ -35,7 +35,7 @@ def _now(run: Run, place: Any = None) -> Moment:
 
 @function("duration", 1)
 def _duration(run: Run, value: Any) -> Duration:
-    run.spend(CALL)
+    run.spend(2 * CALL)
     return read_duration(a_string(run, value))
 
 

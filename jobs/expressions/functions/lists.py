@@ -73,7 +73,7 @@ def _values(run: Run, value: Any) -> list[Any]:
 
 @function("toPairs", 1)
 def _to_pairs(run: Run, value: Any) -> list[Any]:
-    run.spend(len(a_map(run, value)))
+    run.spend(2 * len(a_map(run, value)))
     return [[key, item] for key, item in value.items()]
 
 
@@ -145,10 +145,11 @@ def arranged(run: Run, items: list[Any], keys: list[Any], order: Any) -> list[An
     """The items by their keys: numbers, texts, dates or durations, all of a kind."""
     if order not in ("asc", "desc"):
         raise ExpressionError("the order is asc or desc")
+    run.spend(len(keys) * len(keys).bit_length() // 8)
     for key in keys:
         # Refuses what has no order and what is of another kind.
         compare(keys[0], key, run)
     characters = sum(len(key) for key in keys if type(key) is str)
-    run.spend((len(keys) + characters // CHARACTERS_PER_OPERATION) * len(keys).bit_length() // 8)
+    run.spend(characters // CHARACTERS_PER_OPERATION * len(keys).bit_length() // 8)
     places = sorted(range(len(items)), key=keys.__getitem__, reverse=order == "desc")
     return [items[place] for place in places]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
+from urllib.parse import quote
 
+import pytest
+
+from jobs.dialects.tork.wire.redaction import Redactor
 from jobs.models import Job, LogLine, Step
 from tests.dialects.tork.conftest import Caller, checked, task
 from tests.dialects.tork.work import node
@@ -72,6 +77,21 @@ def test_no_answer_holds_a_secret(api: Caller) -> None:
     _check(api.read("jobs"))
     (inner,) = (one for one in api.read("jobs")["items"] if one["name"] == "inner")
     _check(api.job(inner["id"]))
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        base64.b64encode(b"user:pa/ss word").decode(),
+        quote("pa/ss word", safe=""),
+        "pa/ss word",
+    ],
+)
+def test_a_secret_is_known_in_other_forms_too(written: str) -> None:
+    shown = Redactor({"pa/ss word"}).value({"a": [f"x {written} y"], "n": 1})
+    assert MARK in shown["a"][0]
+    assert written not in shown["a"][0]
+    assert shown["n"] == 1
 
 
 def test_errors_and_logs_are_redacted(api: Caller) -> None:

@@ -270,6 +270,12 @@ def test_a_result_that_is_too_large_fails_the_job():
     assert "larger" in job.error
 
 
+def test_a_result_may_name_the_character_that_it_may_not_hold():
+    written = "a \\u0000 in a text"
+    job = run(do("a", written, var="a"), output="{{ tasks.a }}")
+    assert (job.state, job.result) == (State.SUCCEEDED, written)
+
+
 def test_deleting_a_job_deletes_its_steps():
     job = run(do("a"), {"name": "sub", "subjob": {"steps": [do("deep")]}})
     job.delete_final()

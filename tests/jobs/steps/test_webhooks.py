@@ -231,6 +231,28 @@ def test_an_event_that_does_not_exist_never_comes() -> None:
     assert deliveries() == []
 
 
+def test_steps_that_were_cancelled_keep_nothing_from_being_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Red without: the note that a cancelled step is settled."""
+    monkeypatch.setattr(webhooks, "STEPS_AT_ONCE", 3)
+    node = TestNode()
+    hooks = [hook(format="tork"), hook("task.StateChange", format="tork")]
+    job = submit(
+        {"name": "all", "each": {"list": list(range(8)), "step": do("item")}}, webhooks=hooks
+    )
+    node.turn()
+    node.turn()
+    assert Job.objects.filter(kind="python").count() == 8
+    job.cancel()
+    node.run()
+    for _ in range(12):
+        look()
+    assert [body["state"] for body in told() if body["id"] == job.pk.hex][-1] == "CANCELLED"
+    assert "CANCELLED" not in [body["state"] for body in told() if body["id"] != job.pk.hex]
+    assert StepsRun.objects.get(pk=job.pk).is_watched is False
+
+
 def test_a_delivery_can_be_made_again_and_nobody_else_can_make_one() -> None:
     run(do("a"), webhooks=[hook()])
     first = deliveries()[0]

@@ -1,4 +1,5 @@
-"""Secrets are never shown: ``[REDACTED]`` stands for what is called one and wherever one's value is."""
+"""Secrets are never shown: ``[REDACTED]`` stands for what is called one and wherever one's value is,
+in every form that `jobs.redaction` knows."""
 
 from __future__ import annotations
 
@@ -6,9 +7,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jobs.redaction import MIN_LENGTH
+from jobs.redaction import REDACTED as MARK
+from jobs.redaction import redaction_of
 
-MARK = "[REDACTED]"
 _NAMED = re.compile(r"SECRET|PASSWORD|ACCESS_KEY", re.IGNORECASE)
 # Says where a value comes from, and holds none itself.
 _REFERENCE = re.compile(r"\{\{\s*[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+\s*\}\}")
@@ -18,12 +19,10 @@ class Redactor:
     """Takes the values of these secrets out of what is shown."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
-        # The longest first: one may be a part of another.
-        found = sorted({v for v in values if len(v) >= MIN_LENGTH}, key=len, reverse=True)
-        self._values = re.compile("|".join(map(re.escape, found))) if found else None
+        self._redaction = redaction_of(tuple(sorted({*values})))
 
     def text(self, text: str) -> str:
-        return text if self._values is None else self._values.sub(MARK, text)
+        return text if self._redaction is None else self._redaction.text(text)
 
     def value(self, value: Any) -> Any:
         """A JSON value as it may be shown, at every depth."""
