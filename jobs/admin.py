@@ -18,7 +18,7 @@ from jobs.engine import calendars, schedules
 from jobs.engine.prerequisites import who_needs
 from jobs.engine.workflows import kinds_of
 from jobs.errors import JobError
-from jobs.executors import KINDS
+from jobs.executors import KINDS, kinds_started
 from jobs.models import Calendar, Queue, Schedule, Source
 from jobs.models.queue import DEFAULT_QUEUE
 from jobs.models.queue_policies import POLICIES, check_policies, check_together
@@ -304,7 +304,8 @@ class ScheduleAdmin(ClusterAdmin):
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         # Whoever writes a schedule says what is started; its kind may need a grant.
-        is_granted = obj is None or may_start(request, obj.kind, *kinds_of(obj.workflow_id))
+        started = [] if obj is None else kinds_started(obj.kind, obj.payload)
+        is_granted = obj is None or may_start(request, *started, *kinds_of(obj.workflow_id))
         return is_granted and super().has_change_permission(request, obj)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:

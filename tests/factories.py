@@ -9,7 +9,7 @@ from typing import Any
 from django.utils import timezone
 
 from clusters.models import ALIVE, Node, NodeStatus
-from jobs.models import Attempt, Job, JobMetadata, JobTag, Queue
+from jobs.models import Attempt, Job, JobMetadata, JobTag, Queue, Step, StepsRun
 from jobs.states import FINAL, Outcome, Reason, State
 
 _numbers = itertools.count(1)
@@ -70,6 +70,34 @@ def make_job(state: str = State.READY, **columns: Any) -> Job:
     Queue.objects.get_or_create(name=job.queue)
     JobTag.objects.bulk_create(JobTag.objects.all().of([job]))
     JobMetadata.objects.bulk_create(JobMetadata.objects.all().of([job]))
+    return job
+
+
+# Steps, one of which needs a grant.
+WITH_A_PROGRAM: dict[str, Any] = {
+    "steps": [
+        {
+            "name": "sub",
+            "subjob": {"steps": [{"name": "a", "kind": "python", "type": "demo:noop"}]},
+        },
+        {"name": "sh", "kind": "shell", "payload": {"script": "true"}},
+    ]
+}
+
+
+def make_step_beside_a_program(state: str = State.FAILED, **columns: Any) -> Job:
+    """A step that needs no grant, in a sub-job of a job that has a step which does."""
+    inner = WITH_A_PROGRAM["steps"][0]["subjob"]
+    top, sub = (
+        make_job(State.FAILED, kind="steps", type="steps", payload=payload, has_dependants=is_step)
+        for payload, is_step in ((WITH_A_PROGRAM, False), (inner, True))
+    )
+    job = make_job(state, has_dependants=True, **columns)
+    for part, parent in ((sub, top), (job, sub)):
+        Step.objects.create(
+            job=part, parent=parent, root=parent, key="0", name="a", position=1, index=0
+        )
+    StepsRun.objects.bulk_create([StepsRun(job=top), StepsRun(job=sub)])
     return job
 
 

@@ -21,6 +21,7 @@ from jobs.api.versions import asked_versions, etag
 from jobs.api.words import in_words_of_the_body
 from jobs.engine import prerequisites, schedules
 from jobs.engine.workflows import kinds_of
+from jobs.executors import kinds_started
 from jobs.models import Fire, Needs, Schedule
 
 BY_INSTANT = Order(("due_at",), (datetime.fromisoformat,))
@@ -200,7 +201,8 @@ class ScheduleRulesViewSet(NativeViewSet):
         """The schedule that is to be changed by somebody who may start what it starts."""
         self.query()
         schedule = schedules.get(key_of(schedule_id))
-        started = [schedule.kind, *kinds_of(schedule.workflow_id)]
+        started = kinds_started(schedule.kind, schedule.payload)
+        started += kinds_of(schedule.workflow_id)
         check_grant(self.principal, self.kwargs["cluster_id"], *started)
         return schedule
 

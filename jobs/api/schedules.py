@@ -277,7 +277,9 @@ class ScheduleViewSet(NativeViewSet):
         self.query()
         schedule = schedules.get(key_of(schedule_id))
         asked = self.body(forms.TriggerInput)
+        # The run is of the schedule, whatever payload it has.
         started = kinds_started(schedule.kind, schedule.payload)
+        started += kinds_started(schedule.kind, asked.get("payload"))
         self._check(*started, workflow_id=schedule.workflow_id)
 
         def effect() -> tuple[int, Any]:

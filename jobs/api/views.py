@@ -32,6 +32,7 @@ from jobs.engine.edit import edit, version_of
 from jobs.engine.enqueue import enqueue, enqueue_many
 from jobs.engine.new_job import NewJob
 from jobs.engine.requeue import requeue
+from jobs.engine.started_kinds import kinds_started_by
 from jobs.errors import JobError, JobNotFound
 from jobs.executors import kinds_started
 from jobs.models import Attempt, Job
@@ -203,7 +204,7 @@ class JobViewSet(NativeViewSet):
     def requeue(self, request: Request, cluster_id: str, job_id: str) -> HttpResponse:
         self._check_empty()
         job = _job(job_id)
-        check_kinds(self.principal, self.kwargs["cluster_id"], [_started_by(job)])
+        self._check_start(job)
 
         def effect() -> tuple[int, Any]:
             return 201, wire.job_detail_to_json(requeue(job, by=self.principal.actor))
@@ -230,16 +231,16 @@ class JobViewSet(NativeViewSet):
             refuse("body", "Names nothing to change.", "required")
         if {"payload", "payload_base64"} <= values.keys():
             refuse("payload_base64", "Give a payload or its bytes, not both.")
-        if {"payload", "payload_base64"} & values.keys():
-            # Another payload is another program.
-            started = kinds_started(job.kind, values.get("payload"))
-            check_kinds(self.principal, self.kwargs["cluster_id"], [started])
         with in_words_of_the_body():
-            versions = _versions(request.headers.get("If-Match"))
             if "payload" in values:
                 values["payload"] = meant_payload(job.kind, values["payload"], job.payload)
                 if job.dialect_notes is None:
                     refuse_words_of_dialects(job.kind, values["payload"])
+            if {"payload", "payload_base64"} & values.keys():
+                # Another payload is another program.
+                started = kinds_started(job.kind, values.get("payload"))
+                check_kinds(self.principal, self.kwargs["cluster_id"], [started])
+            versions = _versions(request.headers.get("If-Match"))
             edit(job, wire.job_changes(values), versions=versions)
         return _detail(job)
 
@@ -269,10 +270,14 @@ class JobViewSet(NativeViewSet):
         self._check_empty()
         job = _job(job_id)
         if starts_it:
-            # Starting somebody else's program again is no less than starting one.
-            check_kinds(self.principal, self.kwargs["cluster_id"], [_started_by(job)])
+            self._check_start(job)
         verb(job)
         return reply(wire.job_detail_to_json(job))
+
+    def _check_start(self, job: Job) -> None:
+        """Starting somebody else's program again is no less than starting one."""
+        started = kinds_started_by(job._state.db or "", {job.pk: job.kind})
+        check_kinds(self.principal, self.kwargs["cluster_id"], started.values())
 
     def _check_empty(self) -> None:
         """These requests say all with their address."""
@@ -303,10 +308,6 @@ class JobViewSet(NativeViewSet):
 def _jobs() -> JobQuerySet:
     jobs: JobQuerySet = Job.objects.all()
     return jobs
-
-
-def _started_by(job: Job) -> list[str]:
-    return kinds_started(job.kind, job.payload)
 
 
 def _job(job_id: str, *columns: str) -> Job:

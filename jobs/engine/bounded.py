@@ -16,6 +16,7 @@ from django.db import connections, transaction
 
 from jobs import listing
 from jobs.engine.clock import countdown, database_now
+from jobs.engine.started_kinds import jobs_that_start
 from jobs.models import Job
 from jobs.models.job import JobQuerySet
 from jobs.raw import read_id, read_moment
@@ -45,7 +46,7 @@ def over_filter(
 ) -> int:
     """Apply the verb to jobs that match these search words now, and return how many it changed.
 
-    Jobs of ``barred_kinds`` are left alone.
+    Jobs that start work of ``barred_kinds`` are left alone.
     """
     until = countdown() + SECONDS
     # What is made meanwhile is not meant, and the walk comes to an end.
@@ -57,7 +58,8 @@ def over_filter(
         if not rows:
             break
         after = listing.Position(rows[-1].created_at, rows[-1].id)
-        ids = [row.id for row in rows if row.kind not in barred_kinds]
+        barred = jobs_that_start(using, {row.id: row.kind for row in rows}, barred_kinds)
+        ids = [row.id for row in rows if row.id not in barred]
         if ids:
             changed += _do(using, ids, (verb,), told)
     return changed

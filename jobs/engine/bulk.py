@@ -17,7 +17,7 @@ import math
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -34,6 +34,7 @@ from clusters.registry import id_of
 from jobs.engine.bulk_count import about, count_by_state
 from jobs.engine.bulk_walk import Key, Seen, matching, read_stretch
 from jobs.engine.clock import countdown, database_now
+from jobs.engine.started_kinds import jobs_that_start
 from jobs.errors import (
     BulkOperationNotFound,
     Conflict,
@@ -107,7 +108,7 @@ OUTCOMES: Mapping[str, str] = {
     "unique_key_taken": "Another job has its unique key now.",
     "has_dependants": "Jobs that have not ended depend on it.",
     "held": "It waits for a person's decision; only a filter that says `is_held` retries it.",
-    "not_granted": "Its kind needs a grant that whoever asked does not have.",
+    "not_granted": "It starts work of a kind that needs a grant, which whoever asked does not have.",
     "busy": "Somebody else had it locked all the time.",
 }
 
@@ -408,21 +409,33 @@ def _read(
         jobs, outcomes, seen = stretch.jobs, Counter(), len(stretch.jobs)
         onward = replace(cursor, after=stretch.after, is_over=stretch.after is None)
     candidates = []
+    barred = _barred(using, operation, jobs, kinds)
     for job in jobs:
-        if decided := _decided(operation, job, kinds):
+        if decided := _decided(operation, job, barred):
             outcomes[decided] += 1
         else:
             candidates.append(job)
     return _Batch(seen, outcomes, candidates, onward)
 
 
-def _decided(operation: BulkOperation, job: Seen, kinds: frozenset[str]) -> str | None:
+def _barred(
+    using: str, operation: BulkOperation, jobs: Sequence[Seen], kinds: frozenset[str]
+) -> set[uuid.UUID]:
+    """Those that whoever asked may not start: somebody else's program again is no less than one."""
+    action = operation.action
+    if action not in STARTING:
+        return set()
+    lacking = {kind.name for kind in KINDS.values() if kind.needs_grant} - kinds
+    eligible = {job.pk: job.kind for job in jobs if job.state in ELIGIBLE[action]}
+    return jobs_that_start(using, eligible, lacking)
+
+
+def _decided(operation: BulkOperation, job: Seen, barred: Collection[uuid.UUID]) -> str | None:
     """The outcome for a job that need not be locked; None where it must be."""
     action, arguments = operation.action, operation.arguments
     if job.state not in ELIGIBLE[action]:
         return "unchanged"
-    if action in STARTING and KINDS[job.kind].needs_grant and job.kind not in kinds:
-        # Starting somebody else's program again is no less than starting one.
+    if job.pk in barred:
         return "not_granted"
     if action == BulkAction.RETRY and job.is_held and not operation.filter.get("is_held"):
         return "held"

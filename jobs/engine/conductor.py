@@ -248,8 +248,8 @@ def _refuse_what_is_not_granted(using: str, parents: Sequence[Parent]) -> None:
 
 
 def _author(using: str, root: Job) -> str:
-    """Whoever answers for what a job does: who asked for it, or wrote its schedule last."""
-    if root.schedule_id is None:
+    """Whoever answers for what a job does: who asked for it, or wrote the schedule that did."""
+    if root.schedule_id is None or root.enqueued_by != SCHEDULES:
         return root.enqueued_by
     rows = Schedule.objects.using(using).filter(pk=root.schedule_id)
     return rows.values_list("updated_by", flat=True).first() or root.enqueued_by

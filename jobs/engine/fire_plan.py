@@ -20,7 +20,7 @@ from django.db.models import Count, Q
 from clusters.registry import id_of
 from jobs import timing
 from jobs.engine import arm
-from jobs.executors import KINDS
+from jobs.engine.started_kinds import kinds_to_grant
 from jobs.models import Fire, FireReason, FireState, Job, Misfire, Overlap, Schedule, WorkflowRun
 from jobs.rights import rights_of
 from jobs.states import UNSTARTED, State, WaitsFor
@@ -237,8 +237,8 @@ def check_rights(using: str, plans: Iterable[Plan]) -> None:
     """Kinds that need a grant need it when they run as well."""
     cluster = id_of(using)
     for plan in plans:
-        kind = KINDS.get(plan.schedule.kind)
-        if not plan.due or kind is None or not kind.needs_grant:
+        wanted = kinds_to_grant(plan.schedule) if plan.due else frozenset()
+        if not wanted:
             continue
         try:
             rights = rights_of(plan.schedule.updated_by, "jobs.enqueue", cluster)
@@ -251,8 +251,8 @@ def check_rights(using: str, plans: Iterable[Plan]) -> None:
             plan.due.clear()
             plan.left_out.clear()
             continue
-        if kind.name not in rights.kinds:
-            detail = f"{plan.schedule.updated_by} may not start jobs of kind {kind.name}"
+        if lacking := sorted(wanted - rights.kinds):
+            detail = f"{plan.schedule.updated_by} may not start jobs of kind {lacking[0]}"
             plan.left_out += [
                 _skipped(plan.schedule, at, detail, FireReason.NO_RIGHTS) for at in plan.due
             ]

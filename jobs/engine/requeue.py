@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from jobs.engine.enqueue import enqueue
 from jobs.engine.new_job import MAX_ATTEMPTS, NewJob
-from jobs.errors import UniqueKeyTaken
+from jobs.errors import InvalidTransition, UniqueKeyTaken
 from jobs.models import Job
 from jobs.sealing import taken
+from jobs.step_words import GROUP
 
 
 def requeue(job: Job, *, by: str) -> Job:
     """Enqueue a copy of a job, due now and with all its attempts; ``copy_of`` links it.
 
     Times and dependencies were of the original and are not copied. While the original has not ended
-    it holds its unique key, and with that it cannot be requeued.
+    it holds its unique key, and with that it cannot be requeued. A composite step is nothing without
+    the job that it is a part of.
     """
+    if job.kind == GROUP:
+        raise InvalidTransition("a part of another job cannot be requeued without it", field="kind")
     done = enqueue(copied(job), by=by)
     if not done.created:
         raise UniqueKeyTaken(field="unique_key")

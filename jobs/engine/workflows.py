@@ -8,7 +8,7 @@ the machinery of dependencies carries it on and nobody has to watch it. An edge 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from graphlib import CycleError, TopologicalSorter
@@ -26,6 +26,7 @@ from jobs.engine.clock import database_now
 from jobs.engine.enqueue import enqueue_many
 from jobs.engine.new_job import NewJob, Origin
 from jobs.engine.schedule_work import made_by
+from jobs.engine.started_kinds import kinds_to_grant
 from jobs.errors import (
     DependencyCycle,
     DuplicateWorkflow,
@@ -36,7 +37,7 @@ from jobs.errors import (
     WorkflowNotFound,
     WorkflowRunNotFound,
 )
-from jobs.executors import KINDS
+from jobs.executors import kinds_started
 from jobs.models import (
     Job,
     OnNodeFailure,
@@ -160,13 +161,17 @@ def kinds_of(workflow_id: UUID | None) -> list[str]:
     if workflow_id is None:
         return []
     nodes = WorkflowNode.objects.filter(workflow_id=workflow_id)
-    return sorted(set(nodes.values_list("schedule__kind", flat=True)))
+    return _kinds(nodes.values_list("schedule__kind", "schedule__payload"))
 
 
 def kinds_of_schedules(ids: Collection[UUID]) -> list[str]:
     """What these schedules start."""
     rows = Schedule.objects.filter(pk__in=ids)
-    return sorted(set(rows.values_list("kind", flat=True)))
+    return _kinds(rows.values_list("kind", "payload"))
+
+
+def _kinds(rows: Iterable[tuple[str, Any]]) -> list[str]:
+    return sorted({name for kind, payload in rows for name in kinds_started(kind, payload)})
 
 
 def _set(workflow: Workflow, name: str, description: str) -> None:
@@ -310,11 +315,11 @@ def start_run(
 def _check_rights(using: str, nodes: Sequence[WorkflowNode]) -> None:
     """Kinds that need a grant need it when they run as well, of whoever wrote the schedule."""
     for node in nodes:
-        kind, by = KINDS.get(node.schedule.kind), node.schedule.updated_by
-        if kind is None or not kind.needs_grant:
+        wanted, by = kinds_to_grant(node.schedule), node.schedule.updated_by
+        if not wanted:
             continue
-        if kind.name not in rights_of(by, "jobs.enqueue", id_of(using)).kinds:
-            raise InvalidWorkflow(f"{by} may not start jobs of kind {kind.name}", field="nodes")
+        if lacking := sorted(wanted - rights_of(by, "jobs.enqueue", id_of(using)).kinds):
+            raise InvalidWorkflow(f"{by} may not start jobs of kind {lacking[0]}", field="nodes")
 
 
 def rerun(run_id: UUID, *, by: str) -> WorkflowRun:

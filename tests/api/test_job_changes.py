@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from jobs.models import Job
+from jobs.redaction import REDACTED
+from jobs.sealing import seal
 from jobs.states import UNSTARTED, State
 from tests.api.conftest import Api, check_problem, fields
-from tests.factories import make_job, make_queue
+from tests.factories import WITH_A_PROGRAM, make_job, make_queue
 
 STARTED_OR_FINAL = sorted(set(State) - set(UNSTARTED))
 
@@ -143,6 +145,21 @@ def test_another_program_needs_the_grant_of_its_kind(
     assert Job.objects.get().payload == {"script": "true"}
     granted = Api(make_key("operator", grants=("shell",)))
     assert granted.post(f"{path}/requeue").status_code == 201
+
+
+def test_a_payload_is_judged_by_what_its_masks_mean(alpha: object, api: Api) -> None:
+    job = make_job(kind="steps", type="steps", payload=seal(WITH_A_PROGRAM, ["shell"]))
+    path = f"alpha/jobs/{job.pk}"
+    shown = api.get(path).json()["payload"]
+    assert shown["steps"][1]["kind"] == REDACTED
+    check_problem(api.patch(path, {"payload": shown}), 403, "kind_not_granted")
+
+
+def test_a_composite_step_is_not_requeued(alpha: object, api: Api) -> None:
+    job = make_job("failed", kind="group", type="group", payload={"parallel": []})
+    problem = check_problem(api.post(f"alpha/jobs/{job.pk}/requeue"), 409, "invalid_transition")
+    assert "a part of another job" in problem["detail"]
+    assert Job.objects.count() == 1
 
 
 # -- Requeue ---------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from authn.models import Role
 from jobs.models import Job, Queue
 from tests.api.conftest import Api, check_problem
 from tests.api.routes import MISSING_ID as ID
-from tests.factories import make_job
+from tests.factories import make_job, make_step_beside_a_program
 
 # Every way to change something, and the least role that may.
 CHANGES = [
@@ -170,6 +170,18 @@ def test_starting_a_program_again_needs_the_grant_too(
     verb: str, state: str, make_key: Callable[..., str], alpha: object
 ) -> None:
     job = make_job(state, kind="shell", type="shell", payload={"argv": ["true"]})
+    refused = Api(make_key("operator")).post(f"alpha/jobs/{job.pk}/{verb}")
+    check_problem(refused, 403, "kind_not_granted")
+    assert Job.objects.get(pk=job.pk).state == state
+    granted = Api(make_key("operator", "alpha", grants=("shell",), name="granted"))
+    assert granted.post(f"alpha/jobs/{job.pk}/{verb}").status_code == 200
+
+
+@pytest.mark.parametrize(("verb", "state"), [("retry", "failed"), ("run-now", "scheduled")])
+def test_starting_a_step_again_needs_the_grants_of_the_steps_beside_it(
+    verb: str, state: str, make_key: Callable[..., str], alpha: object
+) -> None:
+    job = make_step_beside_a_program(state)
     refused = Api(make_key("operator")).post(f"alpha/jobs/{job.pk}/{verb}")
     check_problem(refused, 403, "kind_not_granted")
     assert Job.objects.get(pk=job.pk).state == state

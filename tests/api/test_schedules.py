@@ -19,7 +19,7 @@ from jobs.engine import schedules
 from jobs.engine.definition import EDITABLE
 from jobs.models import Fire, Job, Schedule, ScheduleDependency, ScheduleListing, Source, Status
 from tests.api.conftest import Api, check_problem, fields
-from tests.factories import make_node
+from tests.factories import WITH_A_PROGRAM, make_node
 from tests.jobs.schedule_cases import hours_ago, make_schedule, put_back
 
 PATH = "alpha/schedules"
@@ -585,6 +585,24 @@ def test_kinds_that_need_a_grant_need_it_for_every_change(
     assert granted.post(f"{path}/restore").json()["updated_by"] == "key:operator-1"
     assert granted.post(f"{path}/trigger").status_code == 202
     assert Job.objects.count() == 1
+
+
+def test_a_run_with_another_payload_needs_the_grants_of_both(
+    alpha: object, make_key: Callable[..., str]
+) -> None:
+    plain = {"steps": [{"name": "a", "kind": "python", "type": "demo:noop"}]}
+    granted, other = Api(make_key("operator", grants=("shell",))), Api(make_key("admin"))
+    steps = {**HOURLY, "kind": "steps", "type": "s"}
+    harmless = other.post(PATH, {**steps, "name": "a", "payload": plain})["Location"]
+    program = granted.post(PATH, {**steps, "name": "b", "payload": WITH_A_PROGRAM})["Location"]
+    for path, payload in ((harmless, WITH_A_PROGRAM), (program, plain)):
+        refused = other.post(f"{path}/trigger", {"payload": payload})
+        check_problem(refused, 403, "kind_not_granted")
+    for change in ("PUT", "POST"):
+        check_problem(other(change, f"{program}/exclusions", {}), 403, "kind_not_granted")
+    assert not Job.objects.exists()
+    assert granted.post(f"{harmless}/trigger", {"payload": WITH_A_PROGRAM}).status_code == 202
+    assert other.post(f"{harmless}/trigger", {"payload": plain}).status_code == 202
 
 
 def test_editing_what_is_late_never_fires_the_past(alpha: object, api: Api) -> None:

@@ -12,7 +12,8 @@ from jobs.models import Job, Schedule, Workflow, WorkflowRun
 from jobs.states import State
 from tests.api.conftest import Api, check_problem
 from tests.api.test_schedules import HOURLY, MISSING, errors
-from tests.jobs.schedule_cases import end_run, fire, hours_ago, make_schedule, put_back
+from tests.factories import WITH_A_PROGRAM
+from tests.jobs.schedule_cases import end_run, fire, hourly, hours_ago, make_schedule, put_back
 
 PATH = "alpha/workflows"
 
@@ -253,3 +254,31 @@ def test_a_run_that_is_due_needs_the_rights_of_who_wrote_its_schedules(
     [item] = granted.get(f"alpha/schedules/{starting.pk}/fires").json()["items"]
     assert (item["state"], item["reason"]) == ("skipped", "refused")
     assert "shell" in item["detail"]
+
+
+def test_nodes_of_steps_need_the_grants_of_the_steps(
+    alpha: object, make_key: Callable[..., str]
+) -> None:
+    from authn.models import RoleBinding
+
+    granted, other = Api(make_key("operator", grants=("shell",))), Api(make_key("admin"))
+    steps = {**HOURLY, "expression": hourly(), "name": "s", "kind": "steps", "type": "s"}
+    steps["payload"] = WITH_A_PROGRAM
+    pk = granted.post("alpha/schedules", steps).json()["id"]
+    body = {"name": "w", "nodes": chain(pk)}
+    check_problem(other.post(PATH, body), 403, "kind_not_granted")
+    path = granted.post(PATH, body)["Location"]
+    check_problem(other.post(f"{path}/trigger"), 403, "kind_not_granted")
+    # What is due runs with the rights of who wrote it.
+    workflow = path.rstrip("/").rsplit("/", 1)[-1]
+    starting = make_schedule(name="starts", workflow_id=workflow)
+    RoleBinding.objects.update(granted_kinds=[])
+    for due in (starting, Schedule.objects.get(pk=pk)):
+        put_back(due, hours_ago(0))
+    fire()
+    assert not Job.objects.exists()
+    reasons = {"starts": "refused", "s": "no_rights"}
+    for name, reason in reasons.items():
+        schedule = Schedule.objects.get(name=name)
+        [item] = granted.get(f"alpha/schedules/{schedule.pk}/fires").json()["items"]
+        assert (item["state"], item["reason"]) == ("skipped", reason)

@@ -15,7 +15,7 @@ from jobs.errors import BulkOperationNotFound, Conflict, InvalidBulkOperation, I
 from jobs.models import Attempt, BulkAction, BulkOperation, BulkStatus, Job
 from jobs.models.bulk_operation import OPEN
 from jobs.states import FINAL, RETRYABLE_FROM, STOPPABLE, UNSTARTED, State
-from tests.factories import make_attempt, make_job, make_queue
+from tests.factories import make_attempt, make_job, make_queue, make_step_beside_a_program
 
 USING = "cluster-alpha"
 pytestmark = pytest.mark.usefixtures("alpha")
@@ -512,6 +512,26 @@ def test_programs_of_others_are_started_only_with_the_grant(action, state):
     assert set(carry_out(second).outcomes) <= {"retried", "made_ready"}
     job.refresh_from_db()
     assert job.state == State.READY
+
+
+@pytest.mark.parametrize(("action", "state"), [("retry", "failed"), ("run_now", "scheduled")])
+def test_steps_beside_a_program_are_started_only_with_its_grant(action, state):
+    from authn.keys import create_key
+
+    jobs = [make_step_beside_a_program(state, priority=7) for _ in range(3)]
+    other = make_job(state, priority=7, has_dependants=True)
+    create_key("plain", "operator", ["alpha"])
+    create_key("granted", "operator", ["alpha"], ["shell"])
+    asked = {"type": other.type}
+    first = carry_out(bulk.request(action, asked, reason="r", by="key:plain"))
+    assert first.outcomes["not_granted"] == 3
+    ids = [job.pk for job in jobs]
+    assert {*Job.objects.filter(pk__in=ids).values_list("state", flat=True)} == {state}
+    other.refresh_from_db()
+    assert other.state == State.READY
+    second = carry_out(bulk.request(action, asked, reason="r", by="key:granted"))
+    assert "not_granted" not in second.outcomes
+    assert not Job.objects.filter(pk__in=ids, state=state).exists()
 
 
 def test_a_database_that_does_not_answer_is_no_fault_of_the_operation(monkeypatch):

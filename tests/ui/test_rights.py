@@ -9,7 +9,7 @@ import pytest
 from clusters.binding import cluster_bound
 from clusters.models import AuditEntry, Node
 from jobs.models import Job, Queue
-from tests.factories import make_job, make_node, make_queue
+from tests.factories import make_job, make_node, make_queue, make_step_beside_a_program
 
 
 @pytest.fixture
@@ -124,6 +124,17 @@ def test_work_of_a_kind_that_needs_a_grant_is_started_with_one_only(sign_in):
     assert with_grant.post(f"{path}retry/").status_code == 302
     with cluster_bound("alpha"):
         assert Job.objects.get(pk=job.pk).state == "ready"
+
+
+def test_a_step_is_started_again_with_the_grants_of_those_beside_it_only(sign_in):
+    with cluster_bound("alpha"):
+        job = make_step_beside_a_program()
+    without, with_grant = sign_in("admin"), sign_in("operator", "alpha", grants=("shell",))
+    path = f"/admin/alpha/jobs/{job.pk}/"
+    assert b"/retry/" not in without.get(path).content
+    assert without.post(f"{path}retry/").status_code == 403
+    assert b"/retry/" in with_grant.get(path).content
+    assert with_grant.post(f"{path}retry/").status_code == 302
 
 
 def test_users_and_keys_are_the_superusers(admin, superuser):

@@ -13,6 +13,7 @@ from clusters.models import AuditEntry
 from jobs.engine import schedules, workflows
 from jobs.engine.workflows import NewNode
 from jobs.models import Job, Schedule, Source
+from tests.factories import WITH_A_PROGRAM
 
 PATH = "/admin/alpha/schedules/"
 ADD = "/admin/alpha/jobs/schedule/add/"
@@ -117,10 +118,13 @@ def test_work_that_needs_a_grant_is_neither_triggered_nor_written_without_it(ope
     schedule = make(kind="shell", type="shell", payload={"argv": ["true"]})
     assert operator.post(f"{PATH}{schedule.pk}/trigger/").status_code == 403
     assert operator.post(change(schedule), FORM).status_code == 403
+    steps = make("steps", kind="steps", type="steps", payload=WITH_A_PROGRAM)
+    assert operator.post(f"{PATH}{steps.pk}/trigger/").status_code == 403
+    assert operator.post(change(steps), FORM).status_code == 403
     response = operator.post(ADD, {**FORM, "name": "mine", "kind": "shell"})
     assert response.status_code == 200
     assert "kind" in response.context["adminform"].form.errors
-    assert Schedule.objects.count() == 1
+    assert Schedule.objects.count() == 2
 
 
 def test_one_is_made_changed_and_deleted(operator, alpha):

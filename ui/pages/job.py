@@ -14,6 +14,7 @@ from django.template.response import TemplateResponse
 
 from clusters.binding import current_cluster
 from clusters.models import AuditEntry, Node
+from jobs.engine.started_kinds import kinds_started_by
 from jobs.engine.waiting import why_waiting
 from jobs.errors import JobError
 from jobs.models import Attempt, Job, JobDependency, LogLine, Schedule, WorkflowRun
@@ -167,7 +168,7 @@ def _bytes(job: Job) -> dict[str, Any] | None:
 
 def _buttons(request: HttpRequest, job: Job) -> list[dict[str, Any]]:
     """What this caller may do with this job as it is; one that stops or deletes asks first."""
-    starts = may_start(request, job.kind)
+    starts = _may_start(request, job)
     can_stop = job.state not in FINAL and job.cancel_requested_at is None
     wanted = (
         ("retry", "Retry", job.state in RETRYABLE_FROM and starts, "jobs.retry", True),
@@ -185,6 +186,11 @@ def _buttons(request: HttpRequest, job: Job) -> list[dict[str, Any]]:
         for name, label, is_possible, verb, is_direct in wanted
         if is_possible and may(request, verb)
     ]
+
+
+def _may_start(request: HttpRequest, job: Job) -> bool:
+    started = kinds_started_by(job._state.db or "", {job.pk: job.kind})
+    return may_start(request, *started[job.pk])
 
 
 @post_only
@@ -260,7 +266,7 @@ def _move(
 ) -> HttpResponse:
     require(request, verb)
     job, back = _job(job_id), address(request, "job", job_id=job_id)
-    if verb in STARTS and not may_start(request, job.kind):
+    if verb in STARTS and not _may_start(request, job):
         # Starting somebody else's program again is no less than starting one.
         raise PermissionDenied
     try:

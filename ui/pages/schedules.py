@@ -13,6 +13,7 @@ from clusters.api.fields import Text
 from clusters.api.paging import NEWEST_FIRST, PageQuery
 from jobs.engine import fires, prerequisites, schedules, workflows
 from jobs.errors import InvalidSchedule, JobError
+from jobs.executors import kinds_started
 from jobs.models import Fire, Schedule, Workflow
 from ui.answers import address, confirm, done, post_only, refused, sent
 from ui.asking import Asked
@@ -140,7 +141,8 @@ def trigger(site: Any, request: HttpRequest, schedule_id: UUID) -> HttpResponse:
 
 
 def _may_start(request: HttpRequest, schedule: Schedule) -> bool:
-    return may_start(request, schedule.kind, *workflows.kinds_of(schedule.workflow_id))
+    started = kinds_started(schedule.kind, schedule.payload)
+    return may_start(request, *started, *workflows.kinds_of(schedule.workflow_id))
 
 
 def _schedule(schedule_id: UUID) -> Schedule:

@@ -14,7 +14,7 @@ from clusters.models import AuditEntry
 from jobs.models import Job
 from jobs.states import Reason, State
 from tests.dialects.asyncjobs.conftest import MISSING, Caller, check_error
-from tests.factories import make_job
+from tests.factories import make_job, make_step_beside_a_program
 
 USING = "cluster-alpha"
 MAY = [
@@ -101,6 +101,20 @@ def test_many_take_as_many_statements_as_a_few(api: Caller) -> None:
 @pytest.mark.parametrize("verb", ["single", "bulk"])
 def test_a_kind_that_needs_a_grant_needs_it_here_too(verb: str, api: Caller, make_key: Any) -> None:
     job = make_job(State.FAILED, kind="shell", type="shell", payload={"command": ["true"]})
+    granted = Caller(make_key("operator", grants=("shell",)))
+    if verb == "single":
+        response = api.post(f"v1/tasks/{job.pk}/retry")
+        check_error(response, 403, "invalid_argument", "permission_denied", "kind")
+        assert granted.post(f"v1/tasks/{job.pk}/retry").status_code == 200
+        return
+    for caller, status in ((api, "failed"), (granted, "ok")):
+        (result,) = caller.post("v1/tasks/retry", {"ids": [str(job.pk)]}).json()["results"]
+        assert result["status"] == status
+
+
+@pytest.mark.parametrize("verb", ["single", "bulk"])
+def test_a_step_needs_the_grants_of_those_beside_it(verb: str, api: Caller, make_key: Any) -> None:
+    job = make_step_beside_a_program()
     granted = Caller(make_key("operator", grants=("shell",)))
     if verb == "single":
         response = api.post(f"v1/tasks/{job.pk}/retry")

@@ -13,7 +13,7 @@ from clusters.models import AuditEntry
 from jobs.engine import schedules
 from jobs.models import Job, Schedule
 from tests.dialects.forge.conftest import TIME, Caller, check_envelope
-from tests.factories import make_queue
+from tests.factories import WITH_A_PROGRAM, make_queue
 from tests.jobs.schedule_cases import make_schedule
 
 MEMBERS = {
@@ -188,11 +188,14 @@ def test_what_a_schedule_cannot_have_is_named(
         ("trigger", None),
     ],
 )
+@pytest.mark.parametrize(
+    ("kind", "payload"), [("shell", {"argv": ["true"]}), ("steps", WITH_A_PROGRAM)]
+)
 def test_a_schedule_of_a_granted_kind_is_left_alone_without(
-    path: str, body: Any, api: Caller, make_key: Callable[..., str]
+    kind: str, payload: Any, path: str, body: Any, api: Caller, make_key: Callable[..., str]
 ) -> None:
     make_schedule(name="nightly", is_enabled=False, overlap="skip")
-    Schedule.objects.update(kind="shell", type="shell", payload={"argv": ["true"]})
+    Schedule.objects.update(kind=kind, type=kind, payload=payload)
     before = Schedule.objects.values().get()
     check_envelope(api.post(f"cron/nightly/{path}", body), 403, "validation", "kind")
     assert Schedule.objects.values().get() == before

@@ -16,7 +16,7 @@ from jobs.engine import bounded, prune
 from jobs.models import Job
 from tests.api.routes import MISSING_ID
 from tests.dialects.forge.conftest import Caller, check_envelope
-from tests.factories import make_job, make_queue
+from tests.factories import make_job, make_queue, make_step_beside_a_program
 
 ALIAS = "cluster-alpha"
 
@@ -143,6 +143,21 @@ def test_kinds_that_need_a_grant_are_not_started_without(
     assert shell.state == "failed"
     granted = Caller(make_key("operator", grants=("shell",)))
     assert granted.do("jobs/retry-all-by-status", {"status": "dead"}) == 1
+
+
+def test_steps_need_the_grants_of_those_beside_them(
+    make_key: Callable[..., str], alpha: object
+) -> None:
+    step = make_step_beside_a_program()
+    api = Caller(make_key("operator"))
+    check_envelope(api.post("jobs/retry", {"ids": [str(step.pk)]}), 403, "validation", "kind")
+    check_envelope(api.post(f"jobs/run-now/{step.pk}"), 403, "validation", "kind")
+    assert api.do("jobs/retry-all-by-status", {"status": "dead"}) == 0
+    step.refresh_from_db()
+    assert step.state == "failed"
+    granted = Caller(make_key("operator", grants=("shell",)))
+    # With the two that it is a part of.
+    assert granted.do("jobs/retry", {"ids": [str(step.pk)]}) == 3
 
 
 # -- Delete ----------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.engine import conductor
+from jobs.engine import conductor, fires
 from jobs.engine.enqueue import NewJob, enqueue
 from jobs.engine.step_rows import wake_late
 from jobs.engine.waiting import why_waiting
@@ -13,6 +13,7 @@ from jobs.models import Attempt, Job, Queue, Step, StepsRun
 from jobs.rights import Rights
 from jobs.states import Outcome, Reason, State
 from tests.factories import make_queue
+from tests.jobs.schedule_cases import fire, hours_ago, make_schedule, put_back
 from tests.jobs.steps.cases import Fails, TestNode, do, run, states, submit, the_run
 
 pytestmark = pytest.mark.usefixtures("alpha")
@@ -527,3 +528,21 @@ def test_a_list_without_braces_sees_results():
     each = {"list": "tasks.rows", "step": do("i", "{{ item.value }}", var="v{{ item.index }}")}
     job = run(do("a", [7, 8], var="rows"), {"name": "e", "each": each}, output="{{ tasks.v1 }}")
     assert (job.state, job.result) == (State.SUCCEEDED, 8)
+
+
+def test_who_triggers_a_schedule_answers_for_its_steps(monkeypatch):
+    def rights(actor, verb, cluster):
+        return Rights(True, frozenset())
+
+    monkeypatch.setattr(conductor, "rights_of", rights)
+    payload = {"steps": [{"name": "sh", "kind": "shell", "payload": {"script": "true"}}]}
+    # Written by code of this installation, which is trusted with its own runs.
+    schedule = make_schedule(kind="steps", type="s", payload=payload, overlap="allow")
+    put_back(schedule, hours_ago(0))
+    fire()
+    triggered = Job.objects.get(pk=fires.trigger(schedule.pk, by="key:other").job_id)
+    TestNode(lambda job: None).run()
+    triggered.refresh_from_db()
+    assert triggered.state == State.FAILED
+    assert "key:other may not start jobs of kind shell" in triggered.error
+    assert Job.objects.get(schedule_id=schedule.pk, trigger="schedule").state == State.SUCCEEDED

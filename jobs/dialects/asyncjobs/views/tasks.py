@@ -33,6 +33,7 @@ from jobs.dialects.asyncjobs.wire.times import parse_moment_or_day
 from jobs.engine.enqueue import enqueue
 from jobs.engine.idempotency import once
 from jobs.engine.new_job import NewJob
+from jobs.engine.started_kinds import jobs_that_start, kinds_started_by
 from jobs.errors import JobNotFound
 from jobs.models import Job
 from jobs.models.job import JobQuerySet, Restart
@@ -154,7 +155,8 @@ class TaskView(AsyncjobsView):
         job = _one(task_id).only("id", "kind").first()
         if job is None:
             raise JobNotFound
-        check_kinds(self.principal, self.kwargs["cluster_id"], [job.kind])
+        started = kinds_started_by(self.using, {job.pk: job.kind})
+        check_kinds(self.principal, self.kwargs["cluster_id"], started.values())
         with self.deed("job", task_id):
             found = _one(task_id).restart().get(job.pk)
             if found is None:
@@ -174,7 +176,7 @@ class TaskView(AsyncjobsView):
         known = [key for key in set(keys.values()) if key is not None]
         barred = barred_kinds(self.principal, self.kwargs["cluster_id"])
         kinds = dict(_jobs().filter(pk__any_of=known).values_list("pk", "kind"))
-        may = [pk for pk, kind in kinds.items() if kind not in barred]
+        may = kinds.keys() - jobs_that_start(self.using, kinds, barred)
         with self.deed("job") as trace:
             restarts = _jobs().filter(pk__any_of=may).restart()
             trace.after = {"ids": [str(pk) for pk, found in restarts.items() if found.is_due]}

@@ -16,6 +16,7 @@ from jobs.dialects.forge.views.base import ForgeView, empty
 from jobs.dialects.forge.wire.cron import schedule_to_wire, timing_from_wire
 from jobs.engine import fires, schedules
 from jobs.errors import ScheduleNotFound
+from jobs.executors import kinds_started
 from jobs.models import Overlap, Schedule, Timing
 from jobs.models.schedule import ScheduleQuerySet
 
@@ -67,7 +68,8 @@ class CronView(ForgeView):
     def _find_for_change(self, name: str) -> Schedule:
         """Whoever changes or runs a schedule answers for what it starts."""
         schedule = find(name)
-        check_kinds(self.principal, self.kwargs["cluster_id"], [schedule.kind])
+        started = kinds_started(schedule.kind, schedule.payload)
+        check_kinds(self.principal, self.kwargs["cluster_id"], [started])
         return schedule
 
     def _change(self, schedule: Schedule, values: dict[str, Any]) -> HttpResponse:

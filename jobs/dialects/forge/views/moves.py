@@ -24,6 +24,7 @@ from jobs.dialects.forge.wire.reading import Body
 from jobs.dialects.forge.wire.words import DEAD, DONE, FAILED, asked_of
 from jobs.engine import bounded
 from jobs.engine.clock import database_now
+from jobs.engine.started_kinds import kinds_started_by
 from jobs.models import Job
 from jobs.models.job import JobQuerySet
 from jobs.states import State
@@ -47,7 +48,7 @@ class MoveView(ForgeView):
 
     def run_now(self, request: Request, job_id: str, **_: Any) -> HttpResponse:
         job = find_job(job_id)
-        check_kinds(self.principal, self.kwargs["cluster_id"], [job.kind])
+        self._check_kinds([job.pk])
         # What is due already has nothing to be done to it, and is pending.
         is_due = job.state == State.READY
         with self.deed("job", job.pk) as trace:
@@ -107,8 +108,9 @@ class MoveView(ForgeView):
     def _check_kinds(self, ids: list[UUID]) -> None:
         kinds: set[str] = set()
         for start in range(0, len(ids), bounded.BATCH):
-            page = Job.objects.filter(pk__any_of=ids[start : start + bounded.BATCH])
-            kinds.update(page.order_by().values_list("kind", flat=True).distinct())
+            page = Job.objects.filter(pk__any_of=ids[start : start + bounded.BATCH]).order_by()
+            started = kinds_started_by(self.using, dict(page.values_list("pk", "kind")))
+            kinds.update(*started.values())
         check_kinds(self.principal, self.kwargs["cluster_id"], sorted(kinds))
 
     def _told(self, count: int, **asked: Any) -> None:
