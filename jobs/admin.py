@@ -168,8 +168,9 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
         model = Schedule
         fields = SCHEDULE_FIELDS
 
-    # Set by the admin for the request.
+    # Set by the admin for the request: who asks, and kinds that need a grant he does not have.
     actor = ""
+    barred: frozenset[str] = frozenset()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -194,6 +195,10 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
             tags = values["tags"] = values["tags"] or []
             if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
                 self.add_error("tags", "Must be a list of texts.")
+        if "payload" in values:
+            kind = values.get("kind", self.instance.kind)
+            for name in sorted(self.barred.intersection(kinds_started(kind, values["payload"]))):
+                self.add_error("payload", f"Jobs of kind {name!r} need a grant of their own.")
         if not self.errors:
             self._try(values)
         return values
@@ -284,6 +289,7 @@ class ScheduleAdmin(ClusterAdmin):
     def get_form(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         form = super().get_form(request, *args, **kwargs)
         form.actor = require(request, self.verbs["view"]).actor
+        form.barred = frozenset(name for name in KINDS if not may_start(request, name))
         return form
 
     def formfield_for_dbfield(self, field: Any, request: HttpRequest, **kwargs: Any) -> Any:

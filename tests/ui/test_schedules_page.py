@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from html import unescape
 
@@ -124,6 +125,10 @@ def test_work_that_needs_a_grant_is_neither_triggered_nor_written_without_it(ope
     response = operator.post(ADD, {**FORM, "name": "mine", "kind": "shell"})
     assert response.status_code == 200
     assert "kind" in response.context["adminform"].form.errors
+    form = {**FORM, "name": "mine", "kind": "steps", "payload": json.dumps(WITH_A_PROGRAM)}
+    response = operator.post(ADD, form)
+    assert response.status_code == 200
+    assert "payload" in response.context["adminform"].form.errors
     assert Schedule.objects.count() == 2
 
 
