@@ -26,6 +26,25 @@ class Rendered:
     payload: Any
 
 
+# What the expressions of one step may cost together: some tenths of a second.
+STEP_OPERATIONS = 500_000
+
+
+class _Purse:
+    """Bounds what several expressions cost in all."""
+
+    def __init__(self) -> None:
+        self._until = expressions.spent() + STEP_OPERATIONS
+
+    def template(self, text: str) -> expressions.Template:
+        """A text to be rendered, if there is something left."""
+        if expressions.spent() > self._until:
+            raise expressions.ExpressionError(
+                f"the expressions of one step cost more than {STEP_OPERATIONS} operations"
+            )
+        return expressions.Template.parse(text)
+
+
 def render(step: Mapping[str, Any], names: Mapping[str, Any]) -> Rendered:
     """Raises ``ExpressionError``. Of a composite step the payload is left to its own turn."""
     condition = step.get("if")
@@ -34,7 +53,7 @@ def render(step: Mapping[str, Any], names: Mapping[str, Any]) -> Rendered:
     payload = None
     if kind is not None and not is_skipped:
         as_it_is = AS_IT_IS.get(kind, frozenset())
-        payload = _value(step.get("payload"), names, as_it_is, kind in TEXTUAL)
+        payload = _value(step.get("payload"), names, as_it_is, kind in TEXTUAL, _Purse())
     return Rendered(
         name=_rendered(step["name"], names)[:MAX_STEP_NAME_LENGTH],
         var=_rendered(step["var"], names)[:MAX_VAR_LENGTH] if step.get("var") else None,
@@ -46,7 +65,7 @@ def render(step: Mapping[str, Any], names: Mapping[str, Any]) -> Rendered:
 
 def render_all(value: Any, names: Mapping[str, Any]) -> Any:
     """Every text in a value, rendered as text."""
-    return _value(value, names, frozenset(), True)
+    return _value(value, names, frozenset(), True, _Purse())
 
 
 def names_read(step: Mapping[str, Any]) -> frozenset[str]:
@@ -94,19 +113,25 @@ def _rendered(text: str, names: Mapping[str, Any]) -> str:
     return expressions.Template.parse(text).render(names) if "{{" in text else text
 
 
-def _value(value: Any, names: Mapping[str, Any], as_it_is: frozenset[str], is_textual: bool) -> Any:
+def _value(
+    value: Any,
+    names: Mapping[str, Any],
+    as_it_is: frozenset[str],
+    is_textual: bool,
+    purse: _Purse,
+) -> Any:
     if isinstance(value, str):
         if "{{" not in value:
             return value
-        template = expressions.Template.parse(value)
+        template = purse.template(value)
         return template.render(names) if is_textual else template.value(names)
     if isinstance(value, dict):
         return {
             key: item
             if key in as_it_is
-            else _value(item, names, frozenset() if key == "env" else as_it_is, is_textual)
+            else _value(item, names, frozenset() if key == "env" else as_it_is, is_textual, purse)
             for key, item in value.items()
         }
     if isinstance(value, list):
-        return [_value(item, names, as_it_is, is_textual) for item in value]
+        return [_value(item, names, as_it_is, is_textual, purse) for item in value]
     return value

@@ -546,3 +546,11 @@ def test_who_triggers_a_schedule_answers_for_its_steps(monkeypatch):
     assert triggered.state == State.FAILED
     assert "key:other may not start jobs of kind shell" in triggered.error
     assert Job.objects.get(schedule_id=schedule.pk, trigger="schedule").state == State.SUCCEEDED
+
+
+def test_what_the_expressions_of_one_step_cost_is_bounded_in_all():
+    dear = "{{ len(filter(1..4000, # % 7 == 3)) }}"
+    few, many = run(do("a", [dear] * 3)), run(do("a", [dear] * 300))
+    assert few.state == State.SUCCEEDED
+    assert many.state == State.FAILED
+    assert "cost more than" in many.error
