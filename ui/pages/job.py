@@ -17,6 +17,7 @@ from clusters.models import AuditEntry, Node
 from jobs.engine.started_kinds import kinds_started_by
 from jobs.engine.waiting import why_waiting
 from jobs.errors import JobError
+from jobs.executors import CONDUCTED
 from jobs.models import Attempt, Job, JobDependency, LogLine, Schedule, WorkflowRun
 from jobs.secrets import shown_payload
 from jobs.states import FINAL, RETRYABLE_FROM, State
@@ -189,6 +190,9 @@ def _buttons(request: HttpRequest, job: Job) -> list[dict[str, Any]]:
 
 
 def _may_start(request: HttpRequest, job: Job) -> bool:
+    if not job.has_dependants and job.kind not in CONDUCTED:
+        # Neither a step nor made of steps.
+        return may_start(request, job.kind)
     started = kinds_started_by(job._state.db or "", {job.pk: job.kind})
     return may_start(request, *started[job.pk])
 
