@@ -374,13 +374,12 @@ class Conductor(threading.Thread):
         """Steps may have ended."""
         self._event.set()
 
-    def stop(self, wait_seconds: float = 5.0) -> list[Claimed]:
-        """End the thread; what it has not started is the node's again."""
+    def stop(self, wait_seconds: float = 5.0) -> None:
+        """End the thread; what it has not started is handed back by whoever rescues the node's jobs."""
         self._stopping.set()
         self._event.set()
         if self.is_alive():
             self.join(wait_seconds)
-        return list(self._in_hand.values())
 
     def run(self) -> None:
         # The first expression takes a while to be read; nobody should wait for that.

@@ -20,10 +20,6 @@ MAX_KEY_LENGTH = 16
 
 
 class StepQuerySet(models.QuerySet["Step"]):
-    def of_parent(self, job_id: UUID) -> StepQuerySet:
-        """The steps directly below a job, in the order of the definition."""
-        return self.filter(parent_id=job_id).order_by("position", "index", "job_id")
-
     def of_root(self, job_id: UUID) -> StepQuerySet:
         """All steps of a job, those of its groups too and those of its sub-jobs not."""
         return self.filter(root_id=job_id).order_by("position", "job_id")
@@ -85,12 +81,6 @@ class Step(models.Model):
         return f"{self.name} of {self.parent_id}"
 
 
-class StepsRunQuerySet(models.QuerySet["StepsRun"]):
-    def woken(self) -> StepsRunQuerySet:
-        """Those that can go on, longest woken first."""
-        return self.filter(woken_at__lte=Now()).order_by("woken_at")
-
-
 class StepsRun(models.Model):
     """How far a job made of steps is."""
 
@@ -121,7 +111,7 @@ class StepsRun(models.Model):
     # Whether its webhooks are to be told; null: it has none, false: they have been told of all.
     is_watched = models.BooleanField(null=True)
 
-    objects: ClassVar[models.Manager[StepsRun]] = StepsRunQuerySet.as_manager()
+    objects: ClassVar[models.Manager[StepsRun]] = models.Manager()
 
     class Meta:
         db_table = "steps_run"
