@@ -14,6 +14,7 @@ from clusters.databases import database_settings, shared_databases
 from clusters.registry import read_clusters
 from clusters.routers import CONTROL, ClusterRouter, ControlRouter
 from config.env import Environment
+from config.limits import MAX_STREAMS, Limits, read_limits
 from config.mistakes import configuration_problems
 from config.secrets_keys import kept_text, read_secrets_keys
 from jobs.executors.procedure_catalog import read_procedures
@@ -90,6 +91,15 @@ AUTH_PASSWORD_VALIDATORS = [
 MAX_BODY_BYTES = env.integer("YARDMASTER_MAX_BODY", 524_288, minimum=1024, maximum=64 << 20)
 MAX_BULK_BODY_BYTES = 16 << 20
 DATA_UPLOAD_MAX_MEMORY_SIZE = None  # our own parser counts the bytes; see config/parsers.py
+# What one caller may ask of a server; and those who may ask for more or less, by name.
+LIMITS = Limits(
+    requests_per_second=env.integer(
+        "YARDMASTER_REQUESTS_PER_SECOND", 500, minimum=0, maximum=1_000_000
+    ),
+    streams=env.integer("YARDMASTER_STREAMS_PER_CALLER", 5, minimum=0, maximum=MAX_STREAMS),
+    statement_seconds=env.integer("YARDMASTER_STATEMENT_SECONDS", 5, minimum=1, maximum=300),
+)
+LIMITS_OF_CALLERS = read_limits(env.text("YARDMASTER_CONFIG"), LIMITS, env.problems)
 # Header that carries an API key.
 API_KEY_HEADER = env.text("YARDMASTER_API_KEY_HEADER", "x-api-key")
 # Dialects that answer callers without credentials, on the default cluster: `asyncjobs=operator`.
