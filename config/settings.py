@@ -15,6 +15,7 @@ from clusters.registry import read_clusters
 from clusters.routers import CONTROL, ClusterRouter, ControlRouter
 from config.env import Environment
 from config.limits import MAX_STREAMS, Limits, read_limits
+from config.logs import escape_controls
 from config.mistakes import configuration_problems
 from config.secrets_keys import kept_text, read_secrets_keys
 from jobs.executors.procedure_catalog import read_procedures
@@ -91,6 +92,8 @@ AUTH_PASSWORD_VALIDATORS = [
 MAX_BODY_BYTES = env.integer("YARDMASTER_MAX_BODY", 524_288, minimum=1024, maximum=64 << 20)
 MAX_BULK_BODY_BYTES = 16 << 20
 DATA_UPLOAD_MAX_MEMORY_SIZE = None  # our own parser counts the bytes; see config/parsers.py
+# Clusters whose log tells of each request to the APIs; `*`: all.
+LOGGED_CLUSTERS = env.words("YARDMASTER_REQUEST_LOG")
 # What one caller may ask of a server; and those who may ask for more or less, by name.
 LIMITS = Limits(
     requests_per_second=env.integer(
@@ -170,6 +173,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "config.request_metrics.RequestMetricsMiddleware",
     "config.middleware.RequestIdMiddleware",
+    "config.request_log.RequestLogMiddleware",
     "config.middleware.SecurityHeadersMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -236,6 +240,9 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "JobStateEnum": "jobs.states.State.values",
         "JobReasonEnum": "jobs.states.Reason.values",
+        "LogLevelEnum": "clusters.log.Level.values",
+        "LogCategoryEnum": "clusters.log.Category.values",
+        "MethodEnum": "clusters.api.logs.METHODS",
         "JobKindEnum": "jobs.api.schedule_forms.JOB_KINDS",
         "StoredKindEnum": "jobs.executors.STORED_KINDS",
         "ScheduleKindEnum": "jobs.api.schedule_forms.ALL_KINDS",
@@ -271,6 +278,7 @@ LOGGING = {
             "processors": [
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
+                escape_controls,
                 structlog.dev.ConsoleRenderer(colors=True)
                 if sys.stderr.isatty()
                 else structlog.processors.JSONRenderer(),
@@ -315,6 +323,7 @@ env.problems += configuration_problems(
     http_allow=HTTP_ALLOW,
     http_ports=HTTP_PORTS,
     clusters=CLUSTERS,
+    logged_clusters=LOGGED_CLUSTERS,
     chosen_cluster=env.text("YARDMASTER_CLUSTER"),
     default_cluster=DEFAULT_CLUSTER_ID,
 )
