@@ -251,13 +251,10 @@ SPECTACULAR_SETTINGS = {
         "FireReasonEnum": "jobs.models.fire.FireReason.values",
         "RunStateEnum": "jobs.models.workflow.RunState.values",
     },
-    "APPEND_COMPONENTS": {
-        "securitySchemes": {
-            "ApiKey": {"type": "apiKey", "in": "header", "name": API_KEY_HEADER},
-            "Bearer": {"type": "http", "scheme": "bearer", "description": "An API key as a token."},
-        }
-    },
-    "SECURITY": [{"ApiKey": []}, {"Bearer": []}],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "jobs.api.document.finish",
+    ],
 }
 
 # -- Logs: one JSON object a line, control characters escaped; readable lines on a terminal --------
