@@ -16,7 +16,7 @@ DEV_STAMP := $(VENV)/.yardmaster-requirements-dev
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 # Settings as in production, for the checks of a deployment; the key is thrown away.
 SCRATCH := build/check
-AS_DEPLOYED := DJANGO_SETTINGS_MODULE=tests.deployed YARDMASTER_HOME=$(SCRATCH) YARDMASTER_TLS=yes \
+AS_DEPLOYED := YARDMASTER_HOME=$(SCRATCH) YARDMASTER_TLS=yes \
 	YARDMASTER_SECRET_KEY=checked-and-thrown-away-0123456789-abcdefghijklmnopqrstuvwxyz
 
 .DEFAULT_GOAL := help

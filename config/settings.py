@@ -83,6 +83,13 @@ SECURE_HSTS_SECONDS = 31_536_000 if USE_TLS else 0
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"  # of pages; see config/middleware.py
 X_FRAME_OPTIONS = "DENY"
+# Warnings of `check --deploy` that were thought about.
+SILENCED_SYSTEM_CHECKS = [
+    "security.W002",  # config.middleware sends X-Frame-Options, and CSP's frame-ancestors
+    "security.W005",  # HSTS for sub-domains: they are not ours to decide about
+    "security.W008",  # the proxy in front redirects to HTTPS; health checks come without
+    "security.W021",  # the browsers' preload list: the owner of the domain decides
+]
 LOGIN_URL = "/admin/login/"
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
