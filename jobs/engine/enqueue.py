@@ -30,6 +30,7 @@ from jobs.engine.repeat import is_repeat
 from jobs.errors import Conflict, DuplicateJob, JobError
 from jobs.hints import hint_ready
 from jobs.models import Event, Job, Queue
+from jobs.raw import fetch_models
 from jobs.states import State
 from jobs.tallies import count
 
@@ -190,9 +191,9 @@ class _Call:
         names = sorted({new.queue for new in news})
         rows = Queue.objects.using(self.using)
         if self.connection.vendor == "postgresql":
-            found = rows.raw(_POSTGRES_QUEUES, [names])
+            found = fetch_models(Queue, self.connection, _POSTGRES_QUEUES, [names])
         else:
-            found = rows.raw(_SQLITE_QUEUES, [json.dumps(names)])
+            found = fetch_models(Queue, self.connection, _SQLITE_QUEUES, [json.dumps(names)])
         queues = {queue.name: queue for queue in found}
         limited = [queue.name for queue in queues.values() if queue.max_entries is not None]
         if limited:
