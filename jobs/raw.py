@@ -24,10 +24,10 @@ def fetch(
     connection: BaseDatabaseWrapper, statement: str, parameters: Parameters = ()
 ) -> list[tuple[Any, ...]]:
     """Run a statement and give its rows; none where it has none to give."""
-    if connection.vendor != "postgresql":
+    if connection.vendor != "postgresql" or connection.queries_logged:
         with connection.cursor() as cursor:
             cursor.execute(statement, parameters)
-            return list(cursor.fetchall())
+            return [] if cursor.description is None else list(cursor.fetchall())
     _, rows = _prepared(connection, statement, parameters)
     return rows
 
@@ -39,7 +39,7 @@ def fetch_models(
     parameters: Parameters = (),
 ) -> list[_Model]:
     """The same as instances; columns that are no fields of the model become attributes."""
-    if connection.vendor != "postgresql":
+    if connection.vendor != "postgresql" or connection.queries_logged:
         return list(model._default_manager.using(connection.alias).raw(statement, parameters))
     columns, rows = _prepared(connection, statement, parameters)
     fields, beside = _plan(model, columns)
@@ -60,6 +60,7 @@ def fetch_models(
 def _prepared(
     connection: BaseDatabaseWrapper, statement: str, parameters: Parameters
 ) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    connection.close_if_health_check_failed()
     connection.ensure_connection()
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
         cursor.execute(statement, parameters)
