@@ -16,6 +16,7 @@ from uuid_utils.compat import uuid7
 
 from clusters.binding import current_cluster
 from clusters.errors import UnsoundSettings
+from clusters.log import LogEntry  # noqa: F401  a model of this app, in a file of its own
 from clusters.policy import ClusterPolicy, combination_problems, effective
 
 

@@ -24,6 +24,7 @@ from uuid import UUID
 from django.db import connections, transaction
 from django.db.models import Exists, OuterRef, Q
 
+from clusters.log import LogEntry, LogEntryQuerySet
 from clusters.models import ALIVE, Node, awaits_confirmation
 from clusters.policy import ClusterPolicy
 from jobs.engine.clock import countdown, database_now
@@ -148,6 +149,7 @@ class Pruner:
             *(partial(self._jobs, walk) for walk in self._walks),
             self._kept_shorter,
             self._logs,
+            _cluster_log,
             _bulk_operations,
             _nodes,
         ]
@@ -296,6 +298,13 @@ def _alone(using: str) -> bool:
 
 
 # -- Other rows ------------------------------------------------------------------------------------
+
+
+def _cluster_log(using: str, policy: ClusterPolicy) -> int | None:
+    cutoff = database_now(connections[using]) - timedelta(seconds=policy.retain_log_seconds)
+    entries: LogEntryQuerySet = LogEntry.objects.using(using).all()
+    ids = entries.oldest(cutoff, LOG_BATCH)
+    return _delete(using, LogEntry, Q(pk__in=ids)) if ids else None
 
 
 def _bulk_operations(using: str, policy: ClusterPolicy) -> int | None:
