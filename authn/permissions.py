@@ -77,6 +77,8 @@ LEAST_ROLE: Mapping[str, Role] = {
     "stats.read": Role.VIEWER,
     "failures.read": Role.VIEWER,
     "metrics.read": Role.VIEWER,
+    "settings.read": Role.VIEWER,
+    "settings.change": Role.ADMIN,
     "audit.read": Role.OPERATOR,
     # Without any role: those are given by whoever administers all of it.
     "users.create": Role.ADMIN,

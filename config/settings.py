@@ -233,6 +233,7 @@ SPECTACULAR_SETTINGS = {
         "FireStateEnum": "jobs.models.fire.FireState.values",
         "FireReasonEnum": "jobs.models.fire.FireReason.values",
         "RunStateEnum": "jobs.models.workflow.RunState.values",
+        "SettingSourceEnum": "jobs.api.settings.SOURCES",
     },
     "APPEND_COMPONENTS": {
         "securitySchemes": {

@@ -117,6 +117,10 @@ class Conflict(JobError):
     code = "conflict"
 
 
+class ClusterArchived(Conflict):
+    """The cluster is archived: it accepts no new jobs."""
+
+
 class InvalidBulkOperation(InvalidJob):
     """The bulk operation cannot be accepted as it is."""
 

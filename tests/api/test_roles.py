@@ -55,6 +55,7 @@ CHANGES = [
     ("POST", f"alpha/workflows/{ID}/runs/{ID}/rerun", Role.OPERATOR),
     ("POST", f"alpha/workflows/{ID}/runs/{ID}/nodes/{ID}/skip", Role.OPERATOR),
     ("POST", f"alpha/nodes/{ID}/drain", Role.OPERATOR),
+    ("PATCH", "alpha/settings", Role.ADMIN),
     ("POST", "alpha/bulk-operations", Role.OPERATOR),
     ("POST", f"alpha/bulk-operations/{ID}/cancel", Role.OPERATOR),
 ]
@@ -89,6 +90,9 @@ READS = [
     "alpha/nodes",
     "alpha/nodes/count",
     f"alpha/nodes/{ID}",
+    "alpha/settings",
+    "alpha/settings/changes",
+    "alpha/settings/changes/count",
     "alpha/stats",
     "alpha/timeline",
     "alpha/failures",
