@@ -9,6 +9,7 @@ a queue that counts its entries take the longer way, which is also that of many 
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -36,6 +37,9 @@ __all__ = ["Enqueued", "NewJob", "enqueue", "enqueue_many"]
 
 # COPY is many times faster than an INSERT of many rows, once there are many.
 COPY_FROM = 20
+# Written out: to put the query together takes longer than to run it.
+_POSTGRES_QUEUES = "SELECT * FROM queue WHERE name = ANY(%s)"
+_SQLITE_QUEUES = "SELECT * FROM queue WHERE name IN (SELECT value FROM json_each(%s))"
 # How often an insert gives way to a job that has ended when we look for it.
 ROUNDS = 10
 
@@ -90,13 +94,19 @@ def _in_one_statement(new: NewJob, by: str) -> Enqueued | None:
     return Enqueued(job.id, True, lambda job_id: inserted.to_model(using))
 
 
-def enqueue_many(news: Sequence[NewJob], *, by: str) -> list[Enqueued]:
-    """Accept all of these jobs or none; the answers come in the order of the questions."""
+def enqueue_many(
+    news: Sequence[NewJob], *, by: str, now: datetime | None = None, has_savepoint: bool = True
+) -> list[Enqueued]:
+    """Accept all of these jobs or none; the answers come in the order of the questions.
+
+    ``now``: what the database's clock said a moment ago, where the caller knows. A caller that gives
+    its own transaction up where a job is refused needs no savepoint.
+    """
     if not news:
         return []
     using = router.db_for_write(Job)
     connection = connections[using]
-    call = _Call(using, current_policy(), database_now(connection), by[:200])
+    call = _Call(using, current_policy(), now or database_now(connection), by[:200], has_savepoint)
     if call.policy.mode == ARCHIVED:
         for new in news:
             _refuse_in_archive(new)
@@ -129,11 +139,14 @@ def _refuse_in_archive(new: NewJob) -> None:
 class _Call:
     """One call of ``enqueue_many``."""
 
-    def __init__(self, using: str, policy: ClusterPolicy, now: datetime, by: str) -> None:
+    def __init__(
+        self, using: str, policy: ClusterPolicy, now: datetime, by: str, has_savepoint: bool
+    ) -> None:
         self.using = using
         self.policy = policy
         self.now = now
         self.by = by
+        self.has_savepoint = has_savepoint
         self.fresh: Counter[Shared] = Counter()
 
     @property
@@ -159,14 +172,14 @@ class _Call:
         return answers
 
     def insert_all(self, checked: Sequence[CheckedJob], news: Sequence[NewJob]) -> list[Enqueued]:
-        with transaction.atomic(using=self.using):
+        with transaction.atomic(using=self.using, savepoint=self.has_savepoint):
             queues = self._queues(news)
             rows = [*self._rows(checked, queues)]
             known = self._insert(rows)
             fresh = [row for row in rows if row.job.index not in known]
             _refuse_what_is_late(fresh)
             insert.insert_words(self.using, fresh)
-            insert.insert_steps(self.using, fresh)
+            insert.insert_steps(self.connection, fresh)
             self.fresh.update(row.shared for row in fresh)
             states = self._attach(fresh)
             self._finish(queues)
@@ -186,12 +199,17 @@ class _Call:
 
     def _queues(self, news: Sequence[NewJob]) -> dict[str, Queue]:
         """The queues as they are; those that count their entries are ours until we commit."""
-        wanted = Queue.objects.using(self.using).filter(name__in={new.queue for new in news})
-        queues = {queue.name: queue for queue in wanted}
+        names = sorted({new.queue for new in news})
+        rows = Queue.objects.using(self.using)
+        if self.connection.vendor == "postgresql":
+            found = rows.raw(_POSTGRES_QUEUES, [names])
+        else:
+            found = rows.raw(_SQLITE_QUEUES, [json.dumps(names)])
+        queues = {queue.name: queue for queue in found}
         limited = [queue.name for queue in queues.values() if queue.max_entries is not None]
         if limited:
-            rows = wanted.filter(name__in=limited).order_by("name")
-            queues |= {queue.name: queue for queue in rows.select_for_update(no_key=True)}
+            locked = rows.filter(name__in=limited).order_by("name").select_for_update(no_key=True)
+            queues |= {queue.name: queue for queue in locked}
         return queues
 
     def _rows(self, checked: Iterable[CheckedJob], queues: Mapping[str, Queue]) -> Iterator[Row]:
