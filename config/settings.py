@@ -233,7 +233,6 @@ SPECTACULAR_SETTINGS = {
         "FireStateEnum": "jobs.models.fire.FireState.values",
         "FireReasonEnum": "jobs.models.fire.FireReason.values",
         "RunStateEnum": "jobs.models.workflow.RunState.values",
-        "SettingSourceEnum": "jobs.api.settings.SOURCES",
     },
     "APPEND_COMPONENTS": {
         "securitySchemes": {

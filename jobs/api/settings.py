@@ -34,7 +34,7 @@ NEWEST_CHANGE_FIRST = Order(("id",), (uuid.UUID,))
 class SettingItem(serializers.Serializer[Any]):
     name = serializers.CharField()
     value = serializers.JSONField(help_text="What holds for the process that answers.")
-    source = serializers.ChoiceField(  # type: ignore[assignment]
+    origin = serializers.ChoiceField(
         choices=SOURCES,
         help_text="`local`: the configuration of the process that answers; `persisted`: this cluster's "
         "database; `default`: nobody has said anything.",
@@ -214,7 +214,7 @@ def settings_to_json(cluster: Cluster, rows: dict[str, ClusterSetting]) -> list[
         {
             "name": name,
             "value": getattr(policy, name),
-            "source": LOCAL
+            "origin": LOCAL
             if name in cluster.explicit_settings
             else PERSISTED
             if name in persisted

@@ -36,7 +36,7 @@ def test_every_setting_says_what_holds_and_where_it_comes_from(alpha: object, vi
         found = items(viewer)
     assert list(found) == list(FIELDS)
     assert list(found["max_crashes"]) == list(SettingItem().fields)
-    told = ("value", "source", "default", "persisted", "local", "changed_by")
+    told = ("value", "origin", "default", "persisted", "local", "changed_by")
     assert [found["max_crashes"][word] for word in told] == [4, "persisted", 3, 4, None, "me"]
     attempts = found["default_max_attempts"]
     assert [attempts[word] for word in told] == [2, "local", 3, 9, 2, "me"]
@@ -63,7 +63,7 @@ def test_a_change_is_persisted_holds_at_once_and_leaves_its_trace(
 def test_null_takes_a_setting_back_to_its_default(alpha: object, admin: Api) -> None:
     change(admin, {"max_crashes": 7})
     assert change(admin, {"max_crashes": None}).status_code == 200
-    assert items(admin)["max_crashes"]["source"] == "default"
+    assert items(admin)["max_crashes"]["origin"] == "default"
     assert not ClusterSetting.objects.exists()
 
 
@@ -154,7 +154,7 @@ def test_settings_of_one_cluster_are_not_those_of_another(
     both = Api(make_key("admin", "alpha", "beta"))
     change(both, {"max_crashes": 5})
     assert both.get("beta/settings/changes/count").json()["count"] == 0
-    assert "persisted" not in {i["source"] for i in both.get("beta/settings").json()["items"]}
+    assert "persisted" not in {i["origin"] for i in both.get("beta/settings").json()["items"]}
 
 
 def test_reading_takes_one_query(alpha: object, viewer: Api) -> None:
