@@ -252,3 +252,21 @@ class CalendarInUse(JobError):
     """Schedules name this calendar."""
 
     code = "calendar_in_use"
+
+
+class SecretNotFound(JobError):
+    """There is no such secret."""
+
+    code = "not_found"
+
+
+class DuplicateSecret(JobError):
+    """A secret with this name exists."""
+
+    code = "duplicate_name"
+
+
+class InvalidSecret(JobError):
+    """The secret cannot be kept as it is."""
+
+    code = "invalid"

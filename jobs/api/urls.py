@@ -18,6 +18,7 @@ from jobs.api.metrics import MetricsViewSet
 from jobs.api.queues import QueueViewSet
 from jobs.api.schedule_rules import ScheduleRulesViewSet
 from jobs.api.schedules import ScheduleViewSet
+from jobs.api.secrets import SecretViewSet
 from jobs.api.settings import SettingsViewSet
 from jobs.api.stats import StatsViewSet
 from jobs.api.steps import JobStepsViewSet
@@ -36,6 +37,7 @@ operation = BulkOperationViewSet.as_view
 schedule, schedule_rules = ScheduleViewSet.as_view, ScheduleRulesViewSet.as_view
 calendar = CalendarViewSet.as_view
 settings_view = SettingsViewSet.as_view
+secret = SecretViewSet.as_view
 workflow, workflow_run = WorkflowViewSet.as_view, WorkflowRunViewSet.as_view
 
 schedule_routes = [
@@ -243,6 +245,13 @@ urlpatterns = [
         "<str:cluster_id>/settings/changes/count",
         settings_view({"get": "changes_count"}),
         "settings-changes-count",
+    ),
+    route("<str:cluster_id>/secrets", secret({"get": "list", "post": "create"}), "secrets"),
+    route("<str:cluster_id>/secrets/count", secret({"get": "count"}), "secrets-count"),
+    route(
+        "<str:cluster_id>/secrets/<str:name>",
+        secret({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+        "secret",
     ),
     re_path("", unknown, name="unknown"),
 ]

@@ -22,6 +22,7 @@ from jobs.models.schedule import (
     Status,
     Timing,
 )
+from jobs.models.secret import Secret
 from jobs.models.step import Step, StepsRun
 from jobs.models.steps_listing import StepsListing
 from jobs.models.total import Total, TotalName
@@ -63,6 +64,7 @@ __all__ = [
     "Schedule",
     "ScheduleDependency",
     "ScheduleListing",
+    "Secret",
     "Source",
     "Status",
     "Step",

@@ -56,6 +56,12 @@ CHANGES = [
     ("POST", f"alpha/workflows/{ID}/runs/{ID}/nodes/{ID}/skip", Role.OPERATOR),
     ("POST", f"alpha/nodes/{ID}/drain", Role.OPERATOR),
     ("PATCH", "alpha/settings", Role.ADMIN),
+    ("GET", "alpha/secrets", Role.OPERATOR),
+    ("GET", "alpha/secrets/count", Role.OPERATOR),
+    ("GET", "alpha/secrets/s", Role.OPERATOR),
+    ("POST", "alpha/secrets", Role.ADMIN),
+    ("PATCH", "alpha/secrets/s", Role.ADMIN),
+    ("DELETE", "alpha/secrets/s", Role.ADMIN),
     ("POST", "alpha/bulk-operations", Role.OPERATOR),
     ("POST", f"alpha/bulk-operations/{ID}/cancel", Role.OPERATOR),
 ]
