@@ -117,6 +117,10 @@ class Conflict(JobError):
     code = "conflict"
 
 
+class ArchiveUnavailable(Conflict):
+    """What is to be archived cannot be: the archive does not answer, or is none."""
+
+
 class ClusterArchived(Conflict):
     """The cluster is archived: it accepts no new jobs."""
 

@@ -1,3 +1,4 @@
+from jobs.models.archived import ArchivedJob
 from jobs.models.attempt import Attempt
 from jobs.models.bulk_operation import BulkAction, BulkOperation, BulkStatus
 from jobs.models.calendar import Calendar
@@ -31,6 +32,7 @@ from jobs.models.webhook import WebhookEvent
 from jobs.models.workflow import OnNodeFailure, RunState, Workflow, WorkflowNode, WorkflowRun
 
 __all__ = [
+    "ArchivedJob",
     "Attempt",
     "BulkAction",
     "BulkOperation",

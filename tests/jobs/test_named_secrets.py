@@ -21,6 +21,7 @@ from jobs.models import Attempt, Job, LogLine, Schedule, Secret
 from jobs.redaction import REDACTED
 from jobs.states import FINAL, Reason, State
 from tests.api.conftest import Api
+from tests.dialects.scheduler.conftest import Caller
 from tests.engines import IMAGE
 from tests.jobs.steps.test_secrets import (
     CANARIES,
@@ -29,7 +30,7 @@ from tests.jobs.steps.test_secrets import (
     leaked,
     node,
 )
-from tests.jobs.steps.test_secrets import echo_port as echo_port  # noqa: PLC0414  a fixture
+from tests.jobs.steps.test_secrets import echo_port as echo_port
 from tests.processes import started, worker_environment
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -46,7 +47,7 @@ def cluster() -> Iterator[None]:
 
 @contextmanager
 def processes_watched() -> Iterator[list[str]]:
-    """The canaries seen in the arguments of any process of this host, or in what ours were started with."""
+    """The canaries seen in the arguments of any process, or in what ours were started with."""
     seen: list[str] = []
     stopping = threading.Event()
 
@@ -160,15 +161,9 @@ def fired(api: Api, port: int) -> None:
         "headers": {"X-Api-Key": "{{Secret.c47}}"},
         "body": '{"key": "{{ Secret.c48 }}"}',
     }
-    wanted = {
-        "name": "theirs",
-        "jobType": "HttpCall",
-        "scheduleType": "Cron",
-        "cronExpression": "0 0 1 1 *",
-        "jobConfiguration": configuration,
-    }
-    made = api("POST", "/jm-api/../api/v1/scheduler/jobs", wanted)
-    return made
+    caller = Caller(api.headers["x-api-key"])
+    theirs = caller.make(jobType="HttpCall", jobConfiguration=configuration)
+    assert caller.post(f"jobs/{theirs['id']}/trigger").status_code == 202
 
 
 class Told:
@@ -183,12 +178,12 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     heard = Told()
     answer = _Echo.do_POST
 
-    def do_POST(self: _Echo) -> None:
+    def heard_post(self: _Echo) -> None:
         heard.text += f"{self.path} {dict(self.headers)}\n"
         answer(self)
 
-    monkeypatch.setattr(_Echo, "do_POST", do_POST)
-    monkeypatch.setattr(_Echo, "do_GET", do_POST, raising=False)
+    monkeypatch.setattr(_Echo, "do_POST", heard_post)
+    monkeypatch.setattr(_Echo, "do_GET", heard_post, raising=False)
     return heard
 
 
@@ -198,7 +193,9 @@ def all_pages() -> bytes:
     client.force_login(get_user_model().objects.create_superuser("boss", password="x"))
     jobs = [f"jobs/{pk}/" for pk in Job.objects.values_list("pk", flat=True)]
     schedules = [f"schedules/{pk}/" for pk in Schedule.objects.values_list("pk", flat=True)]
-    pages = [client.get(f"/admin/alpha/{path}") for path in ("jobs/", "failures/", *jobs, *schedules)]
+    pages = [
+        client.get(f"/admin/alpha/{path}") for path in ("jobs/", "failures/", *jobs, *schedules)
+    ]
     assert {page.status_code for page in pages} == {200}
     return b"".join(page.content for page in pages)
 
@@ -255,7 +252,7 @@ def _all_of_it_was_done(jobs: dict[str, Job], told: Told) -> None:
     assert "".join(lines).startswith(REDACTED)
     dead = LogLine.objects.filter(job=jobs["python dies"].pk)
     assert dead.filter(message__contains=f"told {REDACTED}").exists()
-    for number in (10, 12, 13, 15, 36, 38, 39, 40, 46):
+    for number in (10, 12, 13, 15, 36, 38, 39, 40, 46, 47):
         assert CANARIES[f"c{number}"] in told.text, number
     assert Job.objects.filter(kind="webhook", state=State.SUCCEEDED).count() >= 4
 

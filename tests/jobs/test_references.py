@@ -28,8 +28,22 @@ def test_what_a_reference_is(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("secret:", "secret: a", "a secret:a", "secret:a b", "Secret:a", "secret:-a", "secret:a\n"),
-        *("{{secret.a}}", "{{Secret.a", "{{Secret.}}", "{{ inputs.Secret.a }}", "secret:" + "a" * 101),
+        *(
+            "secret:",
+            "secret: a",
+            "a secret:a",
+            "secret:a b",
+            "Secret:a",
+            "secret:-a",
+            "secret:a\n",
+        ),
+        *(
+            "{{secret.a}}",
+            "{{Secret.a",
+            "{{Secret.}}",
+            "{{ inputs.Secret.a }}",
+            "secret:" + "a" * 101,
+        ),
     ],
 )
 def test_what_is_none(text: str) -> None:
