@@ -19,7 +19,7 @@ from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from clusters.models import current_policy
-from clusters.policy import ClusterPolicy
+from clusters.policy import ARCHIVED, ClusterPolicy
 from jobs.engine import insert
 from jobs.engine.clock import database_now
 from jobs.engine.dependencies import Waits, attach_many
@@ -27,11 +27,11 @@ from jobs.engine.insert import Row, Shared
 from jobs.engine.new_job import CheckedJob, NewJob, Terms, check, check_ids, unknown_queue
 from jobs.engine.overflow import make_fit
 from jobs.engine.repeat import is_repeat
-from jobs.errors import Conflict, DuplicateJob, JobError
+from jobs.errors import ClusterArchived, Conflict, DuplicateJob, JobError
 from jobs.hints import hint_ready
 from jobs.models import Event, Job, Queue
 from jobs.raw import fetch_models
-from jobs.states import State
+from jobs.states import State, Trigger
 from jobs.tallies import count
 
 __all__ = ["Enqueued", "NewJob", "enqueue", "enqueue_many"]
@@ -84,6 +84,8 @@ def _in_one_statement(new: NewJob, by: str) -> Enqueued | None:
     if connection.vendor != "postgresql" or waits or new.names_a_moment or is_made:
         return None
     policy = current_policy()
+    if policy.mode == ARCHIVED:
+        _refuse_in_archive(new)
     (job,) = check((new,), policy, None)
     inserted = insert.insert_one(connection, job, policy, by)
     if inserted is None:
@@ -106,6 +108,9 @@ def enqueue_many(
     using = router.db_for_write(Job)
     connection = connections[using]
     call = _Call(using, current_policy(), now or database_now(connection), by[:200], has_savepoint)
+    if call.policy.mode == ARCHIVED:
+        for new in news:
+            _refuse_in_archive(new)
     check_ids(news)
     checked: Iterable[CheckedJob] = check(news, call.policy, call.now)
     is_plain = not any(
@@ -123,6 +128,13 @@ def enqueue_many(
         return call.copy_all(checked, news)
     # Checked before the transaction: it takes a while, and on SQLite all other writers would wait.
     return call.insert_all([*checked], news)
+
+
+def _refuse_in_archive(new: NewJob) -> None:
+    """Only what belongs to work that was accepted before may still come."""
+    is_mend = new.origin is not None and new.origin.trigger == Trigger.SCHEDULE
+    if not (new.step or new.is_of_engine or is_mend):
+        raise ClusterArchived
 
 
 class _Call:

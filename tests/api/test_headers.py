@@ -97,7 +97,9 @@ def test_under_tls_browsers_are_told_to_come_back_by_it(viewer: Api) -> None:
 
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "a b", "x" * 300])
-def test_a_host_that_is_not_ours_is_answered_nothing(host: str, viewer: Api, anonymous: Api) -> None:
+def test_a_host_that_is_not_ours_is_answered_nothing(
+    host: str, viewer: Api, anonymous: Api
+) -> None:
     for api in (viewer, anonymous):
         for path in ("whoami", "openapi.json", "nowhere"):
             response = api.get(path, host=host)
