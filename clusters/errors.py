@@ -1,5 +1,7 @@
 """What can go wrong between a caller and a cluster."""
 
+from django.core.exceptions import PermissionDenied
+
 
 class ClusterNotBound(RuntimeError):
     """A cluster's data was asked for while no cluster was bound; there is no default to fall back to."""
@@ -11,3 +13,15 @@ class UnsoundSettings(ValueError):
 
 class UnknownCluster(LookupError):
     """No cluster with this id is configured."""
+
+
+class NotAllowed(PermissionDenied):
+    """Whoever acts has no role that covers the verb; every surface refuses it in its own words."""
+
+    def __init__(self, verb: str) -> None:
+        super().__init__(f"no role of yours covers {verb}")
+        self.verb = verb
+
+
+class Unchangeable(TypeError):
+    """The audit only grows: what was told once is neither changed nor deleted."""

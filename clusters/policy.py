@@ -59,6 +59,9 @@ class ClusterPolicy:
     retain_rollup_seconds: float = _setting(
         90 * 86400, 86400, _DECADE, "how long counts by the hour are kept"
     )
+    audit_enqueues: int = _setting(
+        0, 0, 1, "1: a plain enqueue leaves a row in the audit too, beside the job that tells of it"
+    )
 
 
 DEFAULTS = ClusterPolicy()

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.urls import re_path
 
 from authn.api.views import WhoamiViewSet
+from clusters.api.audit import AuditViewSet
 from clusters.api.views import ClusterViewSet, NodeViewSet
 from clusters.surfaces import UnknownAddress
 from config.parsers import MAX_BULK_NODES
@@ -34,6 +35,7 @@ stats, failure = StatsViewSet.as_view, FailureViewSet.as_view
 operation = BulkOperationViewSet.as_view
 schedule, schedule_rules = ScheduleViewSet.as_view, ScheduleRulesViewSet.as_view
 calendar = CalendarViewSet.as_view
+audit = AuditViewSet.as_view
 workflow, workflow_run = WorkflowViewSet.as_view, WorkflowRunViewSet.as_view
 
 schedule_routes = [
@@ -224,6 +226,8 @@ urlpatterns = [
     route("<str:cluster_id>/nodes/count", node({"get": "count"}), "nodes-count"),
     route("<str:cluster_id>/nodes/<str:node_id>", node({"get": "retrieve"}), "node"),
     route("<str:cluster_id>/nodes/<str:node_id>/drain", node({"post": "drain"}), "node-drain"),
+    route("<str:cluster_id>/audit", audit({"get": "list"}), "audit"),
+    route("<str:cluster_id>/audit/export", audit({"get": "export"}), "audit-export"),
     route("<str:cluster_id>/stats", stats({"get": "stats"}), "stats"),
     route("<str:cluster_id>/timeline", stats({"get": "timeline"}), "timeline"),
     route("<str:cluster_id>/failures", failure({"get": "list"}), "failures"),
