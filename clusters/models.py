@@ -148,7 +148,7 @@ class ClusterSettingQuerySet(models.QuerySet["ClusterSetting"]):
 
         Refused as a whole where they do not fit those that are persisted already.
         """
-        with deed("settings.change", "settings", using=self.db) as trace:
+        with deed("settings.change", "cluster", id_of(self.db), using=self.db) as trace:
             persisted = dict(self.values_list("name", "value"))
             if problems := combination_problems(effective(persisted, values)):
                 raise UnsoundSettings("; ".join(problems))

@@ -111,7 +111,8 @@ STORIES: dict[str, Story] = {
     "asyncjobs QueueView destroy": Story("DELETE", "/v1/queues/mail"),
     "asyncjobs QueueView purge": Story("POST", "/v1/queues/mail/purge"),
     "asyncjobs ScheduleView create": Story(
-        "POST", "/v1/schedules", {"name": "new", "task_type": "a", "queue": "mail", "schedule": "@every 1h"}),
+        "POST", "/v1/schedules",
+        {"name": "new", "task_type": "a", "queue": "mail", "schedule": "@every 1h"}),
     "asyncjobs ScheduleView destroy": Story("DELETE", "/v1/schedules/nightly"),
 
     "forge QueueView cleanup": Story("POST", "/queue/cleanup"),
