@@ -77,6 +77,13 @@ LEAST_ROLE: Mapping[str, Role] = {
     "stats.read": Role.VIEWER,
     "failures.read": Role.VIEWER,
     "metrics.read": Role.VIEWER,
+    # Who asked for what, and from where.
+    "logs.read": Role.OPERATOR,
+    "settings.read": Role.VIEWER,
+    "settings.change": Role.ADMIN,
+    # Their names; values are read by nobody.
+    "secrets.read": Role.OPERATOR,
+    "secrets.write": Role.ADMIN,
     "audit.read": Role.OPERATOR,
     # Without any role: those are given by whoever administers all of it.
     "users.create": Role.ADMIN,

@@ -1,12 +1,24 @@
 """What can go wrong between a caller and a cluster."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
 
 class ClusterNotBound(RuntimeError):
     """A cluster's data was asked for while no cluster was bound; there is no default to fall back to."""
 
 
 class UnsoundSettings(ValueError):
-    """Settings that are each allowed and do not fit together."""
+    """Settings that are not allowed, or do not fit together; ``problems`` names each."""
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        super().__init__("; ".join(problems.values()))
+        self.problems = dict(problems)
+
+
+class OutdatedSettings(Exception):
+    """The settings were changed since they were read."""
 
 
 class UnknownCluster(LookupError):
