@@ -5,16 +5,14 @@ This module is imported by the settings, so it knows nothing of models.
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clusters.policy import explicit_problems
+from clusters.policy import CLUSTER_ID, explicit_problems
 
-CLUSTER_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,23}[a-z0-9])?\Z")
 # First path segments below the API base that are no cluster.
 MAX_ENVIRONMENT = 20
 _TABLE_KEYS = frozenset({"database_url", "database_url_file", "title", "environment", "settings"})

@@ -21,6 +21,8 @@ from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import Resolver404, URLPattern, path, resolve, reverse
 
+from authn.acting import acting_of
+from clusters.acting import ADMIN, Acting, acting_as
 from clusters.binding import cluster_bound
 from clusters.health import watch
 from clusters.registry import Cluster
@@ -38,6 +40,15 @@ class Site(theme.UnfoldAdminSite):  # type: ignore[misc]
     """What the fleet's site and those of the clusters share."""
 
     enable_nav_sidebar = True
+    login_template = "ui/login.html"
+
+    def login(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponseBase:
+        """The form, with a link to the provider of single sign-on where there is one."""
+        context = {**(extra_context or {}), "single_sign_on": settings.SINGLE_SIGN_ON}
+        page: HttpResponseBase = super().login(request, context)
+        return page
 
     def extra_urls(self) -> list[URLPattern]:
         """The pages of our own; each is wrapped in ``admin_view``."""
@@ -91,7 +102,7 @@ class ClusterSite(Site):
             if not self.has_permission(request):
                 # What one may not see does not exist.
                 raise Http404
-            with cluster_bound(self.cluster.id):
+            with cluster_bound(self.cluster.id), acting_as(_acting(request)):
                 if watch.is_down(self.cluster.alias):
                     return self._unreachable(request)
                 try:
@@ -160,8 +171,9 @@ class FleetSite(Site):
             request.current_app = self.name
             if caller(request) is None:
                 return _to_login(request)
-            response: HttpResponseBase = inner(request, *args, **kwargs)
-            return response
+            with acting_as(_acting(request)):
+                response: HttpResponseBase = inner(request, *args, **kwargs)
+                return response
 
         return update_wrapper(checked, inner)
 
@@ -174,6 +186,11 @@ def _of_site(site: ClusterSite, view: View) -> View:
         return view(site, request, **kwargs)
 
     return update_wrapper(answer, view)
+
+
+def _acting(request: HttpRequest) -> Acting | None:
+    principal = caller(request)
+    return None if principal is None else acting_of(principal, ADMIN, request, "session")
 
 
 def _to_login(request: HttpRequest) -> HttpResponseBase:

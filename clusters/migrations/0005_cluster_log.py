@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("clusters", "0002_audit"),
+        ("clusters", "0004_setting_change"),
     ]
 
     operations = [

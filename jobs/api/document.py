@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 
 from clusters.api.schema import ABOUT, ALWAYS, BODY
-from clusters.registry import CLUSTER_ID
+from clusters.policy import CLUSTER_ID
 from config.problems import CONTENT_TYPE
 from jobs.api.body_examples import BODY_EXAMPLES
 from jobs.api.problem_examples import EXAMPLES

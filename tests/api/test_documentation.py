@@ -44,6 +44,9 @@ OPERATIONS = {
     "workflow_runs_get", "workflow_runs_cancel", "workflow_runs_rerun", "workflow_runs_skip_node",
     "nodes_list", "nodes_count", "nodes_get", "nodes_drain",
     "logs_list", "logs_count", "logs_get",
+    "secrets_list", "secrets_count", "secrets_create", "secrets_get", "secrets_change",
+    "secrets_delete",
+    "settings_get", "settings_change", "settings_changes", "settings_changes_count",
     "stats", "timeline", "failures_list", "failures_count", "failures_get",
 }  # fmt: skip
 
