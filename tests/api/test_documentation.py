@@ -43,7 +43,7 @@ OPERATIONS = {
     "workflows_delete", "workflows_trigger", "workflow_runs_list", "workflow_runs_count",
     "workflow_runs_get", "workflow_runs_cancel", "workflow_runs_rerun", "workflow_runs_skip_node",
     "nodes_list", "nodes_count", "nodes_get", "nodes_drain",
-    "logs_list", "logs_count", "logs_get",
+    "logs_list", "logs_count", "logs_get", "audit_list", "audit_export",
     "secrets_list", "secrets_count", "secrets_create", "secrets_get", "secrets_change",
     "secrets_delete",
     "settings_get", "settings_change", "settings_changes", "settings_changes_count",
