@@ -20,7 +20,7 @@ from authn.presented import PASSWORD
 from authn.principal import Principal
 from authn.tokens import issue
 from clusters.api.base import NativeViewSet, reply
-from clusters.api.schema import answers
+from clusters.api.schema import BODY, answers
 
 MIN_LIFETIME = 60
 
@@ -75,7 +75,7 @@ class TokenViewSet(NativeViewSet):
         operation_id="token_issue",
         summary="Sign in with a name and a password, and get a token",
         request=TokenForm,
-        responses=answers({200: Token}),
+        responses=answers({200: Token}, 429, *BODY),
     )
     def create(self, request: Request) -> HttpResponse:
         self.query()

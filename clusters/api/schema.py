@@ -26,7 +26,7 @@ _ABOUT = {
     414: "The address with its query is too long.",
     415: "The body is not `application/json`.",
     422: "The Idempotency-Key belongs to another request.",
-    429: "The queue is full; try again later.",
+    429: "The queue is full, or too many tries have failed; try again later.",
     503: "The cluster's database does not answer, or not in time.",
 }
 
