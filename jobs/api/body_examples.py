@@ -113,6 +113,10 @@ BODY_EXAMPLES: Mapping[str, Mapping[str, Any]] = {
             "reason": "reports take longer at the end of a month",
         }
     },
+    "token_issue": {
+        "With the password": {"username": "ada", "password": "correct horse battery staple"},
+        "For a minute": {"lifetime_seconds": 60},
+    },
     "workflows_change": {
         "Another name": {"name": "Close the month"},
         "Other nodes": {"nodes": [{"schedule_id": _SCHEDULE}]},
