@@ -26,6 +26,7 @@ from authn.addresses import is_within, kept_networks
 from authn.configuration import ConfiguredKey
 from authn.models import USE_NOTED_EVERY, ApiKey, RoleBinding
 from authn.principal import Principal, principal_with
+from clusters.deeds import access_deed
 from clusters.routers import CONTROL
 
 logger = logging.getLogger(__name__)
@@ -49,19 +50,29 @@ def create_key(
 ) -> tuple[ApiKey, str]:
     """Store a new key with one role on these clusters (``*``: all); its text is never seen again."""
     public_id, secret = secrets.token_hex(8), secrets.token_hex(32)
-    with transaction.atomic():
+    clusters, grants = [*dict.fromkeys(clusters)], sorted(set(grants))
+    addresses = [*addresses]
+    with access_deed("keys.create", "api_key", name, on=clusters) as trace:
+        trace.after = {
+            "public_id": public_id,
+            "role": role,
+            "clusters": clusters,
+            "granted_kinds": grants,
+            "expires_at": expires,
+            "owner": owner,
+            "addresses": addresses,
+        }
         key = ApiKey.objects.create(
             name=name,
             owner=owner,
             public_id=public_id,
             digest=digest_of(secret),
-            addresses=list(addresses),
+            addresses=addresses,
             expires_at=expires,
         )
-        granted_kinds = sorted(set(grants))
         RoleBinding.objects.bulk_create(
-            RoleBinding(api_key=key, cluster_id=cluster_id, role=role, granted_kinds=granted_kinds)
-            for cluster_id in dict.fromkeys(clusters)
+            RoleBinding(api_key=key, cluster_id=cluster_id, role=role, granted_kinds=grants)
+            for cluster_id in clusters
         )
     return key, f"{PREFIX}{public_id}_{secret}"
 
@@ -69,8 +80,12 @@ def create_key(
 def rotate_key(key: ApiKey, keep_old: timedelta) -> str | None:
     """Give a valid key a new text; the old one is good for so much longer. None where it is not valid."""
     secret = secrets.token_hex(32)
-    changed = ApiKey.objects.filter(pk=key.pk).replace_secret(digest_of(secret), keep_old=keep_old)
-    return f"{PREFIX}{key.public_id}_{secret}" if changed else None
+    on = [*key.role_bindings.values_list("cluster_id", flat=True)]
+    with access_deed("keys.change", "api_key", key.name, on=on) as trace:
+        trace.after = {"is_rotated": True, "old_good_for_seconds": keep_old.total_seconds()}
+        rows = ApiKey.objects.filter(pk=key.pk)
+        trace.is_done = rows.replace_secret(digest_of(secret), keep_old=keep_old) > 0
+    return f"{PREFIX}{key.public_id}_{secret}" if trace.is_done else None
 
 
 def parse_key(plain: str) -> tuple[str, str] | None:

@@ -37,7 +37,8 @@ _CLEAR_ONE_IN = 100
 class TooManyTries(Throttled):
     """Too many tries have failed; try again later."""
 
-    default_detail = "Too many tries; try again later."
+    default_code = "too_many_tries"
+    default_detail = "Too many tries have failed; try again later."
     extra_detail_singular = extra_detail_plural = ""
 
     def __init__(self, seconds: float) -> None:

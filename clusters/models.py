@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
-from collections.abc import Mapping
+import zlib
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
 
-from django.db import models, transaction
+from django.db import connections, models
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
 from clusters.binding import current_cluster
-from clusters.errors import UnsoundSettings
-from clusters.policy import ClusterPolicy, combination_problems, effective
+from clusters.deeds import deed, verb_of_rows
+from clusters.errors import OutdatedSettings, Unchangeable, UnsoundSettings
+from clusters.log import LogEntry  # noqa: F401  a model of this app, in a file of its own
+from clusters.policy import FIELDS, ClusterPolicy, combination_problems, effective, value_problem
+from clusters.registry import id_of
 
 
 class NodeStatus(models.TextChoices):
@@ -66,6 +71,7 @@ class NodeQuerySet(models.QuerySet["Node"]):
         """Mark nodes dead whose lease is over; for ever, whatever they say later."""
         return self.overdue().update(status=NodeStatus.DEAD, closed_at=Now(), running_jobs=0)
 
+    @verb_of_rows("nodes.drain", "node")
     def order_drain(self) -> int:
         """Ask nodes to take nothing new; they learn of it with their next heartbeat."""
         return self.alive().filter(drain_requested_at=None).update(drain_requested_at=Now())
@@ -130,26 +136,115 @@ class ClusterSettingQuerySet(models.QuerySet["ClusterSetting"]):
 
     def mark_restored(self, *, by: str) -> bool:
         """Let no job start until a person confirms; False where that is so already."""
-        with transaction.atomic(using=self.db):
+        with deed("restored.mark", "cluster", id_of(self.db), using=self.db) as trace:
             _, is_new = self.get_or_create(
                 name=RESTORED, defaults={"value": True, "updated_by": by}
             )
+            trace.is_done = is_new
             if is_new:
                 # Compared with heartbeats, which go by the database's clock.
                 self.restored().update(updated_at=Now())
         return is_new
+
+    def persisted(self) -> dict[str, Any]:
+        """What was written for this cluster, of the settings that this version knows."""
+        rows = self.filter(name__in=FIELDS).values_list("name", "value")
+        return dict(rows)
 
     def persist(self, values: Mapping[str, Any], *, by: str) -> None:
         """Write the given settings and leave all others as they are.
 
         Refused as a whole where they do not fit those that are persisted already.
         """
-        persisted = dict(self.values_list("name", "value"))
-        if problems := combination_problems(effective(persisted, values)):
-            raise UnsoundSettings("; ".join(problems))
-        for name, value in values.items():
-            if not self.filter(name=name, value=value).exists():
-                self.update_or_create(name=name, defaults={"value": value, "updated_by": by})
+        known = self.persisted()
+        # Most processes start with what is there; they need no lock for it.
+        if any(name not in known or known[name] != value for name, value in values.items()):
+            self._write(values, by=by, reason="set by a process's own configuration")
+        elif problems := combination_problems(effective(known)):
+            raise UnsoundSettings(problems)
+
+    def change(
+        self,
+        values: Mapping[str, Any],
+        *,
+        by: str,
+        reason: str = "",
+        versions: Collection[int] | None = None,
+    ) -> dict[str, tuple[Any, Any]]:
+        """Write settings that somebody asked for; None takes one back to its default.
+
+        Returns those that are others now, each as it was and as it is. With ``versions`` only if the
+        settings are still one of these.
+        """
+        problems = {
+            name: problem
+            for name, value in values.items()
+            if (problem := value_problem(name, value if value is not None else _default(name)))
+        }
+        if problems:
+            raise UnsoundSettings(problems)
+        return self._write(values, by=by, reason=reason, versions=versions)
+
+    def _write(
+        self,
+        values: Mapping[str, Any],
+        *,
+        by: str,
+        reason: str,
+        versions: Collection[int] | None = None,
+    ) -> dict[str, tuple[Any, Any]]:
+        with deed(
+            "settings.change", "cluster", id_of(self.db), using=self.db, reason=reason
+        ) as trace:
+            self._alone()
+            before = self.persisted()
+            if versions is not None and settings_version(before) not in versions:
+                raise OutdatedSettings
+            after = {
+                name: value for name, value in {**before, **values}.items() if value is not None
+            }
+            if problems := combination_problems(effective(after)):
+                raise UnsoundSettings(problems)
+            changed = {
+                name: (before.get(name), value)
+                for name, value in values.items()
+                if before.get(name) != value
+            }
+            trace.is_done = bool(changed)
+            trace.before = {name: was for name, (was, _) in changed.items()}
+            trace.after = {name: value for name, (_, value) in changed.items()}
+            for name, (_, value) in changed.items():
+                if value is None:
+                    self.filter(name=name).delete()
+                else:
+                    told = {"value": value, "updated_by": by[:200]}
+                    self.update_or_create(name=name, defaults=told)
+            SettingChange.objects.using(self.db).bulk_create(
+                SettingChange(name=name, before=was, after=value, by=by[:200], reason=reason[:500])
+                for name, (was, value) in changed.items()
+            )
+        return changed
+
+    def _alone(self) -> None:
+        """Keep other writers out until the end of the transaction: settings must fit together."""
+        connection = connections[self.db]
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_SETTINGS_LOCK])
+
+
+# Of this database; any number that nobody else uses.
+_SETTINGS_LOCK = 0x59_41_52_44_53
+
+
+def _default(name: str) -> Any:
+    return FIELDS[name].default if name in FIELDS else None
+
+
+def settings_version(persisted: Mapping[str, Any]) -> int:
+    """Which settings these are: the same number for the same ones."""
+    text = json.dumps(dict(sorted(persisted.items())), separators=(",", ":"))
+    return zlib.crc32(text.encode()) % 1_000_000_000
 
 
 class ClusterSetting(models.Model):
@@ -167,27 +262,72 @@ class ClusterSetting(models.Model):
         return f"{self.name} = {self.value}"
 
 
+class SettingChange(models.Model):
+    """One setting was written: what it was, what it is, whose doing; never changed."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    at = models.DateTimeField(db_default=Now())
+    name = models.CharField(max_length=60)
+    # Null: nothing is persisted, and the default holds.
+    before = models.JSONField(null=True)
+    after = models.JSONField(null=True)
+    by = models.CharField(max_length=200)
+    reason = models.CharField(max_length=500, default="")
+
+    class Meta:
+        db_table = "setting_change"
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.before} to {self.after}"
+
+
 class TraceQuerySet(models.QuerySet[Any]):
     def about(self, target_type: str, target_id: str) -> TraceQuerySet:
         """What was done to one thing, the latest first."""
         return self.filter(target_type=target_type, target_id=target_id).order_by("-at", "-id")
 
+    def matching(self, asked: Mapping[str, Any]) -> TraceQuerySet:
+        """Those that search words choose: names of columns, and the two ends of a time."""
+        rows = self.filter(**{name: asked[name] for name in TRACE_WORDS if name in asked})
+        if "since" in asked:
+            rows = rows.filter(at__gte=asked["since"])
+        if "until" in asked:
+            rows = rows.filter(at__lt=asked["until"])
+        return rows
+
+    def update(self, **_: Any) -> int:
+        raise Unchangeable
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        raise Unchangeable
+
+
+# What a search in the audit may name, beside a time.
+TRACE_WORDS = ("actor", "verb", "surface", "target_type", "target_id", "request_id")
+
 
 class Trace(models.Model):
     """One deed: who did what to which thing, and why.
 
-    Written in the transaction of the deed, so neither is there without the other; never changed.
+    Written in the transaction of the deed, so neither is there without the other; never changed, which
+    triggers of the database see to.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     at = models.DateTimeField(db_default=Now())
     actor = models.CharField(max_length=200)
+    # How he showed who he is, and where he asked: native, admin, command, or a dialect.
+    credential = models.CharField(max_length=40, default="", db_default="")
+    surface = models.CharField(max_length=20, default="", db_default="")
     # Where the request came from, as the server saw it.
     address = models.CharField(max_length=45, default="")
     # A verb of ``authn.permissions``.
     verb = models.CharField(max_length=60)
     target_type = models.CharField(max_length=40)
     target_id = models.CharField(max_length=200)
+    # Of many things which were meant, and how many were changed.
+    filter = models.JSONField(null=True)
+    count = models.PositiveIntegerField(null=True)
     reason = models.CharField(max_length=500, default="")
     before = models.JSONField(null=True)
     after = models.JSONField(null=True)
@@ -198,6 +338,14 @@ class Trace(models.Model):
 
     def __str__(self) -> str:
         return f"{self.actor}: {self.verb} {self.target_id}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise Unchangeable
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        raise Unchangeable
 
 
 class AuditEntry(Trace):
@@ -211,6 +359,9 @@ class AuditEntry(Trace):
             # what was done of late; what was done to one thing
             models.Index(name="audit_newest", fields=["-at", "-id"]),
             models.Index(name="audit_target", fields=["target_type", "target_id", "-at", "-id"]),
+            # what somebody did; where something was done
+            models.Index(name="audit_actor", fields=["actor", "-at", "-id"]),
+            models.Index(name="audit_verb", fields=["verb", "-at", "-id"]),
         ]
 
 

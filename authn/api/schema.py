@@ -19,13 +19,13 @@ class _SaysNothing(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
         return []
 
 
-class CredentialScheme(_SaysNothing):
+class CredentialScheme(_SaysNothing):  # type: ignore[no-untyped-call]
     target_class = "authn.authentication.CredentialAuthentication"
 
 
-class OpenScheme(_SaysNothing):
+class OpenScheme(_SaysNothing):  # type: ignore[no-untyped-call]
     target_class = "authn.authentication.OpenNative"
 
 
-class BodyScheme(_SaysNothing):
+class BodyScheme(_SaysNothing):  # type: ignore[no-untyped-call]
     target_class = "authn.api.tokens.PasswordInBody"
