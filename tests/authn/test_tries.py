@@ -19,7 +19,7 @@ from django.utils import timezone
 from authn import tries
 from authn.hashing import gate
 from authn.keys import create_key
-from authn.models import Tries
+from authn.models import AccessAuditEntry, Tries
 from authn.tokens import issue
 from authn.tries import TooManyTries, blocked_seconds, count_failure, subjects_of
 from tests.api.conftest import Api, check_problem
@@ -108,6 +108,18 @@ def test_failing_while_blocked_prolongs_nothing_and_writes_nothing() -> None:
         count_failure(ONE)
     assert len(asked) == 1
     assert [*Tries.objects.order_by("pk").values()] == before
+
+
+def test_a_block_leaves_a_trace_and_a_try_leaves_none() -> None:
+    fail(ONE, 9)
+    assert AccessAuditEntry.objects.count() == 0
+    fail(ONE, 1)
+    with pytest.raises(TooManyTries):
+        count_failure(ONE)
+    told = AccessAuditEntry.objects.order_by("target_id").values_list(
+        "verb", "actor", "address", "target_id"
+    )
+    assert [*told] == [("tries.block", "unknown", "192.0.2.1", subject) for subject in sorted(ONE)]
 
 
 def test_names_are_not_kept_for_somebody_may_type_a_password_there() -> None:
