@@ -13,6 +13,14 @@ _EXCLUSIONS = {
 }
 
 BODY_EXAMPLES: Mapping[str, Mapping[str, Any]] = {
+    "token_issue": {
+        "A name and a password": {"username": "ann", "password": "correct horse battery"},
+        "For ten minutes": {
+            "username": "ann",
+            "password": "correct horse battery",
+            "lifetime_seconds": 600,
+        },
+    },
     "jobs_enqueue_bulk": {
         "Two jobs": {
             "jobs": [
