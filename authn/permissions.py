@@ -101,7 +101,7 @@ ANY_CALLER = frozenset({"whoami.read", "documentation.read", "clusters.list", "m
 def is_allowed(principal: Principal, verb: str, cluster_id: str) -> bool:
     """Whether the caller's role on this cluster covers the verb."""
     role, least = principal.role_on(cluster_id), LEAST_ROLE.get(verb)
-    return role is not None and least is not None and RANK[Role(role)] >= RANK[least]
+    return role is not None and least is not None and RANK.get(role, 0) >= RANK[least]
 
 
 def barred_kinds(principal: Principal, cluster_id: str) -> frozenset[str]:
