@@ -75,7 +75,13 @@ LEAST_ROLE: Mapping[str, Role] = {
     "stats.read": Role.VIEWER,
     "failures.read": Role.VIEWER,
     "metrics.read": Role.VIEWER,
+    # Who asked for what, and from where.
+    "logs.read": Role.OPERATOR,
+    "settings.read": Role.VIEWER,
     "settings.change": Role.ADMIN,
+    # Their names; values are read by nobody.
+    "secrets.read": Role.OPERATOR,
+    "secrets.write": Role.ADMIN,
     "restored.mark": Role.ADMIN,
     "restored.confirm": Role.ADMIN,
     "audit.read": Role.OPERATOR,

@@ -1,5 +1,9 @@
 """What can go wrong between a caller and a cluster."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
 from django.core.exceptions import PermissionDenied
 
 
@@ -8,7 +12,15 @@ class ClusterNotBound(RuntimeError):
 
 
 class UnsoundSettings(ValueError):
-    """Settings that are each allowed and do not fit together."""
+    """Settings that are not allowed, or do not fit together; ``problems`` names each."""
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        super().__init__("; ".join(problems.values()))
+        self.problems = dict(problems)
+
+
+class OutdatedSettings(Exception):
+    """The settings were changed since they were read."""
 
 
 class UnknownCluster(LookupError):

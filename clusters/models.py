@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
-from collections.abc import Mapping
+import zlib
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
@@ -16,9 +18,10 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from clusters.binding import current_cluster
-from clusters.deeds import deed, differences, verb_of_rows
-from clusters.errors import Unchangeable, UnsoundSettings
-from clusters.policy import ClusterPolicy, combination_problems, effective
+from clusters.deeds import deed, verb_of_rows
+from clusters.errors import OutdatedSettings, Unchangeable, UnsoundSettings
+from clusters.log import LogEntry  # noqa: F401  a model of this app, in a file of its own
+from clusters.policy import FIELDS, ClusterPolicy, combination_problems, effective, value_problem
 from clusters.registry import id_of
 
 
@@ -144,19 +147,105 @@ class ClusterSettingQuerySet(models.QuerySet["ClusterSetting"]):
                 self.restored().update(updated_at=Now())
         return is_new
 
+    def persisted(self) -> dict[str, Any]:
+        """What was written for this cluster, of the settings that this version knows."""
+        rows = self.filter(name__in=FIELDS).values_list("name", "value")
+        return dict(rows)
+
     def persist(self, values: Mapping[str, Any], *, by: str) -> None:
         """Write the given settings and leave all others as they are.
 
         Refused as a whole where they do not fit those that are persisted already.
         """
-        with deed("settings.change", "cluster", id_of(self.db), using=self.db) as trace:
-            persisted = dict(self.values_list("name", "value"))
-            if problems := combination_problems(effective(persisted, values)):
-                raise UnsoundSettings("; ".join(problems))
-            trace.before, trace.after = differences(persisted, values)
-            trace.is_done = bool(trace.after)
-            for name in trace.after:
-                self.update_or_create(name=name, defaults={"value": values[name], "updated_by": by})
+        known = self.persisted()
+        # Most processes start with what is there; they need no lock for it.
+        if any(name not in known or known[name] != value for name, value in values.items()):
+            self._write(values, by=by, reason="set by a process's own configuration")
+        elif problems := combination_problems(effective(known)):
+            raise UnsoundSettings(problems)
+
+    def change(
+        self,
+        values: Mapping[str, Any],
+        *,
+        by: str,
+        reason: str = "",
+        versions: Collection[int] | None = None,
+    ) -> dict[str, tuple[Any, Any]]:
+        """Write settings that somebody asked for; None takes one back to its default.
+
+        Returns those that are others now, each as it was and as it is. With ``versions`` only if the
+        settings are still one of these.
+        """
+        problems = {
+            name: problem
+            for name, value in values.items()
+            if (problem := value_problem(name, value if value is not None else _default(name)))
+        }
+        if problems:
+            raise UnsoundSettings(problems)
+        return self._write(values, by=by, reason=reason, versions=versions)
+
+    def _write(
+        self,
+        values: Mapping[str, Any],
+        *,
+        by: str,
+        reason: str,
+        versions: Collection[int] | None = None,
+    ) -> dict[str, tuple[Any, Any]]:
+        with deed(
+            "settings.change", "cluster", id_of(self.db), using=self.db, reason=reason
+        ) as trace:
+            self._alone()
+            before = self.persisted()
+            if versions is not None and settings_version(before) not in versions:
+                raise OutdatedSettings
+            after = {
+                name: value for name, value in {**before, **values}.items() if value is not None
+            }
+            if problems := combination_problems(effective(after)):
+                raise UnsoundSettings(problems)
+            changed = {
+                name: (before.get(name), value)
+                for name, value in values.items()
+                if before.get(name) != value
+            }
+            trace.is_done = bool(changed)
+            trace.before = {name: was for name, (was, _) in changed.items()}
+            trace.after = {name: value for name, (_, value) in changed.items()}
+            for name, (_, value) in changed.items():
+                if value is None:
+                    self.filter(name=name).delete()
+                else:
+                    told = {"value": value, "updated_by": by[:200]}
+                    self.update_or_create(name=name, defaults=told)
+            SettingChange.objects.using(self.db).bulk_create(
+                SettingChange(name=name, before=was, after=value, by=by[:200], reason=reason[:500])
+                for name, (was, value) in changed.items()
+            )
+        return changed
+
+    def _alone(self) -> None:
+        """Keep other writers out until the end of the transaction: settings must fit together."""
+        connection = connections[self.db]
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_SETTINGS_LOCK])
+
+
+# Of this database; any number that nobody else uses.
+_SETTINGS_LOCK = 0x59_41_52_44_53
+
+
+def _default(name: str) -> Any:
+    return FIELDS[name].default if name in FIELDS else None
+
+
+def settings_version(persisted: Mapping[str, Any]) -> int:
+    """Which settings these are: the same number for the same ones."""
+    text = json.dumps(dict(sorted(persisted.items())), separators=(",", ":"))
+    return zlib.crc32(text.encode()) % 1_000_000_000
 
 
 class ClusterSetting(models.Model):
@@ -172,6 +261,25 @@ class ClusterSetting(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} = {self.value}"
+
+
+class SettingChange(models.Model):
+    """One setting was written: what it was, what it is, whose doing; never changed."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    at = models.DateTimeField(db_default=Now())
+    name = models.CharField(max_length=60)
+    # Null: nothing is persisted, and the default holds.
+    before = models.JSONField(null=True)
+    after = models.JSONField(null=True)
+    by = models.CharField(max_length=200)
+    reason = models.CharField(max_length=500, default="")
+
+    class Meta:
+        db_table = "setting_change"
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.before} to {self.after}"
 
 
 class TraceQuerySet(models.QuerySet[Any]):

@@ -5,19 +5,19 @@ This module is imported by the settings, so it knows nothing of models.
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clusters.policy import explicit_problems
+from clusters.policy import CLUSTER_ID, explicit_problems
 
-CLUSTER_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,23}[a-z0-9])?\Z")
 # First path segments below the API base that are no cluster.
 MAX_ENVIRONMENT = 20
 _TABLE_KEYS = frozenset({"database_url", "database_url_file", "title", "environment", "settings"})
+# The other one is read by ``config.limits``.
+_TABLES = frozenset({"clusters", "callers"})
 RESERVED_IDS = frozenset(
     {"clusters", "whoami", "swagger", "openapi.json", "metrics", "token", "readyz"}
 )
@@ -88,8 +88,10 @@ def _from_toml(path: Path, problems: list[str]) -> list[Cluster]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         problems.append(f"YARDMASTER_CONFIG: cannot read {path}: {error}")
         return []
-    for key in document.keys() - {"clusters"}:
-        problems.append(f"{path}: unknown table or key {key!r}; only [clusters.<id>] is known")
+    for key in document.keys() - _TABLES:
+        problems.append(
+            f"{path}: unknown table or key {key!r}; known are [clusters.<id>] and [callers.<name>]"
+        )
     tables = document.get("clusters", {})
     if not isinstance(tables, dict):
         problems.append(f"{path}: 'clusters' must be a table")

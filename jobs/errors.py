@@ -117,6 +117,14 @@ class Conflict(JobError):
     code = "conflict"
 
 
+class ArchiveUnavailable(Conflict):
+    """What is to be archived cannot be: the archive does not answer, or is none."""
+
+
+class ClusterArchived(Conflict):
+    """The cluster is archived: it accepts no new jobs."""
+
+
 class InvalidBulkOperation(InvalidJob):
     """The bulk operation cannot be accepted as it is."""
 
@@ -248,3 +256,21 @@ class CalendarInUse(JobError):
     """Schedules name this calendar."""
 
     code = "calendar_in_use"
+
+
+class SecretNotFound(JobError):
+    """There is no such secret."""
+
+    code = "not_found"
+
+
+class DuplicateSecret(JobError):
+    """A secret with this name exists."""
+
+    code = "duplicate_name"
+
+
+class InvalidSecret(JobError):
+    """The secret cannot be kept as it is."""
+
+    code = "invalid"

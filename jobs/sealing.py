@@ -1,8 +1,12 @@
-"""Payloads that hold secrets are stored encrypted, whole.
+"""Payloads that hold secrets are stored encrypted, whole; and so are the named secrets of a cluster.
 
 What is stored is ``{"$sealed": "<key>:<base64>"}``, in AES-SIV: the same payload under the same key is
 the same text, so that a second enqueue of it is seen to be one. Inside is the payload, and with it the
-values that must never be seen of what the job says (see ``jobs.redaction``).
+values that must never be seen of what the job says (see ``jobs.redaction``). Beside it stand the names of
+the secrets that it refers to, for the node that must fetch those.
+
+A named secret is ``<key>:<base64>`` of a nonce and what AES-SIV makes of the value under its name: nobody
+can see that two are the same, or put one in the place of another.
 
 Keys are those of the configuration; the first one encrypts, the others are known from earlier.
 """
@@ -12,6 +16,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,9 +29,12 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 
 from jobs.errors import InvalidJob
+from jobs.references import is_reference, names_in_json
 
-SEAL = "$sealed"
+SEAL, NAMES = "$sealed", "names"
 _ABOUT = [b"yardmaster payload 1"]
+_ABOUT_SECRET = b"yardmaster secret 1"
+_NONCE_BYTES = 16
 
 
 class SealError(InvalidJob):
@@ -47,7 +55,7 @@ def is_sealed(stored: Any) -> bool:
     return isinstance(stored, dict) and SEAL in stored
 
 
-def seal(payload: Any, masks: Iterable[str]) -> dict[str, str]:
+def seal(payload: Any, masks: Iterable[str]) -> dict[str, Any]:
     """What is stored of a payload. Raises ``InvalidJob`` where no key is configured."""
     keys = _keys(tuple(settings.SECRETS_KEYS))
     if not keys:
@@ -58,26 +66,70 @@ def seal(payload: Any, masks: Iterable[str]) -> dict[str, str]:
     inside = {"payload": payload, "masks": sorted({*masks})}
     text = json.dumps(inside, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     data = cipher.encrypt(text.encode(errors="surrogatepass"), _ABOUT)
-    return {SEAL: f"{key_id}:{base64.b64encode(data).decode()}"}
+    sealed: dict[str, Any] = {SEAL: f"{key_id}:{base64.b64encode(data).decode()}"}
+    if names := sorted(names_in_json(text)):
+        sealed[NAMES] = names
+    return sealed
 
 
 def opened(stored: Any) -> Sealed:
     """A stored payload as it was meant; one that is not sealed has nothing to hide."""
     if not is_sealed(stored):
         return Sealed(stored)
-    text = stored[SEAL]
+    cipher, data = _taken_apart(stored[SEAL], "the payload")
+    try:
+        inside = json.loads(cipher.decrypt(data, _ABOUT))
+    except (InvalidTag, ValueError):
+        raise SealError("the encrypted payload is damaged", field="payload") from None
+    return Sealed(inside["payload"], tuple(inside["masks"]))
+
+
+def _taken_apart(text: Any, what: str) -> tuple[AESSIV, bytes]:
     key_id, _, encoded = text.partition(":") if isinstance(text, str) else ("", "", "")
     cipher = _keys(tuple(settings.SECRETS_KEYS)).get(key_id)
     if cipher is None:
         raise SealError(
-            f"the payload is encrypted with the key {key_id[:16]!r}, which this process does not have",
+            f"{what} is encrypted with the key {key_id[:16]!r}, which this process does not have",
             field="payload",
         )
     try:
-        inside = json.loads(cipher.decrypt(base64.b64decode(encoded, validate=True), _ABOUT))
-    except (InvalidTag, binascii.Error, ValueError):
-        raise SealError("the encrypted payload is damaged", field="payload") from None
-    return Sealed(inside["payload"], tuple(inside["masks"]))
+        return cipher, base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise SealError(f"what is stored of {what} is damaged", field="payload") from None
+
+
+# -- Named secrets ---------------------------------------------------------------------------------
+
+
+def seal_secret(name: str, value: str) -> str:
+    """What is stored of a named secret. Raises ``InvalidJob`` where no key is configured."""
+    keys = _keys(tuple(settings.SECRETS_KEYS))
+    if not keys:
+        raise InvalidJob("no YARDMASTER_SECRETS_KEY is set to keep secrets with", field="value")
+    key_id, cipher = next(iter(keys.items()))
+    nonce = os.urandom(_NONCE_BYTES)
+    data = cipher.encrypt(value.encode(), [_ABOUT_SECRET, name.encode(), nonce])
+    return f"{key_id}:{base64.b64encode(nonce + data).decode()}"
+
+
+def opened_secret(name: str, stored: str) -> str:
+    """The value of a named secret; raises ``SealError``."""
+    cipher, data = _taken_apart(stored, f"the secret {name!r}")
+    nonce, sealed = data[:_NONCE_BYTES], data[_NONCE_BYTES:]
+    try:
+        return cipher.decrypt(sealed, [_ABOUT_SECRET, name.encode(), nonce]).decode()
+    except (InvalidTag, ValueError):
+        raise SealError(f"the secret {name!r} is damaged", field="payload") from None
+
+
+def key_of(sealed: str) -> str:
+    """The name of the key that something is encrypted with."""
+    return sealed.partition(":")[0]
+
+
+def first_key() -> str | None:
+    """The name of the key that encrypts what is stored from now on."""
+    return next(iter(_keys(tuple(settings.SECRETS_KEYS))), None)
 
 
 def taken(stored: Any) -> Any:
@@ -132,7 +184,7 @@ def _of_definition(value: Any, *, is_rendered: bool = False) -> Iterator[str]:
         return
     for text in (value.get("secrets") or {}).values():
         # An expression says which secret it is, not what it is.
-        if isinstance(text, str) and (is_rendered or "{{" not in text):
+        if isinstance(text, str) and (is_rendered or "{{" not in text) and not is_reference(text):
             yield text
     for part in ("steps", "finally", "parallel"):
         for step in value.get(part) or ():
@@ -157,5 +209,5 @@ def _of_container(payload: Any) -> Iterator[str]:
     for place in places:
         registry = place.get("registry") if isinstance(place, dict) else None
         password = registry.get("password") if isinstance(registry, dict) else None
-        if isinstance(password, str):
+        if isinstance(password, str) and not is_reference(password):
             yield password

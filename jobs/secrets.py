@@ -9,15 +9,14 @@ import re
 from typing import Any
 
 from jobs.redaction import REDACTED, redaction_of
+from jobs.references import is_reference
 from jobs.sealing import Sealed, SealError, is_sealed, opened
 
 MASK = "***"
 _SECRET = re.compile(
     r"authorization|cookie|api-?_?key|secret|token|password|passwd|credential", re.IGNORECASE
 )
-# A reference is no secret.
-_REFERENCE = re.compile(r"\{\{\s*Secret\.[A-Za-z0-9_.-]+\s*\}\}\Z")
-# Neither is an expression, which stands for a value that is said elsewhere.
+# Neither a reference is a secret, nor an expression, which stands for a value that is said elsewhere.
 _EXPRESSION = re.compile(r"([A-Za-z]+ )?\{\{[\w\s.\[\]\"'-]+\}\}\Z")
 
 
@@ -86,9 +85,16 @@ def _without_secrets(value: Any) -> Any:
         return value
     shown = {key: _without_secrets(item) for key, item in value.items()}
     if isinstance(shown.get("secrets"), dict):
-        shown["secrets"] = dict.fromkeys(shown["secrets"], REDACTED)
-    if isinstance(shown.get("registry"), dict) and "password" in shown["registry"]:
-        shown["registry"] = {**shown["registry"], "password": REDACTED}
+        shown["secrets"] = {
+            name: item if is_reference(item) else REDACTED
+            for name, item in shown["secrets"].items()
+        }
+    registry = shown.get("registry")
+    if isinstance(registry, dict) and not is_reference(registry.get("password")):
+        shown["registry"] = {
+            **registry,
+            **({"password": REDACTED} if "password" in registry else {}),
+        }
     return shown
 
 
@@ -120,10 +126,10 @@ def masked(value: Any, name: str = "", *, is_step: bool = False) -> Any:
         return [masked(item, name, is_step=is_step) for item in value]
     if value is None or isinstance(value, bool) or not _SECRET.search(name):
         return value
-    is_reference = isinstance(value, str) and (
-        value == "" or _REFERENCE.match(value) or (is_step and _EXPRESSION.match(value))
+    is_no_secret = isinstance(value, str) and (
+        value == "" or is_reference(value) or (is_step and _EXPRESSION.match(value))
     )
-    return value if is_reference else MASK
+    return value if is_no_secret else MASK
 
 
 def unmasked(value: Any, stored: Any, name: str = "") -> Any:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,28 @@ def leaking(context: Context, payload: Any) -> Any:
     return {"said": payload["says"], text: [f"<{text}>"]}
 
 
+@job("test:leak-and-die")
+def leaking_to_death(context: Context, payload: Any) -> None:
+    """Say what it was told, to whoever reads the pipes in the end, and take the process down."""
+    for _ in range(3):
+        os.write(1, f"told {payload['says']}\n".encode())
+        os.write(2, f"{payload['says']}\n".encode())
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+@job("test:leak-later")
+def leaking_later(context: Context, payload: Any) -> None:
+    """Leave a thread behind that goes on talking while other jobs run, and when none does."""
+
+    def talk() -> None:
+        for _ in range(60):
+            os.write(1, f"still {payload['says']}\n".encode())
+            print("and", payload["says"], flush=True)
+            time.sleep(0.05)
+
+    threading.Thread(target=talk, daemon=True).start()
+
+
 @job("test:clock")
 def clock(context: Context, payload: Any) -> None:
     """Print the time, many times a second."""
@@ -153,3 +176,8 @@ def clock(context: Context, payload: Any) -> None:
     while time.monotonic() < ends_at:
         print(time.time(), flush=True)
         time.sleep(0.1)
+
+
+@job("test:length")
+def length(context: Context, payload: Any) -> int:
+    return len(payload["says"])

@@ -7,6 +7,7 @@ from django.urls import re_path
 
 from authn.api.views import WhoamiViewSet
 from clusters.api.audit import AuditViewSet
+from clusters.api.logs import LogViewSet
 from clusters.api.views import ClusterViewSet, NodeViewSet
 from clusters.surfaces import UnknownAddress
 from config.parsers import MAX_BULK_NODES
@@ -19,6 +20,8 @@ from jobs.api.metrics import MetricsViewSet
 from jobs.api.queues import QueueViewSet
 from jobs.api.schedule_rules import ScheduleRulesViewSet
 from jobs.api.schedules import ScheduleViewSet
+from jobs.api.secrets import SecretViewSet
+from jobs.api.settings import SettingsViewSet
 from jobs.api.stats import StatsViewSet
 from jobs.api.steps import JobStepsViewSet
 from jobs.api.views import JobViewSet
@@ -34,7 +37,9 @@ steps = JobStepsViewSet.as_view
 stats, failure = StatsViewSet.as_view, FailureViewSet.as_view
 operation = BulkOperationViewSet.as_view
 schedule, schedule_rules = ScheduleViewSet.as_view, ScheduleRulesViewSet.as_view
-calendar = CalendarViewSet.as_view
+calendar, log = CalendarViewSet.as_view, LogViewSet.as_view
+settings_view = SettingsViewSet.as_view
+secret = SecretViewSet.as_view
 audit = AuditViewSet.as_view
 workflow, workflow_run = WorkflowViewSet.as_view, WorkflowRunViewSet.as_view
 
@@ -226,6 +231,9 @@ urlpatterns = [
     route("<str:cluster_id>/nodes/count", node({"get": "count"}), "nodes-count"),
     route("<str:cluster_id>/nodes/<str:node_id>", node({"get": "retrieve"}), "node"),
     route("<str:cluster_id>/nodes/<str:node_id>/drain", node({"post": "drain"}), "node-drain"),
+    route("<str:cluster_id>/logs", log({"get": "list"}), "logs"),
+    route("<str:cluster_id>/logs/count", log({"get": "count"}), "logs-count"),
+    route("<str:cluster_id>/logs/<str:line_id>", log({"get": "retrieve"}), "log-line"),
     route("<str:cluster_id>/audit", audit({"get": "list"}), "audit"),
     route("<str:cluster_id>/audit/export", audit({"get": "export"}), "audit-export"),
     route("<str:cluster_id>/stats", stats({"get": "stats"}), "stats"),
@@ -233,5 +241,25 @@ urlpatterns = [
     route("<str:cluster_id>/failures", failure({"get": "list"}), "failures"),
     route("<str:cluster_id>/failures/count", failure({"get": "count"}), "failures-count"),
     route("<str:cluster_id>/failures/<str:fingerprint>", failure({"get": "retrieve"}), "failure"),
+    route(
+        "<str:cluster_id>/settings",
+        settings_view({"get": "list", "patch": "partial_update"}),
+        "settings",
+    ),
+    route(
+        "<str:cluster_id>/settings/changes", settings_view({"get": "changes"}), "settings-changes"
+    ),
+    route(
+        "<str:cluster_id>/settings/changes/count",
+        settings_view({"get": "changes_count"}),
+        "settings-changes-count",
+    ),
+    route("<str:cluster_id>/secrets", secret({"get": "list", "post": "create"}), "secrets"),
+    route("<str:cluster_id>/secrets/count", secret({"get": "count"}), "secrets-count"),
+    route(
+        "<str:cluster_id>/secrets/<str:name>",
+        secret({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+        "secret",
+    ),
     re_path("", unknown, name="unknown"),
 ]

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -20,6 +20,7 @@ from jobs.engine.estimates import Estimates
 from jobs.engine.frames import MOST_RETRY_AFTER_SECONDS, BrokenPeer, Channel, encode, pack
 from jobs.engine.marks import BEGUN, NOTHING, REPORTED, SUCCEEDED
 from jobs.engine.output import BoundedOutput, clean
+from jobs.engine.secret_values import SealedValues, masks_of
 from jobs.engine.template import Forked
 from jobs.engine.usage import private_bytes
 from jobs.executors import IO, PROCESS
@@ -37,6 +38,7 @@ FRAME_BYTES = 4 << 20
 # What a child has not begun after this long goes back to the others.
 RECALL_SECONDS = 1.0
 
+_NO_SECRETS: Mapping[str, SealedValues] = {}
 _quoted = lru_cache(4096)(json.dumps)
 
 _OUTCOMES = {
@@ -64,6 +66,8 @@ class Held:
     progress_at: float = 0.0
     # Why its process was ended for its sake.
     verdict: str = ""
+    # What is stored of the secrets that it names; None: it names none.
+    secrets: SealedValues | None = None
     # What its node, not its child, has read of its output.
     output: BoundedOutput | None = None
     lines: list[tuple[str, str | None, str]] = field(default_factory=list)
@@ -72,7 +76,7 @@ class Held:
         """Take output that the node has read in the child's place."""
         if self.output is None:
             # Without the beginning, which its child has read; a secret cut in two is not found.
-            self.output = BoundedOutput(lambda *line: self.lines.append(line), _redaction(self.job))
+            self.output = BoundedOutput(lambda *line: self.lines.append(line), _redaction(self))
         self.output.write(stream, text)
 
     def close_output(self) -> None:
@@ -129,6 +133,8 @@ class Child:
         # It takes no more jobs, and is ended when it has none.
         self.is_retiring = False
         self.has_worked = False
+        # The job that it gave back or ended last: what it says now may be of that one.
+        self._last: Held | None = None
         self._next_seq = 0
         self._recalled_at = 0.0
         self._busy_at = self.born_at
@@ -136,7 +142,12 @@ class Child:
         # Ended by its node for the sake of one job: the others it held are not to blame.
         self.culprit: int | None = None
 
-    def give(self, jobs: Sequence[tuple[Claimed, float]], grace_seconds: float) -> None:
+    def give(
+        self,
+        jobs: Sequence[tuple[Claimed, float]],
+        grace_seconds: float,
+        secrets: Mapping[str, SealedValues] = _NO_SECRETS,
+    ) -> None:
         """Send jobs with their expected seconds, in as few frames as their payloads allow."""
         now = countdown()
         if not self.held:
@@ -147,9 +158,10 @@ class Child:
             seq = self._next_seq
             self._next_seq += 1
             self.marks.forget(seq)
-            self.held[seq] = Held(job, seq, expected, now)
+            own = secrets.get(job.id)
+            self.held[seq] = Held(job, seq, expected, now, secrets=own)
             self.load_seconds += expected
-            frame = _assignment_frame(job, seq, grace_seconds).encode()
+            frame = _assignment_frame(job, seq, grace_seconds, own).encode()
             if frames and size + len(frame) > FRAME_BYTES:
                 self.channel.send(pack(b'{"run":[' + b",".join(frames) + b"]}"))
                 frames, size = [], 0
@@ -160,6 +172,7 @@ class Child:
     def drop(self, seq: int) -> Held | None:
         held = self.held.pop(seq, None)
         if held is not None:
+            self._last = held
             self.has_worked = True
             self.load_seconds = max(self.load_seconds - held.expected_seconds, 0.0)
             if not self.held:
@@ -247,6 +260,8 @@ class Child:
         held = self.current()[0]
         for stream, text in self._pipes.read():
             if held is None:
+                redaction = _redaction(self._last) if self._last is not None else None
+                text = text if redaction is None else redaction.text(text)
                 logger.warning("child %d: %s", self.pid, clean(text[-2000:]))
                 continue
             held.add_output(stream, text)
@@ -386,12 +401,16 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _assignment_frame(job: Claimed, seq: int, grace_seconds: float) -> str:
+def _assignment_frame(
+    job: Claimed, seq: int, grace_seconds: float, secrets: SealedValues | None
+) -> str:
     """One job as the fields of an Assignment; the payload is JSON already and is not read here."""
     if job.payload_bytes is not None:
         payload = f'"{base64.b64encode(job.payload_bytes).decode()}",true'
     else:
         payload = job.payload or "null"
+        if secrets is not None:
+            payload += f",{json.dumps(secrets)}"
     return (
         f'[{seq},"{job.id}",{job.fence},"{job.kind}",{_quoted(job.type)},{_quoted(job.queue)},'
         f"{job.attempts},{job.max_attempts},{job.timeout_seconds},{grace_seconds},{payload}]"
@@ -414,7 +433,7 @@ def _report(held: Held, row: list[Any], started_at: float, finished_at: float) -
         report.result, report.error_type, report.error, report.trace = row[4:8]
         report.retry_after_seconds = row[9]
         report.is_permanent, report.effect_unknown = bool(row[8]), bool(row[10])
-        report.is_throttled = bool(row[11])
+        report.is_throttled, report.is_bad_definition = bool(row[11]), bool(row[12])
     if held.asked == Outcome.TIMEOUT and outcome in (Outcome.FAILED, Outcome.LOST):
         report.outcome = Outcome.TIMEOUT
     return report
@@ -462,8 +481,8 @@ def _stopped(held: Held, started_at: float, finished_at: float) -> Report:
     )
 
 
-def _redaction(job: Claimed) -> Redaction | None:
-    return redaction_of(_opened(job).masks)
+def _redaction(held: Held) -> Redaction | None:
+    return redaction_of(masks_of(held.job.payload, held.secrets or {}))
 
 
 def _opened(job: Claimed) -> Sealed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from clusters.policy import ClusterPolicy
 from jobs.engine.child import Child, Held, News
@@ -12,6 +12,7 @@ from jobs.engine.claim import Claimed
 from jobs.engine.clock import countdown
 from jobs.engine.estimates import IN_HAND_SECONDS, Estimates
 from jobs.engine.leftovers import MOST_PROCESSES
+from jobs.engine.secret_values import SealedValues
 from jobs.engine.template import ORPHANS_SECONDS, Template
 from jobs.engine.usage import of_family, private_bytes
 from jobs.executors import IO, KINDS, PROCESS
@@ -86,8 +87,16 @@ class Children:
         at_once = int(CLAIM_BYTES / max(self.estimates.payload_bytes or 0.0, 1.0))
         return {PROCESS: min(process, 2 * IN_HAND_JOBS, max(at_once, 1)), IO: io}
 
-    def give(self, jobs: Sequence[Claimed], grace_seconds: float) -> None:
-        """Spread jobs over the children, each to the one that will be free first."""
+    def give(
+        self,
+        jobs: Sequence[Claimed],
+        grace_seconds: float,
+        secrets: Mapping[str, SealedValues] | None = None,
+    ) -> None:
+        """Spread jobs over the children, each to the one that will be free first.
+
+        ``secrets`` are those that jobs name, by the ids of these.
+        """
         self.estimates.learn_size(jobs)
         batches: dict[int, list[tuple[Claimed, float]]] = {}
         now = countdown()
@@ -108,7 +117,7 @@ class Children:
             assert index is not None
             batches.setdefault(index, []).append((job, expected))
         for index, batch in batches.items():
-            self.all[index].give(batch, grace_seconds)
+            self.all[index].give(batch, grace_seconds, secrets or {})
 
     def watch(self, policy: ClusterPolicy, news: News) -> None:
         """Once a second: end jobs that take too much of the host, replace children that have grown."""

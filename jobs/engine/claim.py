@@ -3,7 +3,7 @@
 All the locking of the engine is here. The order is priority (lower first), due time, id. Paused queues,
 kinds the node does not run, types it does not know and jobs whose time is over are left out by the
 statement itself, so a node that is behind the times cannot claim what it must not. Of a cluster that was
-restored from a backup and waits for a person nothing is claimed at all.
+restored from a backup and waits for a person, or that is passive or archived, nothing is claimed at all.
 
 Queues with limits are left out too, unless the caller has them to itself: ``jobs.engine.limits``.
 """
@@ -18,6 +18,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from clusters.models import RESTORED
+from clusters.policy import ACTIVE
 from jobs.engine.clock import sqlite_time
 from jobs.histogram import POSTGRES_BUCKET, bucket_of
 from jobs.tallies import Tallied, sqlite_tally
@@ -77,7 +78,12 @@ class Room:
     room: int
 
 
-_NOT_RESTORED = f"NOT EXISTS (SELECT 1 FROM cluster_setting WHERE name = '{RESTORED}')"
+# Neither restored and waiting for a person, nor passive or archived; said by rows of the database, so
+# that it holds for every node from the next claim on.
+_IS_OPEN = (
+    f"NOT EXISTS (SELECT 1 FROM cluster_setting WHERE name = '{RESTORED}'"
+    f" OR (name = 'mode' AND value <> '\"{ACTIVE}\"'))"
+)
 
 
 # -- PostgreSQL ------------------------------------------------------------------------------------
@@ -107,7 +113,7 @@ lane AS MATERIALIZED (
     FROM queue q {{join}} CROSS JOIN unnest(%(kinds)s::text[], %(pools)s::text[], %(free)s::int[])
          AS k(kind, pool, free)
    WHERE NOT q.is_paused AND (%(queues)s::text[] IS NULL OR q.name = ANY(%(queues)s::text[]))
-     AND {{allowed}} AND {_NOT_RESTORED}
+     AND {{allowed}} AND {_IS_OPEN}
 ), head AS (
   SELECT lane.*, j.priority, j.run_at, j.id
     FROM lane CROSS JOIN LATERAL (
@@ -190,7 +196,7 @@ def sqlite_has_ready(cursor: Any) -> bool:
     return bool(
         cursor.execute(
             "SELECT 1 FROM job INDEXED BY job_ready WHERE state = 'ready'"
-            f" AND queue IN (SELECT name FROM queue WHERE NOT is_paused) AND {_NOT_RESTORED} LIMIT 1"
+            f" AND queue IN (SELECT name FROM queue WHERE NOT is_paused) AND {_IS_OPEN} LIMIT 1"
         ).fetchone()
     )
 
@@ -234,7 +240,7 @@ def _sqlite_pick(cursor: Any, appetite: Appetite, rooms: Mapping[str, int], now:
         (name, rooms.get(name, 0) if is_limited else None)
         for name, is_limited in cursor.execute(
             "SELECT name, max_concurrency IS NOT NULL OR rate_limit IS NOT NULL"
-            f" FROM queue WHERE NOT is_paused AND {_NOT_RESTORED}"
+            f" FROM queue WHERE NOT is_paused AND {_IS_OPEN}"
         ).fetchall()
         if appetite.queues is None or name in appetite.queues
     ]

@@ -44,6 +44,7 @@ class Report:
     effect_unknown: bool = False
     is_throttled: bool = False  # refused for now by what it calls
     crashed: bool = False  # it took its process down
+    is_bad_definition: bool = False  # it was never begun, and can never be
 
 
 class Success(NamedTuple):
@@ -100,6 +101,8 @@ def decide(job: Claimed, node: str, report: Report, policy: ClusterPolicy) -> Su
     if exhausted:
         move.state = State.FAILED
         move.reason = Reason.TIMEOUT if report.outcome == Outcome.TIMEOUT else Reason.ERROR
+        if report.is_bad_definition:
+            move.reason = Reason.BAD_DEFINITION
     else:
         move.state = State.SCHEDULED
         move.delay_seconds = _delay(job, report, policy)

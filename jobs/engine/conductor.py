@@ -18,11 +18,9 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from uuid import UUID
 
 from django.db import InterfaceError, OperationalError, connections, transaction
-from django.db.models.functions import Now
 
 from clusters.binding import cluster_bound
 from clusters.models import current_policy
@@ -72,17 +70,10 @@ def start(using: str, node: str, claimed: Sequence[Claimed]) -> None:
     seconds = {UUID(job.id): job.timeout_seconds for job in claimed}
     with transaction.atomic(using=using):
         mine = step_rows.let_wait(using, node, held)
-        now = database_now(connections[using])
         runs = restart(using, list(mine))
         for run in runs.values():
-            run.stop_by = now + timedelta(seconds=seconds[run.pk])
             run.is_watched = None if run.is_watched is None else True
-        rows = StepsRun.objects.using(using)
-        rows.bulk_update(
-            runs.values(),
-            ["stop_by", "wake_at", "failed_steps", "open_steps", "state", "is_watched"],
-        )
-        rows.filter(pk__in=runs).update(woken_at=Now())
+        step_rows.write_starts(using, [(run, seconds[run.pk]) for run in runs.values()])
         if watched := [run.pk for run in runs.values() if run.is_watched]:
             webhooks.tell(using, watched)
 
@@ -142,10 +133,21 @@ def _unfit(why: str, error: Exception) -> Report:
 
 
 def _conduct(using: str, woken: Sequence[UUID]) -> int:
+    try:
+        return _look(using, woken, _make_all)
+    except JobError:
+        # Some step is refused, which is rare: once more, with a savepoint for each parent's.
+        return _look(using, woken, _make_each)
+
+
+def _look(using: str, woken: Sequence[UUID], make: Callable[[str, Sequence[Parent]], None]) -> int:
     with transaction.atomic(using=using):
         policy = current_policy()
         parents = _advance_some(step_rows.lock_woken(using, woken))
-        _make_all(using, parents)
+        _refuse_what_is_not_granted(using, parents)
+        makers = [parent for parent in parents if parent.made or parent.detached]
+        _make_queues(using, makers)
+        make(using, makers)
         step_rows.write_runs(using, parents)
         _skip_all(using, parents)
         _end_all(using, [parent for parent in parents if parent.ending is not None], policy)
@@ -172,33 +174,27 @@ def _advance_some(parents: Sequence[Parent]) -> list[Parent]:
     return seen
 
 
-def _make_all(using: str, parents: Sequence[Parent]) -> None:
-    """Enqueue the steps of all. Where one is refused each parent is on its own: it fails, or waits for
-    room, and the others do not."""
-    _refuse_what_is_not_granted(using, parents)
-    makers = [parent for parent in parents if parent.made or parent.detached]
-    _make_queues(using, makers)
-    try:
-        if len(makers) > 1:
+def _make_all(using: str, makers: Sequence[Parent]) -> None:
+    """Enqueue the steps of all; where one is refused the look is given up."""
+    _enqueue(using, makers, has_savepoint=False)
+
+
+def _make_each(using: str, makers: Sequence[Parent]) -> None:
+    """Each parent is on its own: it fails where a step is refused, or waits for room, and the others
+    do not."""
+    for parent in makers:
+        try:
             with transaction.atomic(using=using):
-                _enqueue(using, makers)
-        else:
-            # One call, which is all or nothing by itself.
-            _enqueue(using, makers)
-    except JobError:
-        for parent in makers:
-            try:
-                with transaction.atomic(using=using):
-                    _enqueue(using, [parent])
-            except QueueFull as error:
-                _fill_up(using, parent, str(error))
-            except JobError as error:
-                name, key = _refused_step(parent, error.index)
-                parent.undo()
-                parent.refuse([key])
-                field = f"{error.field}: " if error.field else ""
-                parent.fail(f"step {name!r}: {field}{error}", type(error).__name__)
-                parent.look_again()
+                _enqueue(using, [parent])
+        except QueueFull as error:
+            _fill_up(using, parent, str(error))
+        except JobError as error:
+            name, key = _refused_step(parent, error.index)
+            parent.undo()
+            parent.refuse([key])
+            field = f"{error.field}: " if error.field else ""
+            parent.fail(f"step {name!r}: {field}{error}", type(error).__name__)
+            parent.look_again()
 
 
 def _fill_up(using: str, parent: Parent, why: str) -> None:
@@ -255,14 +251,19 @@ def _author(using: str, root: Job) -> str:
     return rows.values_list("updated_by", flat=True).first() or root.enqueued_by
 
 
-def _enqueue(using: str, parents: Sequence[Parent]) -> None:
+def _enqueue(using: str, parents: Sequence[Parent], *, has_savepoint: bool = True) -> None:
     by_whom: dict[str, list[tuple[NewJob, Made | None]]] = {}
     for parent in parents:
         jobs = by_whom.setdefault(_author(using, parent.root), [])
         jobs += [(made.job, made) for made in parent.made]
         jobs += [(job, None) for job in parent.detached]
     for by, pairs in by_whom.items():
-        answers = enqueue_many([job for job, _ in pairs], by=by)
+        answers = enqueue_many(
+            [job for job, _ in pairs],
+            by=by,
+            now=parents[0].seen_at,
+            has_savepoint=has_savepoint,
+        )
         for (_, made), answer in zip(pairs, answers, strict=True):
             if made is not None:
                 made.job_id = UUID(answer.job_id)

@@ -9,9 +9,11 @@ a queue that counts its entries take the longer way, which is also that of many 
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from django.db import connections, router, transaction
@@ -20,7 +22,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from clusters.acting import who_acts
 from clusters.deeds import deed, require
 from clusters.models import current_policy
-from clusters.policy import ClusterPolicy
+from clusters.policy import ARCHIVED, ClusterPolicy
 from jobs.engine import insert
 from jobs.engine.clock import database_now
 from jobs.engine.dependencies import Waits, attach_many
@@ -28,16 +30,20 @@ from jobs.engine.insert import Row, Shared
 from jobs.engine.new_job import CheckedJob, NewJob, Terms, check, check_ids, unknown_queue
 from jobs.engine.overflow import make_fit
 from jobs.engine.repeat import is_repeat
-from jobs.errors import Conflict, DuplicateJob, JobError
+from jobs.errors import ClusterArchived, Conflict, DuplicateJob, JobError
 from jobs.hints import hint_ready
 from jobs.models import Event, Job, Queue
-from jobs.states import State
+from jobs.raw import fetch_models
+from jobs.states import State, Trigger
 from jobs.tallies import count
 
 __all__ = ["Enqueued", "NewJob", "enqueue", "enqueue_many"]
 
 # COPY is many times faster than an INSERT of many rows, once there are many.
 COPY_FROM = 20
+# Written out: to put the query together takes longer than to run it.
+_POSTGRES_QUEUES = "SELECT * FROM queue WHERE name = ANY(%s)"
+_SQLITE_QUEUES = "SELECT * FROM queue WHERE name IN (SELECT value FROM json_each(%s))"
 # How often an insert gives way to a job that has ended when we look for it.
 ROUNDS = 10
 
@@ -87,6 +93,8 @@ def _in_one_statement(new: NewJob, by: str) -> Enqueued | None:
     if connection.vendor != "postgresql" or waits or new.names_a_moment or is_made:
         return None
     policy = current_policy()
+    if policy.mode == ARCHIVED:
+        _refuse_in_archive(new)
     (job,) = check((new,), policy, None)
     inserted = insert.insert_one(connection, job, policy, by)
     if inserted is None:
@@ -96,13 +104,18 @@ def _in_one_statement(new: NewJob, by: str) -> Enqueued | None:
     return Enqueued(job.id, True, lambda job_id: inserted.to_model(using))
 
 
-def enqueue_many(news: Sequence[NewJob], *, by: str) -> list[Enqueued]:
-    """Accept all of these jobs or none; the answers come in the order of the questions."""
+def enqueue_many(
+    news: Sequence[NewJob], *, by: str, now: datetime | None = None, has_savepoint: bool = True
+) -> list[Enqueued]:
+    """Accept all of these jobs or none; the answers come in the order of the questions.
+
+    ``now``: what the database's clock said a moment ago, where the caller knows. A caller that gives
+    its own transaction up where a job is refused needs no savepoint.
+    """
     if not news:
         return []
-    if who_acts() is not None:
-        return _as_deed(news, lambda: _enqueue_many(news, by))
-    return _enqueue_many(news, by)
+    accept = partial(_enqueue_many, news, by, now, has_savepoint)
+    return accept() if who_acts() is None else _as_deed(news, accept)
 
 
 def _as_deed(news: Sequence[NewJob], accept: Callable[[], list[Enqueued]]) -> list[Enqueued]:
@@ -123,10 +136,18 @@ def _as_deed(news: Sequence[NewJob], accept: Callable[[], list[Enqueued]]) -> li
     return accepted
 
 
-def _enqueue_many(news: Sequence[NewJob], by: str) -> list[Enqueued]:
+def _enqueue_many(
+    news: Sequence[NewJob],
+    by: str,
+    now: datetime | None = None,
+    has_savepoint: bool = True,
+) -> list[Enqueued]:
     using = router.db_for_write(Job)
     connection = connections[using]
-    call = _Call(using, current_policy(), database_now(connection), by[:200])
+    call = _Call(using, current_policy(), now or database_now(connection), by[:200], has_savepoint)
+    if call.policy.mode == ARCHIVED:
+        for new in news:
+            _refuse_in_archive(new)
     check_ids(news)
     checked: Iterable[CheckedJob] = check(news, call.policy, call.now)
     is_plain = not any(
@@ -146,14 +167,24 @@ def _enqueue_many(news: Sequence[NewJob], by: str) -> list[Enqueued]:
     return call.insert_all([*checked], news)
 
 
+def _refuse_in_archive(new: NewJob) -> None:
+    """Only what belongs to work that was accepted before may still come."""
+    is_mend = new.origin is not None and new.origin.trigger == Trigger.SCHEDULE
+    if not (new.step or new.is_of_engine or is_mend):
+        raise ClusterArchived
+
+
 class _Call:
     """One call of ``enqueue_many``."""
 
-    def __init__(self, using: str, policy: ClusterPolicy, now: datetime, by: str) -> None:
+    def __init__(
+        self, using: str, policy: ClusterPolicy, now: datetime, by: str, has_savepoint: bool
+    ) -> None:
         self.using = using
         self.policy = policy
         self.now = now
         self.by = by
+        self.has_savepoint = has_savepoint
         self.fresh: Counter[Shared] = Counter()
 
     @property
@@ -179,14 +210,14 @@ class _Call:
         return answers
 
     def insert_all(self, checked: Sequence[CheckedJob], news: Sequence[NewJob]) -> list[Enqueued]:
-        with transaction.atomic(using=self.using):
+        with transaction.atomic(using=self.using, savepoint=self.has_savepoint):
             queues = self._queues(news)
             rows = [*self._rows(checked, queues)]
             known = self._insert(rows)
             fresh = [row for row in rows if row.job.index not in known]
             _refuse_what_is_late(fresh)
             insert.insert_words(self.using, fresh)
-            insert.insert_steps(self.using, fresh)
+            insert.insert_steps(self.connection, fresh)
             self.fresh.update(row.shared for row in fresh)
             states = self._attach(fresh)
             self._finish(queues)
@@ -206,12 +237,17 @@ class _Call:
 
     def _queues(self, news: Sequence[NewJob]) -> dict[str, Queue]:
         """The queues as they are; those that count their entries are ours until we commit."""
-        wanted = Queue.objects.using(self.using).filter(name__in={new.queue for new in news})
-        queues = {queue.name: queue for queue in wanted}
+        names = sorted({new.queue for new in news})
+        rows = Queue.objects.using(self.using)
+        if self.connection.vendor == "postgresql":
+            found = fetch_models(Queue, self.connection, _POSTGRES_QUEUES, [names])
+        else:
+            found = fetch_models(Queue, self.connection, _SQLITE_QUEUES, [json.dumps(names)])
+        queues = {queue.name: queue for queue in found}
         limited = [queue.name for queue in queues.values() if queue.max_entries is not None]
         if limited:
-            rows = wanted.filter(name__in=limited).order_by("name")
-            queues |= {queue.name: queue for queue in rows.select_for_update(no_key=True)}
+            locked = rows.filter(name__in=limited).order_by("name").select_for_update(no_key=True)
+            queues |= {queue.name: queue for queue in locked}
         return queues
 
     def _rows(self, checked: Iterable[CheckedJob], queues: Mapping[str, Queue]) -> Iterator[Row]:

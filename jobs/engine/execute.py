@@ -39,11 +39,13 @@ from jobs.engine.leftovers import (
 )
 from jobs.engine.marks import REPORTED, SUCCEEDED, Marks
 from jobs.engine.output import BoundedOutput, clean
+from jobs.engine.secret_values import WithSecrets, filled_in
 from jobs.executors import KINDS, PYTHON, RESULT_BYTES, Assignment, Outcome
 from jobs.executors.doubt import StoppedInDoubt
 from jobs.nul import holds_nul
 from jobs.redaction import Redaction, redaction_of
-from jobs.sealing import is_sealed, opened
+from jobs.references import MissingSecret
+from jobs.sealing import is_sealed
 
 # Results of a moment are sent together; no result waits longer than this for company.
 FLUSH_SECONDS = 0.02
@@ -53,6 +55,8 @@ CONNECTION_CHECK_SECONDS = 0.05
 CATCH_UP_SECONDS = 0.25
 MAX_ERROR = 4096
 MAX_TRACE = 16_384
+# Secrets of jobs before, of which a thread that one of them left behind may still speak.
+MAX_PAST_MASKS = 64
 
 OK, ERROR, CANCELLED = "ok", "error", "cancelled"
 # The work failed in a way that leaves its process unfit for more.
@@ -112,6 +116,7 @@ class Reporter:
             outcome.retry_after_seconds,
             outcome.effect_unknown,
             outcome.is_throttled,
+            outcome.is_bad_definition,
         ]
         self._results.append(row)
         self.is_urgent = True
@@ -167,9 +172,12 @@ def _refused(why: str) -> Outcome:
 
 
 def assignment(row: list[Any]) -> Assignment:
-    """The fields in order; one more at the end says that the payload is bytes in base64."""
+    """The fields in order; one more at the end says that the payload is bytes in base64, or holds what
+    is stored of the secrets that it names."""
     if len(row) > len(Assignment._fields):
-        row = [*row[:-2], base64.b64decode(row[-2])]
+        *row, payload, more = row
+        is_named = isinstance(more, dict)
+        row.append(WithSecrets(payload, more) if is_named else base64.b64decode(payload))
     return Assignment._make(row)
 
 
@@ -234,8 +242,9 @@ class ProcessChild:
         self.cancelled: set[int] = set()
         self.current: Assignment | None = None
         self._output: BoundedOutput | None = None
-        # What must not be seen of the running job.
+        # What must not be seen of the running job, nor of those before it.
         self._redaction: Redaction | None = None
+        self._past_masks: tuple[str, ...] = ()
         self._inbox: queue.SimpleQueue[Assignment] = queue.SimpleQueue()
         # Jobs that were given, counted by the second thread, and those that were done, by the first.
         self._given = self._done = 0
@@ -287,7 +296,7 @@ class ProcessChild:
 
     def _run_executor(self, job: Assignment) -> None:
         """Run our own code. It looks at the token; a signal would only cut its cleaning up short."""
-        self.current, self._redaction = job, None
+        self.current = job
         started = countdown()
         self.marks.begin(job.seq, started)
         outcome: Outcome | None = None
@@ -297,12 +306,14 @@ class ProcessChild:
             outcome = KINDS[job.kind].executor.run(JobContext(self, job), payload)
         except registry.JobCancelled:
             outcome = None
+        except MissingSecret as error:
+            outcome = _hopeless(error)
         except Exception as error:
             outcome, trace = _failure(error), _trace(error)
         self._finish(job, started, outcome, trace, ERROR)
 
     def _run_handler(self, job: Assignment) -> None:
-        self.current, self._redaction = job, None
+        self.current = job
         started = countdown()
         self.marks.begin(job.seq, started)
         outcome: Outcome | None = None
@@ -345,6 +356,8 @@ class ProcessChild:
             outcome = Outcome(True, value)
         except registry.JobCancelled:
             outcome = None
+        except MissingSecret as error:
+            outcome = _hopeless(error)
         except registry.PermanentError as error:
             outcome, trace = _failure(error, is_permanent=True), _trace(error)
         except registry.Throttled as error:
@@ -358,11 +371,13 @@ class ProcessChild:
 
     def _open(self, job: Assignment) -> Any:
         """The payload, and from now on what must not be seen of it."""
-        if not is_sealed(job.payload):
+        if not _has_secrets(job.payload):
             return job.payload
-        kept = opened(job.payload)
-        self._redaction = redaction_of(kept.masks)
-        return kept.payload
+        payload, masks = filled_in(job.kind, job.payload)
+        both = dict.fromkeys((*masks, *self._past_masks))
+        self._past_masks = (*both,)[: max(MAX_PAST_MASKS, len(masks))]
+        self._redaction = redaction_of(self._past_masks)
+        return payload
 
     def _finish(
         self,
@@ -415,7 +430,7 @@ class ProcessChild:
         for stream, text in self._pipes.read():
             if not self.write(stream, text):
                 with contextlib.suppress(OSError):
-                    os.write(self._elsewhere, text.encode())
+                    os.write(self._elsewhere, self.redacted(text).encode())
         self._is_reading = False
 
     def _retire(self) -> None:
@@ -496,6 +511,15 @@ class ProcessChild:
                 recalled.append(self._inbox.get_nowait().seq)
                 self._given -= 1
         self.reporter.flush(recalled=recalled)
+
+
+def _has_secrets(payload: Any) -> bool:
+    return isinstance(payload, WithSecrets) or is_sealed(payload)
+
+
+def _hopeless(error: MissingSecret) -> Outcome:
+    """No attempt can find what nobody has written."""
+    return replace(_failure(error, is_permanent=True), is_bad_definition=True)
 
 
 def _failure(error: BaseException, is_permanent: bool = False) -> Outcome:
@@ -612,13 +636,15 @@ class IoChild:
         output: IoOutput | None = None
         redaction: Redaction | None = None
         try:
-            if is_sealed(job.payload):
-                kept = opened(job.payload)
-                job, redaction = job._replace(payload=kept.payload), redaction_of(kept.masks)
+            if _has_secrets(job.payload):
+                payload, masks = filled_in(job.kind, job.payload)
+                job, redaction = job._replace(payload=payload), redaction_of(masks)
             output = IoOutput(self, job.seq, redaction)
             outcome = await KINDS[job.kind].executor.run(job, output)
         except asyncio.CancelledError as stopped:
             in_doubt = isinstance(stopped, StoppedInDoubt)
+        except MissingSecret as error:
+            outcome = _hopeless(error)
         except Exception as error:
             outcome, trace = _failure(error), _trace(error)
         if output is not None:

@@ -22,7 +22,7 @@ from psycopg import Cursor
 
 from clusters.policy import ClusterPolicy
 from jobs.engine.new_job import CheckedJob, StepOf, Terms, to_json
-from jobs.models import Job, JobMetadata, JobTag, Needs, Queue, Step, StepsListing, StepsRun
+from jobs.models import Job, JobMetadata, JobTag, Needs, Queue, StepsListing, StepsRun
 from jobs.models.job import metadata_value
 from jobs.sealing import is_sealed
 from jobs.secrets import shown_payload
@@ -338,7 +338,6 @@ def insert_rows(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> set[str
     has_notes = any(row.job.new.notes is not None for row in rows)
     columns = COLUMNS + (_MADE if is_made else ()) + (_NOTES if has_notes else ())
     places = f"({', '.join(['%s'] * len(columns))})"
-    is_sqlite = connection.vendor == "sqlite"
     ordered = iter(sorted(rows, key=_by_unique_key))
     with connection.cursor() as cursor:
         while portion := [*islice(ordered, PORTION)]:
@@ -346,7 +345,7 @@ def insert_rows(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> set[str
             cursor.execute(
                 f"INSERT INTO job ({', '.join(columns)}) VALUES {', '.join([places] * len(portion))}"
                 " ON CONFLICT DO NOTHING RETURNING id",
-                [_for_sqlite(connection, value) for value in values] if is_sqlite else values,
+                _for_database(connection, values),
             )
             fresh.update(str(UUID(str(job_id))) for (job_id,) in cursor.fetchall())
     return fresh
@@ -367,16 +366,22 @@ def insert_words(using: str, rows: Iterable[Row]) -> None:
     JobMetadata.objects.using(using).bulk_create(metadata)
 
 
-def insert_steps(using: str, rows: Iterable[Row]) -> None:
+_SAID_OF_STEPS = tuple(name for name in StepOf.__slots__ if name != "definition")
+_STEP_COLUMNS = ("job_id", "created_at", "definition", *_SAID_OF_STEPS)
+_STEP_NAMES = ", ".join(f'"{name}"' for name in _STEP_COLUMNS)
+
+
+def insert_steps(connection: BaseDatabaseWrapper, rows: Iterable[Row]) -> None:
     """What makes new jobs steps of others, and what those count who will have steps."""
-    steps: list[Step] = []
+    using = connection.alias
+    steps: list[tuple[Any, ...]] = []
     runs: list[StepsRun] = []
     listed: list[StepsListing] = []
     for row in rows:
         new, own = row.job.new, {"job_id": UUID(row.job.id), "created_at": row.shared.created_at}
         if (step := new.step) is not None:
-            values: dict[str, Any] = {name: getattr(step, name) for name in StepOf.__slots__}
-            steps.append(Step(**own, **values | {"definition": dict(step.definition)}))
+            rest = [getattr(step, name) for name in _SAID_OF_STEPS]
+            steps.append((*own.values(), to_json(step.definition), *rest))
         if new.is_conducted:
             said = new.payload if isinstance(new.payload, dict) else {}
             if is_sealed(said):
@@ -392,8 +397,16 @@ def insert_steps(using: str, rows: Iterable[Row]) -> None:
                     "delete_after_seconds": notes.get(DELETE_AFTER),
                 }
                 listed.append(StepsListing(**own, **texts, **kept))
-    if steps:
-        Step.objects.using(using).bulk_create(steps)
+    for start in range(0, len(steps), PORTION):
+        portion = steps[start : start + PORTION]
+        # Written out, as jobs are: each step of a job made of them waits for this one.
+        places = f"({', '.join(['%s'] * len(_STEP_COLUMNS))})"
+        values = _for_database(connection, [value for row in portion for value in row])
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"INSERT INTO step ({_STEP_NAMES}) VALUES {', '.join([places] * len(portion))}",
+                values,
+            )
     if runs:
         StepsRun.objects.using(using).bulk_create(runs)
     if listed:
@@ -435,6 +448,13 @@ def _values(row: Row, is_made: bool, has_notes: bool) -> tuple[Any, ...]:
         *(origin if is_made else ()),
         *((None if new.notes is None else to_json(new.notes),) if has_notes else ()),
     )
+
+
+def _for_database(connection: BaseDatabaseWrapper, values: list[Any]) -> list[Any]:
+    """Parameters as the database takes them."""
+    if connection.vendor == "postgresql":
+        return values
+    return [_for_sqlite(connection, value) for value in values]
 
 
 def _for_sqlite(connection: BaseDatabaseWrapper, value: Any) -> Any:

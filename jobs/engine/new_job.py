@@ -25,6 +25,7 @@ from jobs.executors import CONDUCTED, CONDUCTOR, Kind, get_kind
 from jobs.models import Needs, OnParentFailure
 from jobs.models.job import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from jobs.models.queue import QUEUE_NAME
+from jobs.references import check_places, names_in_json
 from jobs.registry import NAME
 from jobs.sealing import Sealed, is_sealed, seal, seal_notes, secrets_in
 from jobs.states import OnLost
@@ -230,6 +231,8 @@ def check(
                 raise InvalidJob("nobody can give a sealed payload", field="payload.$sealed")
             payload = _payload(new, largest)
             terms.kind.validate(new.payload)
+            if names_in_json(payload):
+                check_places(terms.kind.name, new.payload)
             if terms.kind.name == STEPS and new.step is None:
                 from jobs.engine.step_terms import check_step_terms
 

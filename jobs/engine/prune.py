@@ -7,6 +7,9 @@ pruners neither meet nor wait. The pause between two transactions is upkeep's.
 Jobs are found by their age along the index of finished jobs. What is old but not yet due stays behind
 the cursor; from time to time the walk begins anew, and seldom enough that walking is a small part of
 the time.
+
+Where the cluster has an archive, jobs are moved there instead, and their log lines go with them; see
+``jobs.engine.archive``. While it cannot be reached they stay, and all else is pruned as ever.
 """
 
 from __future__ import annotations
@@ -25,10 +28,12 @@ from django.db import connections, transaction
 from django.db.models import Exists, OuterRef, Q
 
 from clusters.deeds import require
+from clusters.log import LogEntry, LogEntryQuerySet
 from clusters.models import ALIVE, Node, awaits_confirmation
 from clusters.policy import ClusterPolicy
+from jobs.engine.archive import Archive, Stamp, archive_of, stamps_of
 from jobs.engine.clock import countdown, database_now
-from jobs.errors import Conflict
+from jobs.errors import ArchiveUnavailable, Conflict
 from jobs.models import BulkOperation, Job, JobDependency, LogLine, Queue, Step, StepsListing
 from jobs.models.erase import erase
 from jobs.models.steps_release import all_below
@@ -102,6 +107,8 @@ class Pruner:
     def __init__(self) -> None:
         self._walks = [Walk(state) for state in FINAL]
         self._steps: list[Callable[[str, ClusterPolicy], int | None]] = []
+        # Why jobs could not be archived in this round.
+        self._refused: ArchiveUnavailable | None = None
         self._batch = BATCH
         self._log_after = self._listed_after = 0
 
@@ -110,10 +117,18 @@ class Pruner:
             self._begin(using, policy)
         # Steps that find nothing end here; the next one may find something.
         while self._steps:
-            done = self._steps[0](using, policy)
+            try:
+                done = self._steps[0](using, policy)
+            except ArchiveUnavailable as error:
+                # Until the next round; what is no matter of the archive goes on.
+                done, self._refused = None, error
+                self._steps[:] = [self._steps[0], *self._rest()]
             if done is not None:
                 return max(done, 1)
             del self._steps[:1]
+        if self._refused is not None:
+            refused, self._refused = self._refused, None
+            raise refused
         return 0
 
     def sweep(
@@ -146,13 +161,15 @@ class Pruner:
         for walk in self._walks:
             walk.begin(retentions[walk.state])
         self._log_after = self._listed_after = 0
+        self._refused = None
         self._steps = [
             *(partial(self._jobs, walk) for walk in self._walks),
             self._kept_shorter,
-            self._logs,
-            _bulk_operations,
-            _nodes,
+            *self._rest(),
         ]
+
+    def _rest(self) -> list[Callable[[str, ClusterPolicy], int | None]]:
+        return [self._logs, _cluster_log, _bulk_operations, _nodes]
 
     # -- Jobs --------------------------------------------------------------------------------------
 
@@ -173,10 +190,12 @@ class Pruner:
             begun = countdown()
             which = Q(state=walk.state, finished_at__lte=max(due.values()))
             try:
+                archived = _archived(using, policy, [*due], which)
                 with transaction.atomic(using=using):
-                    deleted = delete_jobs(using, [*due], which)
+                    deleted = delete_jobs(using, [*due], which, archived)
                     if deleted and told:
                         told(walk.state, deleted)
+                _take_back(using, archived)
             finally:
                 # Also where the database has stopped it: as many would take too long again.
                 self._fit(countdown() - begun, connections[using].vendor)
@@ -204,8 +223,10 @@ class Pruner:
         ]
         if not due:
             return 0
-        with transaction.atomic(using=using):
-            return delete_jobs(using, due, Q(state=State.SUCCEEDED))
+        archived = _archived(using, policy, due, Q(state=State.SUCCEEDED))
+        deleted = delete_jobs(using, due, Q(state=State.SUCCEEDED), archived)
+        _take_back(using, archived)
+        return deleted
 
     def _fit(self, took: float, vendor: str) -> None:
         whole = WHOLE_SECONDS[vendor]
@@ -218,6 +239,8 @@ class Pruner:
 
     def _logs(self, using: str, policy: ClusterPolicy) -> int | None:
         """Delete old lines, whoever wrote them; they lie about in the order of their age."""
+        if policy.archive_to:
+            return None  # they go with their jobs
         cutoff = database_now(connections[using]) - timedelta(seconds=policy.retain_log_seconds)
         lines = LogLine.objects.using(using).filter(pk__gt=self._log_after).order_by("pk")
         rows = [*lines.values_list("pk", "logged_at")[:LOG_BATCH]]
@@ -261,21 +284,69 @@ def _oldest(using: str, walk: Walk, now: datetime) -> Any:
     return jobs.order_by("created_at", "pk")
 
 
-def delete_jobs(using: str, ids: Sequence[UUID], still: Q) -> int | None:
-    """Delete jobs that are still so, with all that is theirs; None if another prunes."""
+@dataclass(slots=True)
+class Archived:
+    """Jobs that were copied to an archive, steps of theirs too; those that are deleted are taken out."""
+
+    archive: Archive
+    left: dict[UUID, Stamp]
+
+    def unchanged(self, using: str, going: Sequence[UUID], below: Sequence[UUID]) -> bool:
+        """Whether all of these jobs are as they were copied; they are locked, or steps of such."""
+        ids = [*going, *below]
+        return stamps_of(using, ids) == {pk: self.left.get(pk) for pk in ids}
+
+
+def _archived(using: str, policy: ClusterPolicy, ids: Sequence[UUID], still: Q) -> Archived | None:
+    """Copy jobs that are about to be deleted to the archive, where there is one."""
+    archive = archive_of(using, policy)
+    if archive is None:
+        return None
+    going = [*_deletable(using, ids, still).values_list("pk", flat=True)]
+    return Archived(archive, archive.copy([*going, *all_below(using, going)]))
+
+
+def _take_back(using: str, archived: Archived | None) -> None:
+    """Copies of jobs that were not deleted, because somebody has taken them up again meanwhile."""
+    if archived is not None and archived.left:
+        changed = stamps_of(using, [*archived.left])
+        if stale := [pk for pk, stamp in archived.left.items() if changed.get(pk, stamp) != stamp]:
+            archived.archive.undo(stale)
+
+
+def _deletable(using: str, ids: Sequence[UUID], still: Q) -> Any:
+    jobs = Job.objects.using(using)
+    return jobs.filter(still, ~_has_open_dependants(), pk__in=ids, is_held=False)
+
+
+def delete_jobs(
+    using: str, ids: Sequence[UUID], still: Q, archived: Archived | None = None
+) -> int | None:
+    """Delete jobs that are still so, with all that is theirs; None if another prunes.
+
+    With ``archived`` only those of them that were copied, and are as they were then.
+    """
     connection = connections[using]
     skip_locked = connection.features.has_select_for_update_skip_locked
     with transaction.atomic(using=using):
         if not _alone(using):
             return None
-        jobs = Job.objects.using(using)
-        rows = jobs.filter(still, ~_has_open_dependants(), pk__in=ids, is_held=False)
+        rows = _deletable(using, ids, still)
         locked = rows.select_for_update(skip_locked=skip_locked).order_by("pk")
-        going = [*locked.values_list("pk", flat=True)]
+        found = locked.values_list("pk", *Stamp._fields)
+        going = [
+            pk for pk, *stamp in found if archived is None or archived.left.get(pk) == (*stamp,)
+        ]
         if not going:
             return 0
         # Steps of theirs have ended before them.
-        erase(using, [*going, *all_below(using, going)])
+        below = all_below(using, going)
+        if archived is not None:
+            if not archived.unchanged(using, going, below):
+                return 0
+            for pk in (*going, *below):
+                del archived.left[pk]
+        erase(using, [*going, *below])
         _delete(using, JobDependency, Q(parent_id__in=going))
         return len(going)
 
@@ -298,6 +369,13 @@ def _alone(using: str) -> bool:
 
 
 # -- Other rows ------------------------------------------------------------------------------------
+
+
+def _cluster_log(using: str, policy: ClusterPolicy) -> int | None:
+    cutoff = database_now(connections[using]) - timedelta(seconds=policy.retain_log_seconds)
+    entries: LogEntryQuerySet = LogEntry.objects.using(using).all()
+    ids = entries.oldest(cutoff, LOG_BATCH)
+    return _delete(using, LogEntry, Q(pk__in=ids)) if ids else None
 
 
 def _bulk_operations(using: str, policy: ClusterPolicy) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -80,6 +81,8 @@ class Parent:
     # Of `each`: one that failed, where some did.
     failed_child: Child | None = None
     is_late: bool = False
+    # The database's time of this look, where it took a question to know it.
+    seen_at: datetime | None = None
     # The results of earlier steps, read when somebody asks.
     results: Callable[[], Mapping[str, Any]] = dict
     # -- What is to be done

@@ -18,7 +18,7 @@ from jobs.executors.steps import value_of
 from jobs.models import Job, Step, StepsRun
 from jobs.models.job import JobQuerySet
 from jobs.models.steps_release import lock_runs
-from jobs.raw import read_id
+from jobs.raw import fetch, fetch_models, read_id
 from jobs.sealing import Sealed, SealError, is_sealed, opened
 from jobs.states import FINAL, State
 from jobs.step_words import STEPS
@@ -28,13 +28,37 @@ BATCH = 50
 # Before a parent whose steps were asked to stop is looked at again, whatever is heard of them.
 LOOK_AGAIN_SECONDS = 1.0
 
+_POSTGRES_STARTS = """
+UPDATE steps_run AS r SET state = d.state::jsonb, wake_at = 0, open_steps = d.open_steps,
+  failed_steps = d.failed_steps, is_watched = d.is_watched, woken_at = clock_timestamp(),
+  stop_by = clock_timestamp() + d.seconds * interval '1 second'
+FROM unnest(%s::uuid[], %s::text[], %s::int[], %s::int[], %s::bool[], %s::float8[])
+     AS d(id, state, open_steps, failed_steps, is_watched, seconds) WHERE r.job_id = d.id
+"""
+_SQLITE_STARTS = """
+UPDATE steps_run AS r SET state = d.state, wake_at = 0, open_steps = d.open_steps,
+  failed_steps = d.failed_steps, is_watched = d.is_watched,
+  woken_at = strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now'),
+  stop_by = strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', d.seconds || ' seconds')
+FROM (SELECT value ->> 0 AS id, value ->> 1 AS state, value ->> 2 AS open_steps,
+             value ->> 3 AS failed_steps, value ->> 4 AS is_watched, value ->> 5 AS seconds
+        FROM json_each(%s)) AS d
+WHERE r.job_id = d.id
+"""
 _POSTGRES_RUNS = """
+WITH d AS (
+  SELECT * FROM unnest(%s::uuid[], %s::text[], %s::int[], %s::int[], %s::float8[], %s::bool[],
+                       %s::float8[]) AS d(id, state, wake_at, made, again, is_late, percent)),
+shown AS (
+  UPDATE job SET progress_percent = d.percent FROM d
+   WHERE job.id = d.id AND d.percent IS NOT NULL AND job.state = 'waiting'
+     AND job.progress_percent IS DISTINCT FROM d.percent)
 UPDATE steps_run AS r SET state = d.state::jsonb, wake_at = d.wake_at, failed_steps = 0,
   open_steps = r.open_steps + d.made,
   woken_at = clock_timestamp() + d.again * interval '1 second',
   stop_by = CASE WHEN d.is_late THEN NULL ELSE r.stop_by END
-FROM unnest(%s::uuid[], %s::text[], %s::int[], %s::int[], %s::float8[], %s::bool[])
-     AS d(id, state, wake_at, made, again, is_late) WHERE r.job_id = d.id
+FROM d WHERE r.job_id = d.id
+RETURNING CASE WHEN %s THEN set_config('synchronous_commit', 'off', true) END
 """
 _SQLITE_RUNS = """
 UPDATE steps_run AS r SET state = d.state, wake_at = d.wake_at, failed_steps = 0,
@@ -44,10 +68,6 @@ UPDATE steps_run AS r SET state = d.state, wake_at = d.wake_at, failed_steps = 0
 FROM (SELECT value ->> 0 AS id, value ->> 1 AS state, value ->> 2 AS wake_at, value ->> 3 AS made,
              value ->> 4 AS again, value ->> 5 AS is_late FROM json_each(%s)) AS d
 WHERE r.job_id = d.id
-"""
-_POSTGRES_PROGRESS = """
-UPDATE job SET progress_percent = d.percent FROM unnest(%s::uuid[], %s::float8[]) AS d(id, percent)
- WHERE job.id = d.id AND job.state = 'waiting' AND job.progress_percent IS DISTINCT FROM d.percent
 """
 _SQLITE_PROGRESS = """
 UPDATE job SET progress_percent = d.percent
@@ -62,7 +82,7 @@ SELECT job_id FROM steps_run WHERE woken_at <= {now} ORDER BY woken_at LIMIT %s
 """
 _JOBS = "SELECT * FROM job WHERE id {some} ORDER BY id {lock}"
 _RUNS = """
-SELECT *, COALESCE(stop_by <= {now}, false) AS is_late FROM steps_run
+SELECT *, COALESCE(stop_by <= {now}, false) AS is_late, {now} AS seen_at FROM steps_run
  WHERE job_id {some} ORDER BY job_id {lock}
 """
 _CHILDREN = """
@@ -86,9 +106,7 @@ def _some(using: str, ids: Iterable[UUID]) -> list[Any]:
 
 
 def _rows(using: str, text: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-    with connections[using].cursor() as cursor:
-        cursor.execute(_statement(using, text), parameters)
-        return list(cursor.fetchall())
+    return fetch(connections[using], _statement(using, text), parameters)
 
 
 def woken(using: str) -> list[UUID]:
@@ -101,8 +119,10 @@ def lock_woken(using: str, ids: Sequence[UUID]) -> list[Parent]:
 
     What another node holds is left to it.
     """
+    connection = connections[using]
     statement = _statement(using, _JOBS, skip_locked=True)
-    jobs = {job.pk: job for job in Job.objects.using(using).raw(statement, _some(using, ids))}
+    found = fetch_models(Job, connection, statement, _some(using, ids))
+    jobs = {job.pk: job for job in found}
     _forget_ended(using, ids, jobs)
     waiting = {pk: job for pk, job in jobs.items() if job.state == State.WAITING}
     if not waiting:
@@ -111,10 +131,10 @@ def lock_woken(using: str, ids: Sequence[UUID]) -> list[Parent]:
     own = Step.objects.using(using).in_bulk(parts) if parts else {}
     # With those of the jobs they are part of, which hear of their ends: all in one order.
     counters = {*waiting, *(step.parent_id for step in own.values())}
-    rows = StepsRun.objects.using(using).raw(_statement(using, _RUNS), _some(using, counters))
+    statement = _statement(using, _RUNS)
     runs = {
         run.pk: run
-        for run in rows
+        for run in fetch_models(StepsRun, connection, statement, _some(using, counters))
         # Looked at under the lock: whoever held it may have taken this one on.
         if run.pk in waiting and run.woken_at is not None
     }
@@ -143,6 +163,7 @@ def _with_context(
     root_ids = {pk: pk if jobs[pk].kind == STEPS else own[pk].root_id for pk in jobs}
     elsewhere = {root for root in root_ids.values() if root not in jobs}
     roots = {**jobs, **(Job.objects.using(using).in_bulk(elsewhere) if elsewhere else {})}
+    is_postgresql = connections[using].vendor == "postgresql"
     parents = {}
     for pk, job in jobs.items():
         root = roots[root_ids[pk]]
@@ -160,6 +181,7 @@ def _with_context(
             is_sealed=is_sealed(job.payload) or is_sealed(root.payload),
             problem=problem or problem_of_root,
             is_late=bool(getattr(run, "is_late", False)),
+            seen_at=getattr(run, "seen_at", None) if is_postgresql else None,
             results=_once(partial(results_of, using, root.pk)),
         )
     _read_children(using, parents)
@@ -212,38 +234,60 @@ def results_of(using: str, root_id: UUID) -> Mapping[str, Any]:
 # -- Writing ---------------------------------------------------------------------------------------
 
 
+def write_starts(using: str, runs: Sequence[tuple[StepsRun, float]]) -> None:
+    """The counters of parents that begin, or begin again, each with its time limit in seconds."""
+    connection = connections[using]
+    if not runs:
+        return
+    rows = [
+        (
+            *(run.pk if connection.vendor == "postgresql" else run.pk.hex, json.dumps(run.state)),
+            *(run.open_steps, run.failed_steps, run.is_watched, float(seconds)),
+        )
+        for run, seconds in runs
+    ]
+    if connection.vendor == "postgresql":
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        fetch(connection, _POSTGRES_STARTS, columns)
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(_SQLITE_STARTS, [json.dumps(rows)])
+
+
 def write_runs(using: str, parents: Sequence[Parent]) -> None:
     """The counters and states of parents as they are after this look."""
     connection = connections[using]
     for parent in parents:
         if parent.has_new_items:
             parent.run.save(using=using, update_fields=["items"])
+    if connection.vendor == "postgresql":
+        columns: list[Any] = [
+            [parent.job.pk for parent in parents],
+            [json.dumps(parent.state) for parent in parents],
+            [parent.run.wake_at for parent in parents],
+            [len(parent.made) for parent in parents],
+            [_again_seconds(parent) for parent in parents],
+            [_is_past_time(parent) for parent in parents],
+            [parent.progress for parent in parents],
+            # A crash of the database that undoes a look leaves the parents woken, as they were: only
+            # an end, which somebody may have been told of, is worth a wait for the disk.
+            not any(parent.ending for parent in parents),
+        ]
+        fetch(connection, _POSTGRES_RUNS, columns)
+        return
+    rows = [
+        [
+            parent.job.pk.hex,
+            json.dumps(parent.state),
+            parent.run.wake_at,
+            len(parent.made),
+            _again_seconds(parent),
+            int(_is_past_time(parent)),
+        ]
+        for parent in parents
+    ]
     shown = [(p.job.pk, p.progress) for p in parents if p.progress is not None]
     with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            columns: list[Any] = [
-                [parent.job.pk for parent in parents],
-                [json.dumps(parent.state) for parent in parents],
-                [parent.run.wake_at for parent in parents],
-                [len(parent.made) for parent in parents],
-                [_again_seconds(parent) for parent in parents],
-                [_is_past_time(parent) for parent in parents],
-            ]
-            cursor.execute(_POSTGRES_RUNS, columns)
-            if shown:
-                cursor.execute(_POSTGRES_PROGRESS, [list(c) for c in zip(*shown, strict=True)])
-            return
-        rows = [
-            [
-                parent.job.pk.hex,
-                json.dumps(parent.state),
-                parent.run.wake_at,
-                len(parent.made),
-                _again_seconds(parent),
-                int(_is_past_time(parent)),
-            ]
-            for parent in parents
-        ]
         cursor.execute(_SQLITE_RUNS, [json.dumps(rows)])
         if shown:
             cursor.execute(_SQLITE_PROGRESS, [json.dumps([[pk.hex, one] for pk, one in shown])])

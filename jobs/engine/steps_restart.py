@@ -21,14 +21,14 @@ def restart(using: str, ids: Sequence[UUID]) -> dict[UUID, StepsRun]:
     A step that failed is retried, at every depth: a composite one is claimed and taken up in its turn.
     Those that were skipped by their condition stay so, and the final ones are run anew.
     """
-    _do_anew(using, ids)
+    has_steps = _do_anew(using, ids)
     locked = StepsRun.objects.using(using).filter(pk__in=ids).order_by("pk")
     runs = {run.pk: run for run in locked.select_for_update(no_key=True)}
     for run in runs.values():
         run.state = {key: run.state[key] for key in _KEPT if key in run.state}
         run.wake_at = run.failed_steps = run.open_steps = 0
     # Under the locks: whoever ends a step now lowers what is counted here.
-    for parent_id, key, is_tolerated, state in _steps(using, ids):
+    for parent_id, key, is_tolerated, state in _steps(using, ids) if has_steps else ():
         run = runs[parent_id]
         if state not in FINAL:
             run.open_steps += 1
@@ -37,13 +37,13 @@ def restart(using: str, ids: Sequence[UUID]) -> dict[UUID, StepsRun]:
     return runs
 
 
-def _do_anew(using: str, ids: Sequence[UUID]) -> None:
+def _do_anew(using: str, ids: Sequence[UUID]) -> bool:
+    """Whether they have steps already; nobody else makes any, for their jobs are held by us."""
     jobs: JobQuerySet = Job.objects.using(using)
-    rows = Step.objects.using(using).filter(parent_id__in=ids)
+    steps = Step.objects.using(using).filter(parent_id__in=ids)
+    rows = list(steps.values_list("job_id", "key", "is_tolerated", "job__state"))
     again, last = [], []
-    for pk, key, is_tolerated, state in rows.values_list(
-        "job_id", "key", "is_tolerated", "job__state"
-    ):
+    for pk, key, is_tolerated, state in rows:
         if key.startswith("f"):
             last += [pk] if state in FINAL else []
         elif _has_failed(state, is_tolerated):
@@ -52,6 +52,7 @@ def _do_anew(using: str, ids: Sequence[UUID]) -> None:
         jobs.filter(pk__in=again).retry()
     if last:
         erase(using, [*last, *all_below(using, last)])
+    return bool(rows)
 
 
 def _steps(using: str, ids: Sequence[UUID]) -> list[tuple[UUID, str, bool, str]]:

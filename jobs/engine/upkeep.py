@@ -22,7 +22,7 @@ from django.db import connections
 
 from clusters.binding import cluster_bound
 from clusters.models import awaits_confirmation, current_policy
-from clusters.policy import ClusterPolicy
+from clusters.policy import ACTIVE, ClusterPolicy
 from jobs.declarations import Declaration
 from jobs.engine import (
     bulk,
@@ -72,6 +72,8 @@ class Duty:
     makes_ready: bool = False
     # Not done while a restored cluster waits: a person decides about what it would change.
     waits_for_person: bool = False
+    # Not done in a cluster that is passive or archived: it begins new work.
+    only_active: bool = False
 
     def period(self, policy: ClusterPolicy) -> float:
         if self.times_a_lease is None:
@@ -106,6 +108,7 @@ def duties(
             is_everywhere=True,
             makes_ready=True,
             waits_for_person=True,
+            only_active=True,
         ),
         Duty("resume_schedules", schedules.resume_due, 1.0),
         Duty("mend_runs", run_upkeep.mend_runs, 5.0, makes_ready=True),
@@ -239,7 +242,9 @@ class Upkeep(threading.Thread):
         """Work at the duty if it is this node's to do."""
         policy = current_policy()
         period = _jittered(task.duty.period(policy))
-        if task.duty.waits_for_person and awaits_confirmation():
+        if (task.duty.waits_for_person and awaits_confirmation()) or (
+            task.duty.only_active and policy.mode != ACTIVE
+        ):
             task.next_at = countdown() + period
             return False
         if not task.duty.is_everywhere and not self._holds(task):

@@ -15,6 +15,7 @@ from django.db import connections
 from django.db.models import Q
 
 from clusters.models import ClusterSetting, Node, NodeStatus
+from clusters.policy import ACTIVE
 from jobs import registry
 from jobs.engine.clock import database_now
 from jobs.engine.limits import Limit, room_again_at
@@ -111,6 +112,11 @@ def _cluster(using: str) -> Iterator[Reason]:
         told = "The cluster was restored from a backup; no job starts until somebody confirms."
         data = {"since": mark.updated_at, "by": mark.updated_by}
         yield Reason("cluster_restored", told, data)
+    mode = ClusterSetting.objects.using(using).filter(name="mode").exclude(value=ACTIVE).first()
+    if mode is not None:
+        told = f"The cluster is {mode.value}: its jobs are kept, and none starts."
+        data = {"since": mode.updated_at, "by": mode.updated_by}
+        yield Reason("cluster_not_active", told, data)
 
 
 # -- The job ---------------------------------------------------------------------------------------

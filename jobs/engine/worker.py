@@ -37,6 +37,7 @@ from jobs.engine.health import HealthServer, Vitals
 from jobs.engine.heartbeat import Heartbeat
 from jobs.engine.journal import Line, write_lines, write_progress
 from jobs.engine.listening import Listener
+from jobs.engine.secret_values import fetch
 from jobs.engine.sweep import sweep_host
 from jobs.engine.template import Template
 from jobs.engine.trouble import Trouble
@@ -496,7 +497,8 @@ class Worker:
             self._conductor.give(conducted)
             claimed = [job for job in claimed if job.kind not in CONDUCTED]
         if claimed:
-            self._children.give(claimed, self.policy.cancel_grace_seconds)
+            secrets = fetch(self.alias, claimed)
+            self._children.give(claimed, self.policy.cancel_grace_seconds, secrets)
 
     def _look_at_limits(self, now: float) -> None:
         """Find out whether queues with limits wait for a claim; on SQLite every claim includes them."""

@@ -74,6 +74,8 @@ class Outcome:
     retry_after_seconds: float | None = None
     effect_unknown: bool = False
     is_throttled: bool = False
+    # Not the work: what it was asked for can never run.
+    is_bad_definition: bool = False
 
 
 class Output(Protocol):

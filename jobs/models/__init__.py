@@ -1,3 +1,4 @@
+from jobs.models.archived import ArchivedJob
 from jobs.models.attempt import Attempt
 from jobs.models.bulk_operation import BulkAction, BulkOperation, BulkStatus
 from jobs.models.calendar import Calendar
@@ -22,6 +23,7 @@ from jobs.models.schedule import (
     Status,
     Timing,
 )
+from jobs.models.secret import Secret
 from jobs.models.step import Step, StepsRun
 from jobs.models.steps_listing import StepsListing
 from jobs.models.total import Total, TotalName
@@ -30,6 +32,7 @@ from jobs.models.webhook import WebhookEvent
 from jobs.models.workflow import OnNodeFailure, RunState, Workflow, WorkflowNode, WorkflowRun
 
 __all__ = [
+    "ArchivedJob",
     "Attempt",
     "BulkAction",
     "BulkOperation",
@@ -63,6 +66,7 @@ __all__ = [
     "Schedule",
     "ScheduleDependency",
     "ScheduleListing",
+    "Secret",
     "Source",
     "Status",
     "Step",

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
+from django.db.models import Model
+
 
 def erase(using: str, ids: Sequence[UUID]) -> None:
     """Delete these jobs and what tells of them alone, in the caller's transaction and under its locks."""
+    from jobs.models.archived import ArchivedJob
     from jobs.models.attempt import Attempt
     from jobs.models.dependency import JobDependency
     from jobs.models.job import Job, JobMetadata, JobTag
@@ -16,9 +19,12 @@ def erase(using: str, ids: Sequence[UUID]) -> None:
     from jobs.models.steps_listing import StepsListing
     from jobs.models.webhook import WebhookEvent
 
-    alone = (Attempt, LogLine, JobTag, JobMetadata, Step, StepsRun, StepsListing, WebhookEvent)
+    alone: tuple[type[Model], ...] = (
+        *(Attempt, LogLine, JobTag, JobMetadata, Step, StepsRun, StepsListing, WebhookEvent),
+        ArchivedJob,
+    )
     for model in alone:
-        model.objects.using(using).filter(job_id__any_of=ids)._raw_delete(using)
+        model._default_manager.using(using).filter(job_id__any_of=ids)._raw_delete(using)
     # An edge to a parent that is gone tells its child of it for as long as that is there.
     JobDependency.objects.using(using).filter(child_id__any_of=ids)._raw_delete(using)
     Job.objects.using(using).filter(pk__any_of=ids)._raw_delete(using)

@@ -68,6 +68,7 @@ EVERY_VERB = {
     "stats.read": "viewer",
     "failures.read": "viewer",
     "metrics.read": "viewer",
+    "logs.read": "operator",
     "audit.read": "operator",
     "nodes.read": "viewer",
     "nodes.drain": "operator",

@@ -11,7 +11,14 @@ from django.test import override_settings
 from clusters.binding import cluster_bound, current_cluster
 from clusters.errors import UnsoundSettings
 from clusters.models import ClusterSetting, current_policy, forget_policies
-from clusters.policy import DEFAULTS, FIELDS, effective, explicit_problems
+from clusters.policy import (
+    DEFAULTS,
+    FIELDS,
+    defaults_of,
+    effective,
+    explicit_problems,
+    value_problem,
+)
 from tests.processes import manage, worker_environment
 
 
@@ -95,9 +102,9 @@ def test_names_of_older_and_newer_versions_are_ignored_when_read(alpha):
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_each_default_is_within_its_own_limits(name):
-    limits = FIELDS[name].metadata
-    assert limits["minimum"] <= getattr(DEFAULTS, name) <= limits["maximum"]
-    assert limits["about"]
+    assert value_problem(name, getattr(DEFAULTS, name)) is None
+    assert value_problem(name, defaults_of("archived")[name]) is None
+    assert FIELDS[name].metadata["about"]
 
 
 @pytest.mark.parametrize(
@@ -112,6 +119,9 @@ def test_each_default_is_within_its_own_limits(name):
         ({"heartbeat_seconds": 8, "lease_seconds": 31}, "lease_seconds (31) must be at least 4"),
         ({"lease_seconds": 10}, "lease_seconds (10) must be at least 4"),
         ({"retry_cap_seconds": 2}, "retry_cap_seconds must not be below"),
+        ({"mode": "passive"}, "mode is the same for all processes"),
+        ({"archive_to": "Not an id"}, "archive_to must be the id of a cluster"),
+        ({"archive_to": None}, "archive_to must be the id of a cluster"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_is_wrong(values, expected):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from clusters.models import ClusterSetting, Node
+from clusters.models import AuditEntry, ClusterSetting, Node
 from tests.factories import make_node
 from tests.processes import manage, worker_environment
 
@@ -77,3 +77,21 @@ def test_a_dead_cluster_is_shown_among_the_others(transactional_db):
     found = {item["id"]: item["is_reachable"] for item in json.loads(done.stdout)["items"]}
     assert found == {"alpha": True, "beta": True, "dead": False}
     assert "hush" not in done.stdout + done.stderr
+
+
+def test_settings_are_changed_and_what_is_wrong_with_them_is_said(run):
+    done = run("clusters", "set", "alpha", "max_crashes=6", "mode=passive", "-o", "json")
+    assert done.json["settings"]["mode"] == {
+        "value": "passive",
+        "source": "database",
+        "default": "active",
+    }
+    trace = AuditEntry.objects.get()
+    assert (trace.verb, trace.after) == ("settings.change", {"max_crashes": 6, "mode": "passive"})
+    for value in ("max_crashes=0", "mode=asleep", "nonsense=1", "archive_to=alpha", "max_crashes"):
+        assert run("clusters", "set", "alpha", value).code == 2, value
+    assert run("clusters", "set", "gamma", "max_crashes=5").code == 3
+    assert run("clusters", "set", "alpha", "max_crashes=").code == 0
+    assert ClusterSetting.objects.all().persisted() == {"mode": "passive"}
+    names = [c["name"] for c in run("clusters", "changes", "alpha", "-o", "json").json["items"]]
+    assert (names[0], sorted(names)) == ("max_crashes", ["max_crashes", "max_crashes", "mode"])

@@ -102,6 +102,11 @@ STORIES: dict[str, Story] = {
     "native WorkflowRunViewSet rerun": native("POST", "workflows/{flow}/runs/{ended}/rerun"),
     "native WorkflowRunViewSet skip": native("POST", "workflows/{flow}/runs/{going}/nodes/{sent}/skip"),
     "native NodeViewSet drain": native("POST", "nodes/{node}/drain"),
+    "native SettingsViewSet partial_update": native(
+        "PATCH", "settings", {"values": {"mode": "passive"}, "reason": "x"}),
+    "native SecretViewSet create": native("POST", "secrets", {"name": "new", "value": "a long one"}),
+    "native SecretViewSet partial_update": native("PATCH", "secrets/token", {"value": "another one"}),
+    "native SecretViewSet destroy": native("DELETE", "secrets/token"),
 
     "asyncjobs TaskView create": enqueue("POST", "/v1/tasks", {"type": "demo:noop"}),
     "asyncjobs TaskView destroy": Story("DELETE", "/v1/tasks/{succeeded}"),

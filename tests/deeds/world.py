@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from jobs.engine import bulk, calendars, schedules, workflows
 from jobs.engine.workflow_rows import NewNode
-from jobs.models import Job
+from jobs.models import Job, Secret
 from tests.factories import make_job, make_node, make_queue
 
 NIGHTLY: dict[str, Any] = {
@@ -36,6 +36,7 @@ def build() -> dict[str, str]:
         "succeeded": make_job("succeeded", created_at=then, finished_at=then).pk,
         "retrying": make_job("scheduled", attempts=1).pk,
     }
+    Secret.objects.create_secret("token", "a long value", by="test")
     make_queue("mail")
     make_queue("slow", is_paused=True)
     nightly, other, paused, deleted, sent = (

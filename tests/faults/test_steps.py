@@ -32,11 +32,11 @@ def _work(name: str, **payload: Any) -> dict[str, Any]:
 
 def test_fan_in_ends_each_parent_once_whoever_is_killed(yard, figures):
     """Red without: the wake-up of a parent in the transaction that ends its last step."""
-    count, kills = scaled(40, least=20), scaled(4, least=2)
+    count, kills = scaled(40, least=20), min(scaled(4, least=2), 20)
     ClusterSetting.objects.all().persist({"max_crashes": 50}, by="test")
-    for _ in range(2):
-        yard.start_and_wait(concurrency=4)
-    waves = list(batches([_fan_in(number % 50) for number in range(count)], 20))
+    for _ in range(8 if count > 1000 else 2):
+        yard.start_and_wait(concurrency=4 if count <= 1000 else 2)
+    waves = list(batches([_fan_in(number % 50) for number in range(count)], max(20, count // 100)))
     repaired = 0
     for number in range(max(kills, len(waves))):
         if number < len(waves):
@@ -82,7 +82,8 @@ def test_fan_in_ends_each_parent_once_whoever_is_killed(yard, figures):
 
 def test_each_runs_no_more_items_at_once_than_it_may(yard, figures):
     """Red without: the count of open steps when items are made."""
-    items, most = scaled(150, least=60), 5
+    items = scaled(150, least=60)
+    most = 50 if items >= 2000 else 5
     each = {
         "list": list(range(items)),
         "concurrency": most,
@@ -96,7 +97,7 @@ def test_each_runs_no_more_items_at_once_than_it_may(yard, figures):
         "SELECT count(*) FROM step s JOIN job j ON j.id = s.job_id"
         " WHERE j.kind = 'python' AND j.finished_at IS NULL"
     )
-    deadline = time.monotonic() + 60 + items / 10
+    deadline = time.monotonic() + 60 + items / 5
     while yard.open_jobs() and time.monotonic() < deadline:
         seen = max(seen, yard.database.value(at_once))
     yard.stop()

@@ -1,8 +1,9 @@
-"""Look at the configured clusters: can they be reached, and what is set where."""
+"""Look at the configured clusters: can they be reached, what is set where; and set it."""
 
 from __future__ import annotations
 
-from argparse import Namespace
+import json
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,16 +12,20 @@ from typing import Any
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connections
 
+from clusters.archives import target_problem
 from clusters.binding import cluster_bound
+from clusters.errors import UnsoundSettings
 from clusters.management.base import (
     CommandFailed,
     NotFound,
     OperatorCommand,
+    UsageError,
     check_database_is_there,
     database_failure,
+    operator,
 )
-from clusters.models import RESTORED, ClusterSetting, Node
-from clusters.policy import DEFAULTS, FIELDS, effective
+from clusters.models import RESTORED, ClusterSetting, Node, SettingChange
+from clusters.policy import FIELDS, defaults_of, effective
 from clusters.registry import Cluster
 
 EXPLICIT, PERSISTED, DEFAULT = "configuration", "database", "default"
@@ -55,13 +60,28 @@ class Look:
 
 
 class Command(OperatorCommand):
-    help = "Look at the configured clusters: can they be reached, and what is set where."
+    help = "Look at the configured clusters: can they be reached, what is set where; and set it."
     acts_on_cluster = False
 
     def add_verbs(self) -> None:
         self.verb("list", self.list_clusters, "all clusters, and whether their databases answer")
         parser = self.verb("show", self.show_cluster, "one cluster, its settings and their origin")
         parser.add_argument("id")
+        parser = self.verb("set", self.change_settings, "change settings in a cluster's database")
+        parser.add_argument("id")
+        parser.add_argument(
+            "values",
+            nargs="+",
+            type=setting,
+            metavar="NAME=VALUE",
+            help="an empty value: the default",
+        )
+        parser.add_argument("--reason", default="", help="kept with the change")
+        parser = self.verb(
+            "changes", self.list_changes, "what was changed in the settings, by whom"
+        )
+        parser.add_argument("id")
+        parser.add_argument("--limit", type=int, default=50)
 
     def list_clusters(self, asked: Namespace) -> None:
         # At once, so that one that is down costs its connect timeout and no more.
@@ -87,11 +107,7 @@ class Command(OperatorCommand):
         )
 
     def show_cluster(self, asked: Namespace) -> None:
-        cluster = settings.CLUSTERS.get(asked.id)
-        if cluster is None:
-            raise NotFound(
-                f"there is no cluster {asked.id!r}; known: {', '.join(settings.CLUSTERS)}"
-            )
+        cluster = _find(asked.id)
         look = _look(cluster)
         values = _settings(look)
         document = {**look.document(), "settings": values}
@@ -109,6 +125,57 @@ class Command(OperatorCommand):
             )
         if look.problem is not None:
             self.say("What the database holds is not known; these are this process's own values.")
+
+    def change_settings(self, asked: Namespace) -> None:
+        cluster, values = _find(asked.id), dict(asked.values)
+        if target := values.get("archive_to"):
+            problem = target_problem(cluster.id, str(target))
+            if problem is not None:
+                raise UsageError(f"{str(target)[:40]!r} {problem}", field="archive_to")
+        check_database_is_there(cluster.alias)
+        with cluster_bound(cluster.id):
+            try:
+                changed = ClusterSetting.objects.all().change(
+                    values, by=operator(), reason=asked.reason
+                )
+            except UnsoundSettings as error:
+                name, problem = next(iter(error.problems.items()))
+                raise UsageError(f"{name}: {problem}", field=name) from None
+        self.say(f"{len(changed)} settings are others now; processes follow within five seconds.")
+        self.show_cluster(asked)
+
+    def list_changes(self, asked: Namespace) -> None:
+        cluster = _find(asked.id)
+        check_database_is_there(cluster.alias)
+        with cluster_bound(cluster.id):
+            found = [*SettingChange.objects.order_by("-id")[: max(asked.limit, 1)]]
+        columns = ("at", "name", "before", "after", "by", "reason")
+        rows = [tuple(getattr(change, column) for column in columns) for change in found]
+        documents = [
+            {**dict(zip(columns, row, strict=True)), "at": row[0].isoformat()} for row in rows
+        ]
+        self.show(
+            {"items": documents, "next": None, "previous": None},
+            lambda: self.print_table(columns, rows),
+        )
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """`lease_seconds=60`, `mode=passive`; `mode=` for what nobody has set."""
+    name, separator, value = text.partition("=")
+    if not separator or name not in FIELDS:
+        raise ArgumentTypeError(f"{text[:60]!r}: write NAME=VALUE; known are {', '.join(FIELDS)}")
+    try:
+        return name, json.loads(value) if value else None
+    except ValueError:
+        return name, value
+
+
+def _find(cluster_id: str) -> Cluster:
+    cluster: Cluster | None = settings.CLUSTERS.get(cluster_id)
+    if cluster is None:
+        raise NotFound(f"there is no cluster {cluster_id!r}; known: {', '.join(settings.CLUSTERS)}")
+    return cluster
 
 
 def _look_and_close(cluster: Cluster) -> Look:
@@ -135,11 +202,12 @@ def _look(cluster: Cluster) -> Look:
 def _settings(look: Look) -> dict[str, dict[str, Any]]:
     explicit, persisted = look.cluster.explicit_settings, look.persisted or {}
     policy = effective(persisted, explicit)
+    defaults = defaults_of(policy.mode)
     return {
         name: {
             "value": getattr(policy, name),
             "source": EXPLICIT if name in explicit else PERSISTED if name in persisted else DEFAULT,
-            "default": getattr(DEFAULTS, name),
+            "default": defaults[name],
         }
         for name in FIELDS
     }

@@ -45,7 +45,8 @@ def wait_for(
             429, "too many requests are waiting", {"Retry-After": str(RETRY_AFTER_SECONDS)}
         ),
         when_stopped=envelope(500, "server shutting down"),
-        caller=actor,
+        # Whoever waits is not counted among those who read along.
+        caller=f"waiting {actor}",
     )
 
 
