@@ -20,7 +20,7 @@ APPS = {
     **dict.fromkeys(
         ("jobs", "queues", "schedules", "workflows", "pause", "resume", "trigger"), "jobs"
     ),
-    **dict.fromkeys(("definitions", "restored", "failures", "doctor"), "jobs"),
+    **dict.fromkeys(("definitions", "restored", "failures", "doctor", "secrets"), "jobs"),
     **dict.fromkeys(("nodes", "clusters", "audit"), "clusters"),
     **dict.fromkeys(("keys", "roles"), "authn"),
 }
@@ -54,7 +54,11 @@ DEEDS: dict[str, tuple[str, str | None]] = {
     "trigger": ("flow", "workflows.trigger"),
     "definitions apply": ("{file} --yes", "queues.create"),
     "restored mark": ("", "restored.mark"),
+    "secrets set": ("token --from-file {file}", "secrets.write"),
+    "secrets delete": ("token", "secrets.write"),
+    "secrets reseal": ("", "secrets.write"),
     "nodes drain": ("{node}", "nodes.drain"),
+    "clusters set": ("alpha max_crashes=4 --reason r", "settings.change"),
     "keys create": ("--name k --role viewer --cluster alpha", "keys.create"),
     "roles give": ("group mailers --role viewer --cluster alpha", "roles.give"),
 }
@@ -62,9 +66,9 @@ LOOKS = {
     *("jobs list", "jobs show", "jobs why", "jobs attempts", "jobs logs", "jobs steps"),
     *("jobs bulk-list", "queues list", "queues show", "schedules list", "schedules show"),
     *("schedules next", "schedules fires", "workflows list", "workflows show", "workflows runs"),
-    *("definitions export", "definitions plan", "restored show", "failures list"),
+    *("definitions export", "definitions plan", "restored show", "secrets list", "failures list"),
     *("failures show", "doctor", "nodes list", "nodes show", "nodes check", "clusters list"),
-    *("clusters show", "audit list", "audit export", "keys list", "roles list"),
+    *("clusters show", "clusters changes", "audit list", "audit export", "keys list", "roles list"),
     # The second half of what is told below.
     *("restored confirm", "keys revoke", "roles take"),
 }
@@ -84,7 +88,9 @@ def typed() -> set[str]:
 
 def test_each_verb_of_a_command_has_a_story_or_only_looks() -> None:
     there = {path.stem for app in set(APPS.values()) for path in _commands(app)}
-    assert there - {"__init__", "up", "serve", "worker", "migrate"} <= APPS.keys() | {"token"}
+    assert there - {"__init__", "up", "serve", "worker", "migrate", "openapi"} <= APPS.keys() | {
+        "token"
+    }
     assert DEEDS.keys() | LOOKS >= typed()
     assert not DEEDS.keys() & LOOKS
 
