@@ -22,7 +22,7 @@ APPS = {
     ),
     **dict.fromkeys(("definitions", "restored", "failures", "doctor", "secrets"), "jobs"),
     **dict.fromkeys(("nodes", "clusters", "audit"), "clusters"),
-    **dict.fromkeys(("keys", "roles"), "authn"),
+    **dict.fromkeys(("keys", "roles", "token"), "authn"),
 }
 # What is typed, and the verb of the trace; None: a plain enqueue, which the job itself tells.
 DEEDS: dict[str, tuple[str, str | None]] = {
@@ -70,7 +70,9 @@ LOOKS = {
     *("failures show", "doctor", "nodes list", "nodes show", "nodes check", "clusters list"),
     *("clusters show", "clusters changes", "audit list", "audit export", "keys list", "roles list"),
     # The second half of what is told below.
-    *("restored confirm", "keys revoke", "roles take"),
+    *("restored confirm", "keys revoke", "keys rotate", "roles take"),
+    # They keep nothing.
+    *("keys digest", "token"),
 }
 
 
@@ -127,21 +129,23 @@ def test_keys_roles_and_restores_are_told_from_beginning_to_end(
         "keys create --name k --role viewer --cluster alpha",
         "roles give key k --role admin --cluster alpha --grant shell",
         "roles take key k --cluster alpha",
+        "keys rotate k",
         "keys revoke k --yes",
     ):
         assert run(*words.split()).code == 0
     entries = [*AccessAuditEntry.objects.order_by("at", "id")]
     assert [entry.verb for entry in entries] == [
-        *("keys.create", "roles.give", "roles.take", "keys.revoke"),
+        *("keys.create", "roles.give", "roles.take", "keys.change", "keys.revoke"),
     ]
     assert {entry.target_id for entry in entries} == {"k"}
-    created, given, taken, _ = entries
+    created, given, taken, rotated, _ = entries
     assert created.after["role"] == "viewer" and "digest" not in created.after
     assert (given.before, given.after) == (
         {"role": "viewer", "granted_kinds": []},
         {"role": "admin", "granted_kinds": ["shell"]},
     )
     assert taken.before == given.after
+    assert rotated.after["is_rotated"] and "digest" not in rotated.after
     # A node that lives might still have jobs of the cluster that was restored.
     Node.objects.all().alive().close()
     assert run("restored", "mark").code == run("restored", "confirm", "--yes").code == 0
