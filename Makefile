@@ -8,6 +8,7 @@ PYTEST_ARGS ?=
 # For the fault suite: make test-faults FAULTS='--scale 0.05 kill'; --help tells all
 FAULTS ?=
 
+OURS := config clusters authn jobs ui manage.py
 VENV := .venv
 BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.yardmaster-requirements
@@ -15,11 +16,11 @@ DEV_STAMP := $(VENV)/.yardmaster-requirements-dev
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 # Settings as in production, for the checks of a deployment; the key is thrown away.
 SCRATCH := build/check
-AS_DEPLOYED := DJANGO_SETTINGS_MODULE=tests.deployed YARDMASTER_HOME=$(SCRATCH) YARDMASTER_TLS=yes \
+AS_DEPLOYED := YARDMASTER_HOME=$(SCRATCH) YARDMASTER_TLS=yes \
 	YARDMASTER_SECRET_KEY=checked-and-thrown-away-0123456789-abcdefghijklmnopqrstuvwxyz
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-sqlite test-postgresql test-faults lint check format bench secrets clean
+.PHONY: help up test test-sqlite test-postgresql test-faults lint openapi check format bench secrets clean
 
 help:
 	@echo "make up                everything on this machine at http://$(BIND), until Ctrl-C"
@@ -27,7 +28,8 @@ help:
 	@echo "make test-sqlite       only the suite, on SQLite"
 	@echo "make test-postgresql   only the suite, on a PostgreSQL of its own"
 	@echo "make test-faults       kill, cut, freeze and fill, for about two hours (FAULTS='--scale 0.05')"
-	@echo "make lint              ruff, mypy, import rules"
+	@echo "make lint              ruff, bandit, mypy, import rules"
+	@echo "make openapi           write openapi.json anew, after a change of the native API"
 	@echo "make format            let ruff format and sort"
 	@echo "make bench             measure speed (benchmarks/)"
 	@echo "make secrets           random passwords for compose.yaml, below ./var/secrets"
@@ -68,8 +70,14 @@ test-faults: $(DEV_STAMP)
 lint: $(DEV_STAMP)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m bandit --quiet --configfile pyproject.toml --severity-level medium --recursive $(OURS)
 	$(BIN)/python -m mypy .
 	$(BIN)/lint-imports
+
+# The document of the native API, which a test compares with what the code says.
+openapi: $(DEV_STAMP)
+	@mkdir -p $(SCRATCH)
+	$(AS_DEPLOYED) $(BIN)/python manage.py openapi > openapi.json
 
 check: $(DEV_STAMP)
 	@mkdir -p $(SCRATCH)

@@ -107,6 +107,7 @@ class Ours(Contestant):
             "YARDMASTER_SECRET_KEY": "measured-and-thrown-away-0123456789-abcdefghijklmnopqrst",
             "YARDMASTER_DATABASE_URL": self.control_url,
             "YARDMASTER_CLUSTERS": f"{CLUSTER}={self.url}",
+            "YARDMASTER_REQUESTS_PER_SECOND": "0",
             "YARDMASTER_HANDLERS": "benchmarks.handlers",
             marks.VARIABLE: str(self.marks),
         }

@@ -12,8 +12,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 # Seconds and milliseconds; one hung call must not hold a process for ever.
 CONNECT_TIMEOUT = 5
+STATEMENT_SECONDS = 5
 POSTGRES_LIMITS = {
-    "statement_timeout": "5s",
+    "statement_timeout": f"{STATEMENT_SECONDS}s",
     "lock_timeout": "2s",
     "idle_in_transaction_session_timeout": "15s",
     # Our statements run for microseconds; to compile one or to start processes for it takes longer.

@@ -16,6 +16,8 @@ from clusters.policy import CLUSTER_ID, explicit_problems
 # First path segments below the API base that are no cluster.
 MAX_ENVIRONMENT = 20
 _TABLE_KEYS = frozenset({"database_url", "database_url_file", "title", "environment", "settings"})
+# The other one is read by ``config.limits``.
+_TABLES = frozenset({"clusters", "callers"})
 RESERVED_IDS = frozenset(
     {"clusters", "whoami", "swagger", "openapi.json", "metrics", "token", "readyz"}
 )
@@ -86,8 +88,10 @@ def _from_toml(path: Path, problems: list[str]) -> list[Cluster]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         problems.append(f"YARDMASTER_CONFIG: cannot read {path}: {error}")
         return []
-    for key in document.keys() - {"clusters"}:
-        problems.append(f"{path}: unknown table or key {key!r}; only [clusters.<id>] is known")
+    for key in document.keys() - _TABLES:
+        problems.append(
+            f"{path}: unknown table or key {key!r}; known are [clusters.<id>] and [callers.<name>]"
+        )
     tables = document.get("clusters", {})
     if not isinstance(tables, dict):
         problems.append(f"{path}: 'clusters' must be a table")

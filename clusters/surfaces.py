@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, ClassVar, NoReturn
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.exceptions import NotFound
@@ -18,12 +19,18 @@ from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from authn.acting import acting_of
 from authn.authentication import ApiKeyAuthentication, OpenDialect
 from authn.principal import Principal
+from clusters.acting import NATIVE, Acting, acting_as
 from clusters.binding import cluster_bound
 from clusters.health import watch
 from clusters.registry import alias_of
-from config.problems import ClusterUnreachable, LengthRequired
+from clusters.statements import statements_limited
+from config.limits import Limits
+from config.parsers import CALLERS_LIMIT
+from config.problems import ClusterUnreachable, LengthRequired, TooManyRequests
+from config.rates import rates
 
 
 class FirstRenderer(DefaultContentNegotiation):
@@ -39,6 +46,20 @@ class SurfaceView(APIView):
     content_negotiation_class = FirstRenderer
     # `Allow` goes with a 405 and with nothing else: a 401 or 404 says nothing about an address.
     default_response_headers: ClassVar[dict[str, str]] = {}
+
+    def perform_authentication(self, request: Request) -> None:
+        """Find out who calls, and whether that caller may ask again already."""
+        super().perform_authentication(request)
+        caller = request.user
+        if isinstance(caller, Principal):
+            # For the log of requests, which must not ask for a session.
+            request._request.caller = caller.actor  # type: ignore[attr-defined]
+            _hold_to_rate(request, caller)
+
+    @property
+    def limits(self) -> Limits:
+        """What this caller may ask."""
+        return limits_of(self.request.user)
 
 
 class DialectView(SurfaceView):
@@ -74,8 +95,17 @@ class ClusterView(SurfaceView):
         if "cluster_id" in kwargs and self.uses_cluster_database:
             if watch.is_down(alias_of(kwargs["cluster_id"])):
                 raise ClusterUnreachable
-            self.binding.enter_context(cluster_bound(kwargs["cluster_id"]))
+            cluster = self.binding.enter_context(cluster_bound(kwargs["cluster_id"]))
+            seconds = self.limits.statement_seconds
+            self.binding.enter_context(statements_limited(cluster.alias, seconds))
+        if isinstance(request.user, Principal):
+            self.binding.enter_context(acting_as(self.acting()))
         _find_chunked_body(request)
+
+    def acting(self) -> Acting:
+        """The caller, as the domain and the audit know him."""
+        surface = getattr(self, "dialect", NATIVE)
+        return acting_of(self.principal, surface, self.request, self.request.auth)
 
     @property
     def principal(self) -> Principal:
@@ -91,6 +121,28 @@ def reply(data: Any, status: int = 200, headers: Mapping[str, str] | None = None
         # A lone surrogate that some Python code stored; escaped it is at least harmless.
         text = json.dumps(data, separators=(",", ":")).encode()
     return HttpResponse(text, status=status, content_type="application/json", headers=headers)
+
+
+def limits_of(caller: Any) -> Limits:
+    """What a caller may ask of this server."""
+    of_callers: Mapping[str, Limits] = settings.LIMITS_OF_CALLERS
+    return of_callers.get(getattr(caller, "actor", ""), settings.LIMITS)
+
+
+def _hold_to_rate(request: Request, caller: Principal) -> None:
+    limits = limits_of(caller)
+    request.META[CALLERS_LIMIT] = limits.max_body_bytes
+    if not limits.requests_per_second:
+        return
+    name = caller.actor
+    if name.startswith(_SHARED_NAMES):
+        # Many callers have this name; those of one address share what one has.
+        name = f"{name} {request.META.get('REMOTE_ADDR', '')}"
+    if wait := rates.wait(name, limits.requests_per_second, limits.at_once):
+        raise TooManyRequests(wait)
+
+
+_SHARED_NAMES = ("anonymous:", "certificate:")
 
 
 def _find_chunked_body(request: Request) -> None:

@@ -61,6 +61,7 @@ def configuration_problems(
     http_allow: Sequence[str],
     http_ports: Sequence[str],
     clusters: Collection[str],
+    logged_clusters: Sequence[str],
     chosen_cluster: str,
     default_cluster: str,
 ) -> list[str]:
@@ -125,6 +126,7 @@ def configuration_problems(
     for variable, chosen in (
         ("YARDMASTER_CLUSTER", chosen_cluster),
         ("YARDMASTER_DEFAULT_CLUSTER", default_cluster),
+        *(("YARDMASTER_REQUEST_LOG", logged) for logged in logged_clusters if logged != "*"),
     ):
         if chosen and clusters and chosen not in clusters:
             problems.append(

@@ -37,6 +37,8 @@ _FORBIDDEN = re.compile("[\0\ud800-\udfff]")
 _CONTENT_TYPE = re.compile(r'application/json\s*(?:;\s*charset\s*=\s*"?utf-?8"?\s*)?;?\s*\Z', re.I)
 _PATH_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}\Z")
 MAX_PATH = 300
+# In the environment of a request, where no header can be; see ``clusters.surfaces``.
+CALLERS_LIMIT = "yardmaster.max_body_bytes"
 
 
 def refuse(field: str, message: str, code: str = "invalid") -> NoReturn:
@@ -67,7 +69,11 @@ class StrictJSONParser(BaseParser):
 
 
 def read_body(stream: IO[Any], meta: Mapping[str, Any], limit: int) -> bytes:
-    """The body, of which never more than one byte above the limit is read."""
+    """The body, of which never more than one byte above the limit is read.
+
+    The limit is this one, or that of the caller where that is lower.
+    """
+    limit = min(limit, meta.get(CALLERS_LIMIT, limit))
     length = str(meta.get("CONTENT_LENGTH") or "")
     is_told = length.isascii() and length.isdigit()
     if is_told and (len(length) > 18 or int(length) > limit):

@@ -78,6 +78,7 @@ _TEXTS = {
 }
 # SQLSTATE of a statement that ran too long, of a lock that was not to be had, of a deadlock.
 _TOO_LONG = frozenset({"57014", "55P03", "40P01", "40001"})
+_TOO_LONG_FOR_SQLITE = ("database is locked", "interrupted")
 _UNIQUE_VIOLATION = "23505"
 
 
@@ -120,6 +121,18 @@ class NotPossible(exceptions.APIException):
 
     status_code = 409
     default_code = "invalid_transition"
+
+
+class TooManyRequests(exceptions.APIException):
+    """The caller has asked more often than its limit allows; says when it may go on."""
+
+    status_code = 429
+    default_code = "too_many_requests"
+    default_detail = "You have asked too often of late; go on a little later."
+
+    def __init__(self, wait: float) -> None:
+        super().__init__()
+        self.wait = max(wait, 0.001)
 
 
 class ClusterUnreachable(exceptions.APIException):
@@ -290,7 +303,7 @@ def _database_refusal(exc: Exception) -> Refusal | None:
     if not isinstance(exc, (OperationalError, InterfaceError)):
         return None
     logger.warning("a database did not answer", exc_info=exc)
-    if state in _TOO_LONG or "database is locked" in str(exc):
+    if state in _TOO_LONG or any(words in str(exc) for words in _TOO_LONG_FOR_SQLITE):
         code = "timeout"
     elif (cluster_id := bound_cluster_id()) is not None:
         code = "cluster_unreachable"

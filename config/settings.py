@@ -14,6 +14,8 @@ from clusters.databases import database_settings, shared_databases
 from clusters.registry import read_clusters
 from clusters.routers import CONTROL, ClusterRouter, ControlRouter
 from config.env import Environment
+from config.limits import MAX_STREAMS, Limits, read_limits
+from config.logs import escape_controls
 from config.mistakes import configuration_problems
 from config.secrets_keys import kept_text, read_secrets_keys
 from jobs.executors.procedure_catalog import read_procedures
@@ -81,6 +83,13 @@ SECURE_HSTS_SECONDS = 31_536_000 if USE_TLS else 0
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"  # of pages; see config/middleware.py
 X_FRAME_OPTIONS = "DENY"
+# Warnings of `check --deploy` that were thought about.
+SILENCED_SYSTEM_CHECKS = [
+    "security.W002",  # config.middleware sends X-Frame-Options, and CSP's frame-ancestors
+    "security.W005",  # HSTS for sub-domains: they are not ours to decide about
+    "security.W008",  # the proxy in front redirects to HTTPS; health checks come without
+    "security.W021",  # the browsers' preload list: the owner of the domain decides
+]
 LOGIN_URL = "/admin/login/"
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
@@ -90,6 +99,17 @@ AUTH_PASSWORD_VALIDATORS = [
 MAX_BODY_BYTES = env.integer("YARDMASTER_MAX_BODY", 524_288, minimum=1024, maximum=64 << 20)
 MAX_BULK_BODY_BYTES = 16 << 20
 DATA_UPLOAD_MAX_MEMORY_SIZE = None  # our own parser counts the bytes; see config/parsers.py
+# Clusters whose log tells of each request to the APIs; `*`: all.
+LOGGED_CLUSTERS = env.words("YARDMASTER_REQUEST_LOG")
+# What one caller may ask of a server; and those who may ask for more or less, by name.
+LIMITS = Limits(
+    requests_per_second=env.integer(
+        "YARDMASTER_REQUESTS_PER_SECOND", 500, minimum=0, maximum=1_000_000
+    ),
+    streams=env.integer("YARDMASTER_STREAMS_PER_CALLER", 5, minimum=0, maximum=MAX_STREAMS),
+    statement_seconds=env.integer("YARDMASTER_STATEMENT_SECONDS", 5, minimum=1, maximum=300),
+)
+LIMITS_OF_CALLERS = read_limits(env.text("YARDMASTER_CONFIG"), LIMITS, env.problems)
 # Header that carries an API key.
 API_KEY_HEADER = env.text("YARDMASTER_API_KEY_HEADER", "x-api-key")
 # Dialects that answer callers without credentials, on the default cluster: `asyncjobs=operator`.
@@ -160,6 +180,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "config.request_metrics.RequestMetricsMiddleware",
     "config.middleware.RequestIdMiddleware",
+    "config.request_log.RequestLogMiddleware",
     "config.middleware.SecurityHeadersMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -226,6 +247,9 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "JobStateEnum": "jobs.states.State.values",
         "JobReasonEnum": "jobs.states.Reason.values",
+        "LogLevelEnum": "clusters.log.Level.values",
+        "LogCategoryEnum": "clusters.log.Category.values",
+        "MethodEnum": "clusters.api.logs.METHODS",
         "JobKindEnum": "jobs.api.schedule_forms.JOB_KINDS",
         "StoredKindEnum": "jobs.executors.STORED_KINDS",
         "ScheduleKindEnum": "jobs.api.schedule_forms.ALL_KINDS",
@@ -234,13 +258,10 @@ SPECTACULAR_SETTINGS = {
         "FireReasonEnum": "jobs.models.fire.FireReason.values",
         "RunStateEnum": "jobs.models.workflow.RunState.values",
     },
-    "APPEND_COMPONENTS": {
-        "securitySchemes": {
-            "ApiKey": {"type": "apiKey", "in": "header", "name": API_KEY_HEADER},
-            "Bearer": {"type": "http", "scheme": "bearer", "description": "An API key as a token."},
-        }
-    },
-    "SECURITY": [{"ApiKey": []}, {"Bearer": []}],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "jobs.api.document.finish",
+    ],
 }
 
 # -- Logs: one JSON object a line, control characters escaped; readable lines on a terminal --------
@@ -261,6 +282,7 @@ LOGGING = {
             "processors": [
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
+                escape_controls,
                 structlog.dev.ConsoleRenderer(colors=True)
                 if sys.stderr.isatty()
                 else structlog.processors.JSONRenderer(),
@@ -305,6 +327,7 @@ env.problems += configuration_problems(
     http_allow=HTTP_ALLOW,
     http_ports=HTTP_PORTS,
     clusters=CLUSTERS,
+    logged_clusters=LOGGED_CLUSTERS,
     chosen_cluster=env.text("YARDMASTER_CLUSTER"),
     default_cluster=DEFAULT_CLUSTER_ID,
 )

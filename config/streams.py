@@ -25,7 +25,7 @@ from django.http import HttpResponse, StreamingHttpResponse
 
 from clusters.processes import die_with_parent, name_process
 
-# Of the whole server, and of one caller.
+# Of the whole server, and of one caller where his limits do not say.
 MAX_LONG_ANSWERS, MAX_OF_A_CALLER = 40, 20
 
 
@@ -34,7 +34,8 @@ class LongAnswer(StreamingHttpResponse):
 
     The iterator runs after the middleware and perhaps in another process: it binds its cluster itself,
     and it gives a line at least every few seconds, or nobody notices that the client has gone.
-    ``when_full`` is answered instead where too many of these run, at all or of the same ``caller``.
+    ``when_full`` is answered instead where too many of these run, at all or of the same ``caller``,
+    who may have ``of_a_caller`` of them.
     """
 
     def __init__(
@@ -44,10 +45,12 @@ class LongAnswer(StreamingHttpResponse):
         content_type: str,
         when_full: HttpResponse,
         caller: str = "",
+        of_a_caller: int | None = None,
     ) -> None:
         super().__init__(lines, content_type=content_type)
         self.when_full = when_full
         self.caller = caller
+        self.of_a_caller = of_a_caller
 
 
 class LateAnswer(LongAnswer):
@@ -91,15 +94,16 @@ class Slots:
         # Without a name: only what is forked from here can see it. Its bytes are the places.
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  open for as long as the server
 
-    def take(self, caller: str) -> bool:
+    def take(self, caller: str, of_a_caller: int | None = None) -> bool:
         """Take a place for this process; the system gives it back."""
         # Callers whose names fall together share what one has.
-        first = self.number + zlib.crc32(caller.encode()) * self.of_a_caller
-        return self._lock(0, self.number) and self._lock(first, self.of_a_caller)
+        first = self.number + zlib.crc32(caller.encode()) * self.number
+        most = self.of_a_caller if of_a_caller is None else of_a_caller
+        return self._lock(0, self.number) and self._lock(first, min(most, self.number))
 
-    def is_free(self, caller: str) -> bool:
+    def is_free(self, caller: str, of_a_caller: int | None = None) -> bool:
         """Whether there is one, for a process that needs none itself."""
-        found = self.take(caller)
+        found = self.take(caller, of_a_caller)
         fcntl.lockf(self._file, fcntl.LOCK_UN)
         return found
 
@@ -138,7 +142,7 @@ class LongAnswers:
             start_response(*begun[0])
             response.close()
             return []
-        if not self.slots.is_free(response.caller):
+        if not self.slots.is_free(response.caller, response.of_a_caller):
             return _refused(response, start_response, begun[0])
         return self._hand_over(response, environ, start_response, begun[0])
 
@@ -164,7 +168,7 @@ class LongAnswers:
         name_process("yardmaster-line")
         if self.at_fork is not None:
             self.at_fork()
-        if not self.slots.take(response.caller):
+        if not self.slots.take(response.caller, response.of_a_caller):
             return _refused(response, start_response, begin)
         if isinstance(response, LateAnswer):
             answer = stop.wait(response, environ.get("gunicorn.socket"))

@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import psycopg
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from jobs.filters import COUNT_LIMIT, Sort, estimated_count, filtered, parse_metadata
 from jobs.models import Job
+from jobs.raw import fetch
 from jobs.states import FINAL, State
 
 # A way with fewer jobs is walked to its end within a few milliseconds, whatever is found there.
@@ -372,17 +372,7 @@ def _join(connection: BaseDatabaseWrapper) -> str:
 
 
 def _rows(connection: BaseDatabaseWrapper, sql: str, values: Iterable[Any]) -> list[Any]:
-    if connection.vendor == "sqlite" or connection.queries_logged:
-        with connection.cursor() as cursor:
-            cursor.execute(sql, [_stored(connection, value) for value in values])
-            return list(cursor.fetchall())
-    # Not Django's cursor, which puts values into the text: to plan a list takes as long as to read it,
-    # and only one and the same text is planned once.
-    connection.close_if_health_check_failed()
-    connection.ensure_connection()
-    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
-        cursor.execute(sql, [*values])
-        return cursor.fetchall()
+    return fetch(connection, sql, [_stored(connection, value) for value in values])
 
 
 def _stored(connection: BaseDatabaseWrapper, value: Any) -> Any:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-import psycopg
 from django.db import connections
 
 from clusters.policy import ClusterPolicy
@@ -20,6 +19,7 @@ from jobs.engine.clock import database_now
 from jobs.metrics import MAX_TAIL
 from jobs.models import Queue
 from jobs.models.rollup import DAY
+from jobs.raw import fetch
 from jobs.states import FINAL, State
 
 # So many index entries may be read of all queues together, of ready jobs and of those of each other state
@@ -125,17 +125,7 @@ def _count_ended(using: str, found: Mapping[str, QueueCounts], more: set[tuple[s
 
 
 def _look(using: str, statement: str, **limits: Any) -> list[Any]:
-    connection = connections[using]
-    if connection.vendor == "sqlite" or connection.queries_logged:
-        with connection.cursor() as cursor:
-            cursor.execute(statement, limits)
-            return list(cursor.fetchall())
-    # Not Django's cursor: to plan these takes as long as to run them, and so they are planned once.
-    connection.close_if_health_check_failed()
-    connection.ensure_connection()
-    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as prepared:
-        prepared.execute(statement, limits)
-        return prepared.fetchall()
+    return fetch(connections[using], statement, limits)
 
 
 # -- Estimates -------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ def worker_environment(**variables: str) -> dict[str, str]:
         "YARDMASTER_SECRETS_KEY": ",".join(settings.SECRETS_KEYS),
         "YARDMASTER_DATABASE_URL": database_url("default"),
         "YARDMASTER_CLUSTERS": ",".join(clusters),
+        "YARDMASTER_REQUESTS_PER_SECOND": "0",
         **variables,
     }
 

@@ -57,6 +57,8 @@ os.environ.update(
     YARDMASTER_HOME=str(TEST_DIR / "home"),
     YARDMASTER_SECRET_KEY="only-for-tests-0123456789-0123456789-0123456789-0123456789",
     YARDMASTER_SECRETS_KEY="8HqvV0xZ2mTn4LrJcY7bPaKdWgSeUf3iQ1tRy9Xo5Bk",
+    # Tests ask as fast as they can.
+    YARDMASTER_REQUESTS_PER_SECOND="0",
     YARDMASTER_DATABASE_URL=_address("control"),
     YARDMASTER_CLUSTERS=f"alpha={_address('alpha')},beta={_address('beta')}",
 )

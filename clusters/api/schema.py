@@ -14,7 +14,7 @@ from rest_framework.viewsets import ViewSetMixin
 
 from config.problems import CONTENT_TYPE
 
-_ABOUT = {
+ABOUT = {
     400: "The request is not valid; `errors` says where.",
     401: "No credentials, or bad ones.",
     403: "The role on this cluster, or a grant, does not cover this.",
@@ -26,9 +26,13 @@ _ABOUT = {
     414: "The address with its query is too long.",
     415: "The body is not `application/json`.",
     422: "The Idempotency-Key belongs to another request.",
-    429: "The queue is full; try again later.",
+    429: "Too many requests, streams, tries or jobs; try again later.",
+    431: "A header is too large, or there are too many.",
     503: "The cluster's database does not answer, or not in time.",
 }
+# What every operation may answer; and those that may read a body.
+ALWAYS = (400, 401, 403, 404, 414, 429, 431, 503)
+BODY = (411, 413, 415)
 
 
 class NativeSchema(AutoSchema):
@@ -62,13 +66,12 @@ def foreign_docstrings() -> list[type]:
 def answers(good: Mapping[Any, Any], *statuses: int) -> dict[Any, Any]:
     """Responses of an operation: the good ones, and the problems all or this one may have."""
     problems = {
-        (status, CONTENT_TYPE): OpenApiResponse(Problem, description=_ABOUT[status])
-        for status in sorted({400, 401, 403, 404, 414, 503, *statuses})
+        (status, CONTENT_TYPE): OpenApiResponse(Problem, description=ABOUT[status])
+        for status in sorted({*ALWAYS, *statuses})
     }
     return {**good, **problems}
 
 
-BODY = (411, 413, 415)
 JOB_ID = OpenApiParameter("job_id", OpenApiTypes.UUID, OpenApiParameter.PATH)
 OPERATION_ID = OpenApiParameter("operation_id", OpenApiTypes.UUID, OpenApiParameter.PATH)
 NODE_ID = OpenApiParameter("node_id", OpenApiTypes.UUID, OpenApiParameter.PATH)

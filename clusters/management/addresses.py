@@ -8,7 +8,7 @@ import socket
 from argparse import ArgumentTypeError
 from dataclasses import dataclass
 
-WILDCARDS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104  they are recognised, not bound
+WILDCARDS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104  they are recognised, not bound  # nosec B104
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from typing import Any
 
@@ -30,10 +31,8 @@ class DocumentViewSet(NativeViewSet):
     @extend_schema(exclude=True)
     def retrieve(self, request: Request) -> HttpResponse:
         self.query()
-        visible = [
-            {"id": cluster.id, "title": cluster.title or cluster.id}
-            for cluster in self.principal.clusters()
-        ]
+        # At both places, because programs that look for clusters look at either.
+        visible = [cluster.id for cluster in self.principal.clusters()]
         document = native_document()
         info = {**document["info"], "x-jobmaster-clusters": visible}
         return reply({**document, "info": info, "x-jobmaster-clusters": visible})
@@ -63,3 +62,8 @@ def native_document() -> dict[str, Any]:
     generator = SchemaGenerator(patterns=native)  # type: ignore[no-untyped-call]
     document: dict[str, Any] = generator.get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
     return document
+
+
+def native_document_text() -> str:
+    """The same as the repository keeps it, without the clusters, which depend on who asks."""
+    return json.dumps(native_document(), indent=1, ensure_ascii=False) + "\n"

@@ -187,6 +187,7 @@ class JobStepsViewSet(NativeViewSet):
             content_type=NDJSON,
             when_full=full,
             caller=self.principal.actor,
+            of_a_caller=self.limits.streams,
         )
 
 

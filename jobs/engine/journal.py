@@ -7,11 +7,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import psycopg
 from django.db import DataError, IntegrityError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from jobs.engine.clock import countdown, sqlite_time
+from jobs.raw import fetch
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def _write_lines(connection: BaseDatabaseWrapper, node: str, lines: Sequence[Lin
         ]
         _sqlite(connection, _SQLITE_LOGS, rows, node)
         return
-    _postgres(
+    fetch(
         connection,
         _POSTGRES_LOGS,
         [
@@ -115,13 +115,7 @@ def write_progress(
             node,
         )
         return
-    _postgres(connection, _POSTGRES_PROGRESS, [*map(list, zip(*rows, strict=True)), node])
-
-
-def _postgres(connection: BaseDatabaseWrapper, statement: str, parameters: list[object]) -> None:
-    connection.ensure_connection()
-    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
-        cursor.execute(statement, parameters)
+    fetch(connection, _POSTGRES_PROGRESS, [*map(list, zip(*rows, strict=True)), node])
 
 
 def _sqlite(

@@ -27,6 +27,8 @@ from uuid import UUID
 from django.db import connections, transaction
 from django.db.models import Exists, OuterRef, Q
 
+from clusters.deeds import require
+from clusters.log import LogEntry, LogEntryQuerySet
 from clusters.models import ALIVE, Node, awaits_confirmation
 from clusters.policy import ClusterPolicy
 from jobs.engine.archive import Archive, Stamp, archive_of, stamps_of
@@ -137,6 +139,7 @@ class Pruner:
         Each transaction that deletes some leaves its trace by ``told``. Refused while the cluster was
         restored and waits for a person.
         """
+        require("jobs.delete", using)
         if awaits_confirmation():
             raise Conflict("the cluster was restored: nothing is deleted until that is confirmed")
         self._begin(using, policy)
@@ -166,7 +169,7 @@ class Pruner:
         ]
 
     def _rest(self) -> list[Callable[[str, ClusterPolicy], int | None]]:
-        return [self._logs, _bulk_operations, _nodes]
+        return [self._logs, _cluster_log, _bulk_operations, _nodes]
 
     # -- Jobs --------------------------------------------------------------------------------------
 
@@ -366,6 +369,13 @@ def _alone(using: str) -> bool:
 
 
 # -- Other rows ------------------------------------------------------------------------------------
+
+
+def _cluster_log(using: str, policy: ClusterPolicy) -> int | None:
+    cutoff = database_now(connections[using]) - timedelta(seconds=policy.retain_log_seconds)
+    entries: LogEntryQuerySet = LogEntry.objects.using(using).all()
+    ids = entries.oldest(cutoff, LOG_BATCH)
+    return _delete(using, LogEntry, Q(pk__in=ids)) if ids else None
 
 
 def _bulk_operations(using: str, policy: ClusterPolicy) -> int | None:

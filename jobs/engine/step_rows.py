@@ -18,7 +18,7 @@ from jobs.executors.steps import value_of
 from jobs.models import Job, Step, StepsRun
 from jobs.models.job import JobQuerySet
 from jobs.models.steps_release import lock_runs
-from jobs.raw import read_id
+from jobs.raw import fetch, fetch_models, read_id
 from jobs.sealing import Sealed, SealError, is_sealed, opened
 from jobs.states import FINAL, State
 from jobs.step_words import STEPS
@@ -106,9 +106,7 @@ def _some(using: str, ids: Iterable[UUID]) -> list[Any]:
 
 
 def _rows(using: str, text: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-    with connections[using].cursor() as cursor:
-        cursor.execute(_statement(using, text), parameters)
-        return list(cursor.fetchall())
+    return fetch(connections[using], _statement(using, text), parameters)
 
 
 def woken(using: str) -> list[UUID]:
@@ -121,8 +119,10 @@ def lock_woken(using: str, ids: Sequence[UUID]) -> list[Parent]:
 
     What another node holds is left to it.
     """
+    connection = connections[using]
     statement = _statement(using, _JOBS, skip_locked=True)
-    jobs = {job.pk: job for job in Job.objects.using(using).raw(statement, _some(using, ids))}
+    found = fetch_models(Job, connection, statement, _some(using, ids))
+    jobs = {job.pk: job for job in found}
     _forget_ended(using, ids, jobs)
     waiting = {pk: job for pk, job in jobs.items() if job.state == State.WAITING}
     if not waiting:
@@ -131,10 +131,10 @@ def lock_woken(using: str, ids: Sequence[UUID]) -> list[Parent]:
     own = Step.objects.using(using).in_bulk(parts) if parts else {}
     # With those of the jobs they are part of, which hear of their ends: all in one order.
     counters = {*waiting, *(step.parent_id for step in own.values())}
-    rows = StepsRun.objects.using(using).raw(_statement(using, _RUNS), _some(using, counters))
+    statement = _statement(using, _RUNS)
     runs = {
         run.pk: run
-        for run in rows
+        for run in fetch_models(StepsRun, connection, statement, _some(using, counters))
         # Looked at under the lock: whoever held it may have taken this one on.
         if run.pk in waiting and run.woken_at is not None
     }
@@ -242,15 +242,16 @@ def write_starts(using: str, runs: Sequence[tuple[StepsRun, float]]) -> None:
     rows = [
         (
             *(run.pk if connection.vendor == "postgresql" else run.pk.hex, json.dumps(run.state)),
-            *(run.open_steps, run.failed_steps, run.is_watched, seconds),
+            *(run.open_steps, run.failed_steps, run.is_watched, float(seconds)),
         )
         for run, seconds in runs
     ]
+    if connection.vendor == "postgresql":
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        fetch(connection, _POSTGRES_STARTS, columns)
+        return
     with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            cursor.execute(_POSTGRES_STARTS, [list(column) for column in zip(*rows, strict=True)])
-        else:
-            cursor.execute(_SQLITE_STARTS, [json.dumps(rows)])
+        cursor.execute(_SQLITE_STARTS, [json.dumps(rows)])
 
 
 def write_runs(using: str, parents: Sequence[Parent]) -> None:
@@ -259,35 +260,35 @@ def write_runs(using: str, parents: Sequence[Parent]) -> None:
     for parent in parents:
         if parent.has_new_items:
             parent.run.save(using=using, update_fields=["items"])
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            columns: list[Any] = [
-                [parent.job.pk for parent in parents],
-                [json.dumps(parent.state) for parent in parents],
-                [parent.run.wake_at for parent in parents],
-                [len(parent.made) for parent in parents],
-                [_again_seconds(parent) for parent in parents],
-                [_is_past_time(parent) for parent in parents],
-                [parent.progress for parent in parents],
-                # A crash of the database that undoes a look leaves the parents woken, as they were:
-                # only an end, which somebody may have been told of, is worth a wait for the disk.
-                not any(parent.ending for parent in parents),
-            ]
-            cursor.execute(_POSTGRES_RUNS, columns)
-            return
-        rows = [
-            [
-                parent.job.pk.hex,
-                json.dumps(parent.state),
-                parent.run.wake_at,
-                len(parent.made),
-                _again_seconds(parent),
-                int(_is_past_time(parent)),
-            ]
-            for parent in parents
+    if connection.vendor == "postgresql":
+        columns: list[Any] = [
+            [parent.job.pk for parent in parents],
+            [json.dumps(parent.state) for parent in parents],
+            [parent.run.wake_at for parent in parents],
+            [len(parent.made) for parent in parents],
+            [_again_seconds(parent) for parent in parents],
+            [_is_past_time(parent) for parent in parents],
+            [parent.progress for parent in parents],
+            # A crash of the database that undoes a look leaves the parents woken, as they were: only
+            # an end, which somebody may have been told of, is worth a wait for the disk.
+            not any(parent.ending for parent in parents),
         ]
+        fetch(connection, _POSTGRES_RUNS, columns)
+        return
+    rows = [
+        [
+            parent.job.pk.hex,
+            json.dumps(parent.state),
+            parent.run.wake_at,
+            len(parent.made),
+            _again_seconds(parent),
+            int(_is_past_time(parent)),
+        ]
+        for parent in parents
+    ]
+    shown = [(p.job.pk, p.progress) for p in parents if p.progress is not None]
+    with connection.cursor() as cursor:
         cursor.execute(_SQLITE_RUNS, [json.dumps(rows)])
-        shown = [(p.job.pk, p.progress) for p in parents if p.progress is not None]
         if shown:
             cursor.execute(_SQLITE_PROGRESS, [json.dumps([[pk.hex, one] for pk, one in shown])])
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-import psycopg
 from django.db import DataError, IntegrityError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -21,6 +20,7 @@ from jobs.engine import claim, complete, limits
 from jobs.engine.claim import Appetite, Claimed
 from jobs.engine.complete import Completion, Report, Success
 from jobs.models.release import lock_all
+from jobs.raw import fetch
 from jobs.states import Outcome, Reason, State
 
 logger = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ def _postgres_turn(
         ended, done = "", "0"
     if appetite is not None:
         parameters |= claim.postgres_parameters(appetite)
-    rows = _fetch(connection, _statement(ended, done, appetite is not None), parameters)
+    rows = fetch(connection, _statement(ended, done, appetite is not None), parameters)
     return rows[0][0], [Claimed._make(row[1:]) for row in rows if row[1] is not None]
 
 
@@ -154,20 +154,12 @@ def _sorted_out(batch: Batch) -> tuple[list[Success], list[Completion]]:
     return successes, moves
 
 
-def _fetch(
-    connection: BaseDatabaseWrapper, statement: str, parameters: dict[str, Any]
-) -> list[tuple[Any, ...]]:
-    connection.ensure_connection()
-    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
-        return cursor.execute(statement, parameters).fetchall()
-
-
 def _claim_within_limits(connection: BaseDatabaseWrapper, appetite: Appetite) -> list[Claimed]:
     with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
         held = limits.lock(cursor, appetite, connection.vendor)
         rooms = limits.rooms(cursor, held)
         parameters = claim.postgres_parameters(appetite, rooms)
-        rows = _fetch(connection, _statement("", "0", True, bool(rooms)), parameters)
+        rows = fetch(connection, _statement("", "0", True, bool(rooms)), parameters)
         claimed = [Claimed._make(row[1:]) for row in rows if row[1] is not None]
         limits.spend(cursor, held, Counter(job.queue for job in claimed))
         return claimed
@@ -181,7 +173,7 @@ def _complete_awaited(connection: BaseDatabaseWrapper, batch: Batch) -> int:
     with transaction.atomic(using=connection.alias):
         # In one order with whoever ends several jobs at once, and before any of them is written.
         lock_all(connection.alias, [row.id for row in batch], ending=[row.id for row in moves])
-        rows = _fetch(connection, _statement(ended, done, False), parameters)
+        rows = fetch(connection, _statement(ended, done, False), parameters)
         _release(connection.alias, [row.id for row in batch])
         return int(rows[0][0])
 
@@ -205,7 +197,7 @@ def end_waiting(connection: BaseDatabaseWrapper, batch: Batch) -> int:
         ended, count = complete.postgres_ctes(
             bool(successes), bool(moves), awaited=True, held=State.WAITING
         )
-        done += int(_fetch(connection, _statement(ended, count, False), parameters)[0][0])
+        done += int(fetch(connection, _statement(ended, count, False), parameters)[0][0])
     _release(connection.alias, ids)
     return done
 

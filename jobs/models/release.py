@@ -19,6 +19,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from jobs.hints import hint_ready
 from jobs.models.dependency import Needs, OnParentFailure
 from jobs.models.rollup import Event
+from jobs.raw import fetch
 from jobs.states import FINAL, Reason, State
 from jobs.tallies import count
 
@@ -39,6 +40,7 @@ _SQLITE_NOW = "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"
 _POSTGRES_SOME = "= ANY(%({name})s::uuid[])"
 _SQLITE_SOME = "IN (SELECT value FROM json_each(%({name})s))"
 
+_ENDED = "SELECT id, state, schedule_id FROM job WHERE id {some} AND finished_at IS NOT NULL"
 _CLOSE = """
 UPDATE job_dependency SET satisfied_at = {now}
  WHERE satisfied_at IS NULL AND (child_id, parent_id) IN (
@@ -122,14 +124,12 @@ def release(
 
     Call it in the transaction that ended the jobs. ``children``: only the edges of these.
     """
-    from jobs.models.job import Job
-
-    ended = Job.objects.using(using).filter(
-        pk__any_of=_as_uuids(ended_ids), finished_at__isnull=False
-    )
-    rows = list(ended.values_list("pk", "state", "schedule_id"))
-    runs = [pk for pk, _, schedule_id in rows if schedule_id is not None]
-    states = {pk: state for pk, state, _ in rows}
+    connection = connections[using]
+    some = _POSTGRES_SOME if connection.vendor == "postgresql" else _SQLITE_SOME
+    statement = _ENDED.format(some=some.format(name="ids"))
+    rows = fetch(connection, statement, {"ids": _ids(connection, _as_uuids(ended_ids))})
+    runs = [_uuid(pk) for pk, _, schedule_id in rows if schedule_id is not None]
+    states = {_uuid(pk): state for pk, state, _ in rows}
     return release_ended(using, states, children=children, runs=runs)
 
 
@@ -186,8 +186,7 @@ def lock_all(using: str, ids: Iterable[UUID | str], *, ending: Iterable[UUID | s
     if connection.vendor != "postgresql":
         return
     parameters: dict[str, Any] = {"ids": list(ids), "ending": list(ending), "limit": PAGE}
-    with connection.cursor() as cursor:
-        cursor.execute(_LOCK_ALL, parameters)
+    fetch(connection, _LOCK_ALL, parameters)
 
 
 def _close(
@@ -208,9 +207,7 @@ def _close(
         "after_child": _id(connection, level.after[1]),
         "page": PAGE,
     }
-    with connection.cursor() as cursor:
-        cursor.execute(statement, parameters)
-        rows = cursor.fetchall()
+    rows = fetch(connection, statement, parameters)
     return [(_uuid(child), _uuid(parent), needs, rule) for child, parent, needs, rule in rows]
 
 

@@ -18,6 +18,7 @@ from django.db.models.functions import Now
 
 from jobs.hints import hint_steps
 from jobs.models.step import Step, StepsRun
+from jobs.raw import fetch
 from jobs.states import FINAL, RETRYABLE_FROM, State
 
 _IS_DUE = "r.open_steps - d.ended <= r.wake_at OR d.failed > 0"
@@ -63,26 +64,22 @@ def _steps(using: str, ids: Iterable[UUID]) -> list[tuple[UUID, UUID, bool]]:
     if connection.vendor != "postgresql":
         steps = Step.objects.using(using).filter(job_id__any_of=ids)
         return list(steps.values_list("job_id", "parent_id", "is_tolerated"))
-    with connection.cursor() as cursor:
-        cursor.execute(_LOCK, [[*ids]])
-        return [*cursor.fetchall()]
+    return [(pk, parent, tolerated) for pk, parent, tolerated in fetch(connection, _LOCK, [[*ids]])]
 
 
 def _lower(using: str, told: Mapping[UUID, list[int]]) -> None:
     connection = connections[using]
     parents = sorted(told)
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            columns: list[Any] = [
-                parents,
-                [told[pk][0] for pk in parents],
-                [told[pk][1] for pk in parents],
-            ]
-            cursor.execute(_POSTGRES, columns)
-        else:
-            cursor.execute(_SQLITE, [json.dumps([[pk.hex, *told[pk]] for pk in parents])])
-        is_woken = any(woken_at is not None for (woken_at,) in cursor.fetchall())
-    if is_woken:
+    if connection.vendor == "postgresql":
+        columns: list[Any] = [
+            parents,
+            [told[pk][0] for pk in parents],
+            [told[pk][1] for pk in parents],
+        ]
+        rows = fetch(connection, _POSTGRES, columns)
+    else:
+        rows = fetch(connection, _SQLITE, [json.dumps([[pk.hex, *told[pk]] for pk in parents])])
+    if any(woken_at is not None for (woken_at,) in rows):
         hint_steps(using)
 
 

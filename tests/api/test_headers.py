@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.http import HttpResponse
 
 from tests.api.conftest import Api
+from tests.processes import manage
 
 API_PATHS = ["whoami", "alpha/jobs", "alpha/jobs/x", "nowhere", "openapi.json"]
 
@@ -80,3 +84,43 @@ def test_log_lines_carry_the_request_id(
     assert seen == {"request_id": "abc"}
     assert response.json()["request_id"] == "abc"
     assert structlog.contextvars.get_contextvars() == {}
+
+
+def test_under_tls_browsers_are_told_to_come_back_by_it(viewer: Api) -> None:
+    from django.middleware.security import SecurityMiddleware
+    from django.test import RequestFactory, override_settings
+
+    request = RequestFactory().get("/jm-api/whoami", secure=True)
+    with override_settings(SECURE_HSTS_SECONDS=31_536_000):
+        answer = SecurityMiddleware(lambda request: HttpResponse())(request)
+    assert answer["Strict-Transport-Security"] == "max-age=31536000"
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "a b", "x" * 300])
+def test_a_host_that_is_not_ours_is_answered_nothing(
+    host: str, viewer: Api, anonymous: Api
+) -> None:
+    for api in (viewer, anonymous):
+        for path in ("whoami", "openapi.json", "nowhere"):
+            response = api.get(path, host=host)
+            assert response.status_code == 400
+            assert host not in response.content.decode()
+            assert response["Content-Security-Policy"].startswith("default-src 'none'")
+
+
+@pytest.mark.once
+def test_the_checks_of_a_deployment_have_nothing_to_say(tmp_path: Path) -> None:
+    said = manage(
+        "check",
+        "--deploy",
+        "--fail-level",
+        "WARNING",
+        env={
+            **{k: v for k, v in os.environ.items() if not k.startswith("YARDMASTER_")},
+            "DJANGO_SETTINGS_MODULE": "config.settings",
+            "YARDMASTER_HOME": str(tmp_path),
+            "YARDMASTER_TLS": "yes",
+            "YARDMASTER_SECRET_KEY": "checked-and-thrown-away-0123456789-abcdefghijklmnopqrstuvwxyz",
+        },
+    )
+    assert said.returncode == 0, said.stderr

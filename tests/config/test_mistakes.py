@@ -22,6 +22,7 @@ SOUND = {
     "http_allow": ["127.0.0.1:8080"],
     "http_ports": ["80", "443"],
     "clusters": ["payroll"],
+    "logged_clusters": ["payroll", "*"],
     "chosen_cluster": "",
     "default_cluster": "payroll",
 }
@@ -77,6 +78,7 @@ def test_sound_settings_have_no_problem():
         ("http_ports", ["eighty"], "HTTP_PORTS"),
         ("chosen_cluster", "payrol", "CLUSTER"),
         ("default_cluster", "payrol", "DEFAULT_CLUSTER"),
+        ("logged_clusters", ["*", "payrol"], "REQUEST_LOG"),
     ],
 )
 def test_a_mistake_names_its_variable(name, value, variable):

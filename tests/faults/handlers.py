@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,22 @@ def polite(context: Context, payload: Any) -> None:
 
 @job("fault:family")
 def family(context: Context, payload: Any) -> None:
-    """Start programs, ignore every request to stop, and never end them."""
+    """Start a program and never end it; look at no request to stop, but let the signal through."""
     write("S", context.id, context.fence)
     subprocess.Popen(["sleep", payload["marker"]])
     _work(payload["seconds"], context)
+    write("E", context.id, context.fence)
+
+
+@job("fault:deaf")
+def deaf(context: Context, payload: Any) -> None:
+    """As a family, and the signal changes nothing: only the kill of the whole group ends it."""
+    write("S", context.id, context.fence)
+    subprocess.Popen(["sleep", payload["marker"]])
+    end = time.monotonic() + payload["seconds"]
+    while time.monotonic() < end:
+        with suppress(JobCancelled):
+            _work(end - time.monotonic(), context)
     write("E", context.id, context.fence)
 
 

@@ -1,4 +1,4 @@
-"""Databases that refuse: full, read-only, out of connections, with another password, half migrated."""
+"""Databases that refuse: read-only, out of connections, half migrated, in use by an older version."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -20,51 +19,6 @@ pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
 IS_POSTGRES = test_settings.BACKEND == "postgresql"
 POSTGRES_ONLY = pytest.mark.skipif(not IS_POSTGRES, reason="PostgreSQL only")
-
-
-@pytest.mark.skipif(IS_POSTGRES, reason="a full PostgreSQL needs a file system of its own")
-def test_a_full_disk_stops_work_and_loses_nothing(yard, figures):
-    """Red without: results kept in memory."""
-    rounds = scaled(10, least=1)
-    node = yard.start_and_wait(concurrency=2)
-    resumed: list[float] = []
-    for _ in range(rounds):
-        yard.submit(new_jobs(60, payload=lambda n: {"seconds": 0.05}))
-        # No file may grow beyond what the write-ahead log has now.
-        _limit_files(node, Path(f"{yard.database.path}-wal").stat().st_size)
-        time.sleep(2.0)
-        _limit_files(node, None)
-        freed = time.monotonic()
-        done = yard.final_jobs()
-        yard.submit(new_jobs(5))
-        _until_more_are_final(yard, done)
-        resumed.append(time.monotonic() - freed)
-        assert node.is_running
-    yard.wait_until_all_ended(60)
-    sound = [row[0] for row in yard.database.rows("PRAGMA integrity_check")]
-    yard.stop()
-    verdict = yard.judge()
-    figures |= verdict.figures
-    figures |= {
-        "rounds": rounds,
-        "resumed_after_at_most_seconds": round(max(resumed), 2),
-        "integrity": sound,
-        "refused_writes": yard.said("disk"),
-    }
-    verdict.assert_sound()
-    assert figures["refused_writes"] > 0
-    assert sound == ["ok"]
-    assert max(resumed) <= 10.0
-
-
-def _limit_files(node, size: int | None) -> None:
-    """No file of this node's process may grow beyond ``size``; the kernel says so as a full disk does."""
-    limit = "unlimited" if size is None else str(max(size, 1))
-    subprocess.run(
-        ["prlimit", "--pid", str(node.pid), f"--fsize={limit}:unlimited"],
-        check=True,
-        capture_output=True,
-    )
 
 
 def _until_more_are_final(yard: Yard, done: int) -> None:

@@ -84,12 +84,14 @@ def server(monkeypatch) -> Iterator[SlowServer]:
 
 def _jobs(kind: str, count: int, length: float, server: SlowServer, **more) -> list[NewJob]:
     if kind == "python":
-        # Half of them never look at requests, and those that are stopped start programs of their own.
-        rude = "fault:family" if length > LENGTH else "fault:work"
+        # Who looks at requests, who is stopped by the signal, and who by nothing but the end of its
+        # process; the last two have started programs.
+        types = ["fault:polite", "fault:family", "fault:deaf"]
+        if length <= LENGTH:
+            types = ["fault:polite", "fault:work"]
+        payload = {"seconds": length, "marker": MARKER}
         return [
-            NewJob(type=rude, payload={"seconds": length, "marker": MARKER}, **more)
-            if number % 2
-            else NewJob(type="fault:polite", payload={"seconds": length}, **more)
+            NewJob(type=types[number % len(types)], payload=payload, **more)
             for number in range(count)
         ]
     if kind == "http":
@@ -131,7 +133,7 @@ def _outcomes(yard) -> dict[str, str]:
 @pytest.mark.parametrize("kind", ["python", "http", "shell"])
 def test_cancelled_work_is_dead_within_a_beat_and_the_grace(kind, yard, figures, server):
     """Red without: the kill of the group."""
-    count = scaled(10, least=2)
+    count = scaled(10, least=3)
     flags = ("--enable-shell", "--io-concurrency", "40")
     env = {"YARDMASTER_HTTP_ALLOW": ",".join(server.targets)}
     yard.start_and_wait(*flags, concurrency=min(count, 10), env=env)
@@ -182,7 +184,7 @@ def _waiting(yard) -> int:
 @pytest.mark.parametrize("kind", ["python", "http", "shell"])
 def test_work_that_is_out_of_time_is_dead_within_the_grace(kind, yard, figures, server):
     """Red without: the kill of the group."""
-    count = scaled(10, least=2)
+    count = scaled(10, least=3)
     env = {"YARDMASTER_HTTP_ALLOW": ",".join(server.targets)}
     yard.start_and_wait(
         "--enable-shell", "--io-concurrency", "40", concurrency=min(count, 10), env=env

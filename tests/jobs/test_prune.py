@@ -14,6 +14,7 @@ from django.db import OperationalError, connections
 from django.utils import timezone
 
 from clusters.binding import cluster_bound
+from clusters.log import LogEntry
 from clusters.models import Node, NodeStatus
 from clusters.policy import ClusterPolicy
 from jobs.engine import prune
@@ -322,6 +323,17 @@ def test_old_lines_go_even_of_a_job_that_still_runs(alpha, monkeypatch):
     run()
     assert [line.message for line in LogLine.objects.all()] == ["new"]
     assert left() == {job.pk}
+
+
+def test_old_lines_of_the_clusters_own_log_go(alpha, monkeypatch):
+    monkeypatch.setattr(prune, "LOG_BATCH", 4)
+    for number in range(10):
+        LogEntry.objects.create(
+            category="api", level="info", message=f"{number}", logged_at=ago(days=8)
+        )
+    LogEntry.objects.create(category="api", level="info", message="new", logged_at=ago(days=6))
+    run()
+    assert [line.message for line in LogEntry.objects.all()] == ["new"]
 
 
 def test_a_transaction_that_took_too_long_is_a_smaller_one_next_time(alpha, monkeypatch):

@@ -70,7 +70,7 @@ class Command(BaseCommand):
             action="store_true",
             help="let asyncjobs clients have a queue DEFAULT, made where it is missing",
         )
-        add("--access-log", action="store_true", help="a line for each request, on stdout")
+        add("--access-log", action="store_true", help="a JSON object for each request, on stdout")
         add("--pid-file", metavar="PATH")
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -131,7 +131,13 @@ class TaskView(AsyncjobsView):
             headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
         )
         feed = Feed(self.using, asked, limit)
-        return LongAnswer(feed, content_type=NDJSON, when_full=full, caller=self.principal.actor)
+        return LongAnswer(
+            feed,
+            content_type=NDJSON,
+            when_full=full,
+            caller=self.principal.actor,
+            of_a_caller=self.limits.streams,
+        )
 
     def retrieve(self, request: Request, task_id: str, **_: Any) -> HttpResponse:
         return self._reply(task_id)

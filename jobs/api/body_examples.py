@@ -1,0 +1,106 @@
+"""Examples of bodies that have none beside their view, by operation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_SCHEDULE = "01a20191-868c-7979-8cdf-31c02d86b8b8"
+_EXCLUSIONS = {
+    "dates": ["2030-12-25"],
+    "days_of_week": ["Saturday", "Sunday"],
+    "time_ranges": [{"start": "12:00", "end": "13:00"}],
+}
+
+BODY_EXAMPLES: Mapping[str, Mapping[str, Any]] = {
+    "jobs_enqueue_bulk": {
+        "Two jobs": {
+            "jobs": [
+                {"type": "demo:echo", "payload": {"number": 1}},
+                {"type": "demo:echo", "payload": {"number": 2}, "delay_seconds": 60},
+            ]
+        }
+    },
+    "jobs_change": {
+        "Another queue, and sooner": {"queue": "default", "priority": 10},
+        "Another payload": {"payload": {"hello": "everybody"}},
+    },
+    "bulk_operations_request": {
+        "What would it be about?": {
+            "action": "retry",
+            "filter": {"state": ["failed"], "queue": "default"},
+            "dry_run": True,
+        },
+        "Retry all failed jobs of a queue": {
+            "action": "retry",
+            "filter": {"state": ["failed"], "queue": "default"},
+            "arguments": {"spread_seconds": 600},
+            "reason": "the mail server is back",
+        },
+    },
+    "queues_create": {
+        "A few at a time": {
+            "name": "mail",
+            "description": "Everything that is sent to customers.",
+            "max_concurrency": 4,
+            "rate_limit": 100,
+            "rate_period_seconds": 60,
+            "default_max_attempts": 5,
+        }
+    },
+    "queues_change": {"More at a time": {"max_concurrency": 8}, "No limit": {"rate_limit": None}},
+    "queues_pause": {
+        "Until somebody resumes it": {"reason": "the mail server is down"},
+        "For an hour": {"reason": "maintenance", "resume_in_seconds": 3600},
+    },
+    "queues_purge": {
+        "What would go?": {"dry_run": True},
+        "Jobs that wait": {"states": ["ready"], "reason": "imported twice"},
+    },
+    "calendars_create": {
+        "Holidays": {
+            "name": "holidays",
+            "description": "Days on which nothing is delivered.",
+            "dates": ["2030-12-25", "2030-12-26"],
+        }
+    },
+    "calendars_change": {"Other days": {"dates": ["2030-12-25", "2031-01-01"]}},
+    "schedules_change": {
+        "Another time": {"timing": "cron", "expression": "30 6 * * 1-5"},
+        "Another payload": {"payload": {"warehouse": 8}},
+    },
+    "schedules_reschedule": {
+        "Every ten minutes": {"timing": "interval", "interval_seconds": 600},
+        "From the new year on": {
+            "timing": "cron",
+            "expression": "0 7 * * *",
+            "effective_from": "2040-01-01T00:00:00Z",
+        },
+    },
+    "schedules_pause": {
+        "Until somebody resumes it": {"reason": "the partner is down"},
+        "For a while": {"reason": "maintenance", "until": "2040-01-01T00:00:00Z"},
+    },
+    "schedules_pause_all": {"All schedules": {"reason": "the data centre moves"}},
+    "schedules_trigger": {
+        "Once, now": {},
+        "With a payload of its own": {"payload": {"warehouse": 8}},
+    },
+    "schedules_preview": {
+        "When it would run": {
+            "timing": "cron",
+            "expression": "0 7 * * 1-5",
+            "timezone": "Europe/Berlin",
+            "count": 3,
+        }
+    },
+    "schedules_exclusions_set": {"Weekends, noon and Christmas": _EXCLUSIONS},
+    "schedules_exclusions_add": {"One more day": {"dates": ["2031-01-01"]}},
+    "schedules_dependencies_set": {
+        "After another one": {"depends_on": [_SCHEDULE], "needs": "all"}
+    },
+    "workflows_change": {
+        "Another name": {"name": "Close the month"},
+        "Other nodes": {"nodes": [{"schedule_id": _SCHEDULE}]},
+    },
+}
