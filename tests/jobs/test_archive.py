@@ -236,6 +236,20 @@ def test_a_job_that_is_taken_up_again_meanwhile_goes_on_here_and_only_here(
     assert not LogLine.objects.using(THERE).filter(job_id=again.pk).exists()
 
 
+def test_a_job_that_has_ended_anew_meanwhile_is_not_deleted_for_its_old_copy(
+    alpha: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = with_everything(old_job(State.FAILED))
+    again = Job.objects.filter(pk=job.pk, fence=1)
+    between_copy_and_delete(monkeypatch, lambda: again.update(fence=2, error="the second try"))
+    run(POLICY)
+    assert (left(), over_there()) == ({job.pk}, set())
+    monkeypatch.undo()
+    run(POLICY)
+    assert left() == set()
+    assert Job.objects.using(THERE).get(pk=job.pk).error == "the second try"
+
+
 def test_a_step_that_changes_meanwhile_keeps_all_of_its_job(
     alpha: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
