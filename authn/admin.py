@@ -1,4 +1,4 @@
-"""Users with their roles, and API keys, on the fleet's site.
+"""Users and groups with their roles, and API keys, on the fleet's site.
 
 A key is seen here and revoked; a command makes it and shows its text once.
 """
@@ -12,11 +12,11 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth import get_user_model
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.db import transaction
+from django.contrib.auth.models import Group
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from authn.models import ALL_CLUSTERS, ApiKey, RoleBinding, UserRole
+from authn.models import ALL_CLUSTERS, ApiKey, GroupRole, RoleBinding, UserRole
 from jobs.executors import KINDS
 from ui import theme
 from ui.admin import ControlAdmin
@@ -42,9 +42,12 @@ class UserRoleForm(forms.ModelForm):  # type: ignore[type-arg]
         self.fields["granted_kinds"].choices = kinds  # type: ignore[attr-defined]
 
 
-class UserRoleInline(theme.TabularInline):  # type: ignore[misc]
-    model = UserRole
-    form = UserRoleForm
+class GroupRoleForm(UserRoleForm):
+    class Meta(UserRoleForm.Meta):
+        model = GroupRole  # type: ignore[assignment]
+
+
+class _RoleInline(theme.TabularInline):  # type: ignore[misc]
     extra = 0
 
     def _may(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -54,9 +57,27 @@ class UserRoleInline(theme.TabularInline):  # type: ignore[misc]
     has_delete_permission = _may
 
 
+class UserRoleInline(_RoleInline):
+    model = UserRole
+    form = UserRoleForm
+
+
+class GroupRoleInline(_RoleInline):
+    model = GroupRole
+    form = GroupRoleForm
+
+
+def _roles_of(rows: Any) -> dict[str, Any]:
+    """Roles and grants as the audit tells of them; read anew, as those of a form are stored by now."""
+    return {
+        row.cluster_id: [row.role, *row.granted_kinds] for row in rows.order_by("cluster_id").all()
+    }
+
+
 class UserAdmin(ControlAdmin, DjangoUserAdmin):  # type: ignore[misc, type-arg]
     """Who may sign in, and what he may do on which cluster."""
 
+    verbs = {"add": "users.create", "change": "users.change", "delete": "users.delete"}
     audit_type = "user"
     audit_key = "username"
     form = theme.UserChangeForm
@@ -70,7 +91,7 @@ class UserAdmin(ControlAdmin, DjangoUserAdmin):  # type: ignore[misc, type-arg]
     readonly_fields = ("last_login", "date_joined")
     fieldsets = (
         (None, {"fields": ("username", "password", "email")}),
-        ("Rights", {"fields": ("is_active", "is_staff", "is_superuser")}),
+        ("Rights", {"fields": ("is_active", "is_staff", "is_superuser", "groups")}),
         ("Dates", {"fields": ("last_login", "date_joined")}),
     )
     add_fieldsets = ((None, {"fields": ("username", "password1", "password2")}),)
@@ -84,18 +105,50 @@ class UserAdmin(ControlAdmin, DjangoUserAdmin):  # type: ignore[misc, type-arg]
         if not change:
             # Whoever is made here is meant to sign in; what he sees is his roles' to say.
             obj.is_staff = True
+        else:
+            obj.audited_before = self.audited(get_user_model()._default_manager.get(pk=obj.pk))
         super().save_model(request, obj, form, change)
 
     def audited(self, obj: Any) -> dict[str, Any]:
         rights = ("username", "is_active", "is_staff", "is_superuser")
-        roles = {role.cluster_id: role.role for role in obj.cluster_roles.all()}
-        return {name: getattr(obj, name) for name in rights} | {"roles": roles}
+        told = {name: getattr(obj, name) for name in rights}
+        told["groups"] = [*obj.groups.order_by("name").values_list("name", flat=True)]
+        return told | {"roles": _roles_of(UserRole.objects.filter(user_id=obj.pk))}
 
     @admin.display(description="roles")
     def roles(self, user: Any) -> str:
         if user.is_superuser:
             return "superuser"
         return ", ".join(str(role) for role in user.cluster_roles.all()) or "none"
+
+
+class GroupAdmin(ControlAdmin):
+    """Roles of all users of a group."""
+
+    verbs = {"add": "groups.create", "change": "groups.change", "delete": "groups.delete"}
+    audit_type = "group"
+    audit_key = "name"
+    fields = ("name",)
+    list_display = ("name", "roles")
+    search_fields = ("name",)
+    ordering = ("name",)
+    inlines = (GroupRoleInline,)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Group]:
+        rows: QuerySet[Group] = super().get_queryset(request)
+        return rows.prefetch_related("cluster_roles")
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if change:
+            obj.audited_before = self.audited(Group.objects.get(pk=obj.pk))
+        super().save_model(request, obj, form, change)
+
+    def audited(self, obj: Any) -> dict[str, Any]:
+        return {"name": obj.name, "roles": _roles_of(GroupRole.objects.filter(group_id=obj.pk))}
+
+    @admin.display(description="roles")
+    def roles(self, group: Any) -> str:
+        return ", ".join(str(role) for role in group.cluster_roles.all()) or "none"
 
 
 class RoleBindingInline(theme.TabularInline):  # type: ignore[misc]
@@ -115,6 +168,7 @@ class RoleBindingInline(theme.TabularInline):  # type: ignore[misc]
 
 
 class ApiKeyAdmin(ControlAdmin):
+    verbs = {"change": "keys.change"}
     audit_type = "api_key"
     audit_key = "name"
     # The digest is named nowhere here, so no page shows it.
@@ -143,15 +197,12 @@ class ApiKeyAdmin(ControlAdmin):
 
     @admin.action(description="Revoke the selected keys", permissions=["change"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
-        with transaction.atomic():
-            keys = [*queryset.filter(revoked_at=None)]
-            count = ApiKey.objects.filter(pk__in=[key.pk for key in keys]).revoke()
-            for key in keys:
-                self._trace(request, "change", key, after={"is_revoked": True})
+        count = ApiKey.objects.filter(pk__in=queryset.values("pk")).revoke()
         self.message_user(request, f"{count} revoked.", messages.SUCCESS)
 
 
 def register(site: Any) -> None:
-    """Put users and keys on the fleet's site."""
+    """Put users, groups and keys on the fleet's site."""
     site.register(get_user_model(), UserAdmin)
+    site.register(Group, GroupAdmin)
     site.register(ApiKey, ApiKeyAdmin)

@@ -15,10 +15,11 @@ from collections.abc import Iterable
 from datetime import datetime
 from functools import lru_cache
 
-from django.db import connections, transaction
+from django.db import connections
 
 from authn.models import ApiKey, RoleBinding
 from authn.principal import Principal
+from clusters.deeds import access_deed
 from clusters.routers import CONTROL
 
 PREFIX = "ym_"
@@ -36,14 +37,21 @@ def create_key(
 ) -> tuple[ApiKey, str]:
     """Store a new key with one role on these clusters (``*``: all); its text is never seen again."""
     public_id, secret = secrets.token_hex(8), secrets.token_hex(32)
-    with transaction.atomic():
+    clusters, grants = [*dict.fromkeys(clusters)], sorted(set(grants))
+    with access_deed("keys.create", "api_key", name, on=clusters) as trace:
+        trace.after = {
+            "public_id": public_id,
+            "role": role,
+            "clusters": clusters,
+            "granted_kinds": grants,
+            "expires_at": expires,
+        }
         key = ApiKey.objects.create(
             name=name, public_id=public_id, digest=_digest(secret), expires_at=expires
         )
-        granted_kinds = sorted(set(grants))
         RoleBinding.objects.bulk_create(
-            RoleBinding(api_key=key, cluster_id=cluster_id, role=role, granted_kinds=granted_kinds)
-            for cluster_id in dict.fromkeys(clusters)
+            RoleBinding(api_key=key, cluster_id=cluster_id, role=role, granted_kinds=grants)
+            for cluster_id in clusters
         )
     return key, f"{PREFIX}{public_id}_{secret}"
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 from django.conf import settings
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from clusters.deeds import access_deed
 from clusters.models import Trace, TraceQuerySet
 
 ALL_CLUSTERS = "*"
@@ -20,6 +21,9 @@ class Role(models.TextChoices):
     ADMIN = "admin"
 
 
+RANK = {Role.VIEWER: 1, Role.OPERATOR: 2, Role.ADMIN: 3}
+
+
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def valid(self) -> ApiKeyQuerySet:
         """Keys that are neither revoked nor expired."""
@@ -27,7 +31,15 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
 
     def revoke(self) -> int:
         """Refuse these keys from now on."""
-        return self.filter(revoked_at=None).update(revoked_at=Now())
+        with transaction.atomic(using=self.db):
+            valid = self.filter(revoked_at=None).select_for_update(of=("self",))
+            keys = [*valid.prefetch_related("role_bindings")]
+            for key in keys:
+                on = [binding.cluster_id for binding in key.role_bindings.all()]
+                with access_deed("keys.revoke", "api_key", key.name, on=on) as trace:
+                    trace.after = {"public_id": key.public_id, "is_revoked": True}
+                    ApiKey.objects.filter(pk=key.pk).update(revoked_at=Now())
+        return len(keys)
 
 
 class ApiKey(models.Model):
@@ -93,6 +105,27 @@ class UserRole(models.Model):
         return f"{self.role} on {self.cluster_id}"
 
 
+class GroupRole(models.Model):
+    """The role of all users of a group on one cluster, or on all of them (`*`)."""
+
+    id = models.BigAutoField(primary_key=True)
+    group = models.ForeignKey("auth.Group", on_delete=models.CASCADE, related_name="cluster_roles")
+    cluster_id = models.CharField("cluster", max_length=25)
+    role = models.CharField(max_length=8, choices=Role)
+    granted_kinds = models.JSONField(default=list, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                name="group_role_once_per_cluster", fields=["group", "cluster_id"]
+            ),
+            models.CheckConstraint(name="group_role_known", condition=Q(role__in=Role.values)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.role} on {self.cluster_id}"
+
+
 class AccessAuditEntry(Trace):
     """What was done to users, keys and roles, which belong to no cluster."""
 
@@ -105,4 +138,6 @@ class AccessAuditEntry(Trace):
             models.Index(
                 name="access_audit_target", fields=["target_type", "target_id", "-at", "-id"]
             ),
+            models.Index(name="access_audit_actor", fields=["actor", "-at", "-id"]),
+            models.Index(name="access_audit_verb", fields=["verb", "-at", "-id"]),
         ]

@@ -13,12 +13,10 @@ from rest_framework.exceptions import NotAuthenticated, NotFound
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from authn.models import Role
+from authn.models import RANK, Role
 from authn.principal import Principal
 from jobs.errors import KindNotGranted
 from jobs.executors import KINDS
-
-_RANK = {Role.VIEWER: 1, Role.OPERATOR: 2, Role.ADMIN: 3}
 
 LEAST_ROLE: Mapping[str, Role] = {
     "clusters.read": Role.VIEWER,
@@ -84,9 +82,23 @@ LEAST_ROLE: Mapping[str, Role] = {
     # Their names; values are read by nobody.
     "secrets.read": Role.OPERATOR,
     "secrets.write": Role.ADMIN,
+    "restored.mark": Role.ADMIN,
+    "restored.confirm": Role.ADMIN,
     "audit.read": Role.OPERATOR,
+    # On the clusters of the key or the role; for those of all clusters, a role on all of them.
+    "keys.create": Role.ADMIN,
+    "keys.change": Role.ADMIN,
+    "keys.revoke": Role.ADMIN,
+    "roles.give": Role.ADMIN,
+    "roles.take": Role.ADMIN,
     # Without any role: those are given by whoever administers all of it.
     "users.create": Role.ADMIN,
+    # Of those who administer all clusters; the screen asks for a superuser besides.
+    "users.change": Role.ADMIN,
+    "users.delete": Role.ADMIN,
+    "groups.create": Role.ADMIN,
+    "groups.change": Role.ADMIN,
+    "groups.delete": Role.ADMIN,
 }
 # What every caller with good credentials may ask, whatever his roles; the answer holds only what is his.
 ANY_CALLER = frozenset({"whoami.read", "documentation.read", "clusters.list", "metrics.list"})
@@ -95,7 +107,7 @@ ANY_CALLER = frozenset({"whoami.read", "documentation.read", "clusters.list", "m
 def is_allowed(principal: Principal, verb: str, cluster_id: str) -> bool:
     """Whether the caller's role on this cluster covers the verb."""
     role, least = principal.role_on(cluster_id), LEAST_ROLE.get(verb)
-    return role is not None and least is not None and _RANK[Role(role)] >= _RANK[least]
+    return role is not None and least is not None and RANK[Role(role)] >= RANK[least]
 
 
 def barred_kinds(principal: Principal, cluster_id: str) -> frozenset[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from django.core.exceptions import PermissionDenied
+
 
 class ClusterNotBound(RuntimeError):
     """A cluster's data was asked for while no cluster was bound; there is no default to fall back to."""
@@ -23,3 +25,15 @@ class OutdatedSettings(Exception):
 
 class UnknownCluster(LookupError):
     """No cluster with this id is configured."""
+
+
+class NotAllowed(PermissionDenied):
+    """Whoever acts has no role that covers the verb; every surface refuses it in its own words."""
+
+    def __init__(self, verb: str) -> None:
+        super().__init__(f"no role of yours covers {verb}")
+        self.verb = verb
+
+
+class Unchangeable(TypeError):
+    """The audit only grows: what was told once is neither changed nor deleted."""

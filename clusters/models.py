@@ -8,18 +8,21 @@ import socket
 import time
 import zlib
 from collections.abc import Collection, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
 
-from django.db import connections, models, transaction
+from django.db import connections, models, router
 from django.db.models.functions import Now
+from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from clusters.binding import current_cluster
-from clusters.errors import OutdatedSettings, UnsoundSettings
+from clusters.deeds import deed, verb_of_rows
+from clusters.errors import OutdatedSettings, Unchangeable, UnsoundSettings
 from clusters.log import LogEntry  # noqa: F401  a model of this app, in a file of its own
 from clusters.policy import FIELDS, ClusterPolicy, combination_problems, effective, value_problem
+from clusters.registry import id_of
 
 
 class NodeStatus(models.TextChoices):
@@ -69,6 +72,7 @@ class NodeQuerySet(models.QuerySet["Node"]):
         """Mark nodes dead whose lease is over; for ever, whatever they say later."""
         return self.overdue().update(status=NodeStatus.DEAD, closed_at=Now(), running_jobs=0)
 
+    @verb_of_rows("nodes.drain", "node")
     def order_drain(self) -> int:
         """Ask nodes to take nothing new; they learn of it with their next heartbeat."""
         return self.alive().filter(drain_requested_at=None).update(drain_requested_at=Now())
@@ -133,10 +137,11 @@ class ClusterSettingQuerySet(models.QuerySet["ClusterSetting"]):
 
     def mark_restored(self, *, by: str) -> bool:
         """Let no job start until a person confirms; False where that is so already."""
-        with transaction.atomic(using=self.db):
+        with deed("restored.mark", "cluster", id_of(self.db), using=self.db) as trace:
             _, is_new = self.get_or_create(
                 name=RESTORED, defaults={"value": True, "updated_by": by}
             )
+            trace.is_done = is_new
             if is_new:
                 # Compared with heartbeats, which go by the database's clock.
                 self.restored().update(updated_at=Now())
@@ -189,7 +194,9 @@ class ClusterSettingQuerySet(models.QuerySet["ClusterSetting"]):
         reason: str,
         versions: Collection[int] | None = None,
     ) -> dict[str, tuple[Any, Any]]:
-        with transaction.atomic(using=self.db):
+        with deed(
+            "settings.change", "cluster", id_of(self.db), using=self.db, reason=reason
+        ) as trace:
             self._alone()
             before = self.persisted()
             if versions is not None and settings_version(before) not in versions:
@@ -204,6 +211,9 @@ class ClusterSettingQuerySet(models.QuerySet["ClusterSetting"]):
                 for name, value in values.items()
                 if before.get(name) != value
             }
+            trace.is_done = bool(changed)
+            trace.before = {name: was for name, (was, _) in changed.items()}
+            trace.after = {name: value for name, (_, value) in changed.items()}
             for name, (_, value) in changed.items():
                 if value is None:
                     self.filter(name=name).delete()
@@ -277,22 +287,48 @@ class TraceQuerySet(models.QuerySet[Any]):
         """What was done to one thing, the latest first."""
         return self.filter(target_type=target_type, target_id=target_id).order_by("-at", "-id")
 
+    def matching(self, asked: Mapping[str, Any]) -> TraceQuerySet:
+        """Those that search words choose: names of columns, and the two ends of a time."""
+        rows = self.filter(**{name: asked[name] for name in TRACE_WORDS if name in asked})
+        if "since" in asked:
+            rows = rows.filter(at__gte=asked["since"])
+        if "until" in asked:
+            rows = rows.filter(at__lt=asked["until"])
+        return rows
+
+    def update(self, **_: Any) -> int:
+        raise Unchangeable
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        raise Unchangeable
+
+
+# What a search in the audit may name, beside a time.
+TRACE_WORDS = ("actor", "verb", "surface", "target_type", "target_id", "request_id")
+
 
 class Trace(models.Model):
     """One deed: who did what to which thing, and why.
 
-    Written in the transaction of the deed, so neither is there without the other; never changed.
+    Written in the transaction of the deed, so neither is there without the other; never changed, which
+    triggers of the database see to.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     at = models.DateTimeField(db_default=Now())
     actor = models.CharField(max_length=200)
+    # How he showed who he is, and where he asked: native, admin, command, or a dialect.
+    credential = models.CharField(max_length=40, default="", db_default="")
+    surface = models.CharField(max_length=20, default="", db_default="")
     # Where the request came from, as the server saw it.
     address = models.CharField(max_length=45, default="")
     # A verb of ``authn.permissions``.
     verb = models.CharField(max_length=60)
     target_type = models.CharField(max_length=40)
     target_id = models.CharField(max_length=200)
+    # Of many things which were meant, and how many were changed.
+    filter = models.JSONField(null=True)
+    count = models.PositiveIntegerField(null=True)
     reason = models.CharField(max_length=500, default="")
     before = models.JSONField(null=True)
     after = models.JSONField(null=True)
@@ -303,6 +339,19 @@ class Trace(models.Model):
 
     def __str__(self) -> str:
         return f"{self.actor}: {self.verb} {self.target_id}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise Unchangeable
+        using = kwargs.get("using") or router.db_for_write(type(self), instance=self)
+        if connections[using].vendor == "sqlite" and not isinstance(self.at, datetime):
+            # SQLite's own clock, which is this host's, writes fewer digits than a time that is
+            # compared with it has; and texts are what it compares.
+            self.at = timezone.now()
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        raise Unchangeable
 
 
 class AuditEntry(Trace):
@@ -316,6 +365,9 @@ class AuditEntry(Trace):
             # what was done of late; what was done to one thing
             models.Index(name="audit_newest", fields=["-at", "-id"]),
             models.Index(name="audit_target", fields=["target_type", "target_id", "-at", "-id"]),
+            # what somebody did; where something was done
+            models.Index(name="audit_actor", fields=["actor", "-at", "-id"]),
+            models.Index(name="audit_verb", fields=["verb", "-at", "-id"]),
         ]
 
 

@@ -87,6 +87,9 @@ class ClusterPolicy:
             " time is over; empty: they are deleted",
         },
     )
+    audit_enqueues: int = _setting(
+        0, 0, 1, "1: a plain enqueue leaves a row in the audit too, beside the job that tells of it"
+    )
 
 
 DEFAULTS = ClusterPolicy()

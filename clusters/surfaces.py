@@ -19,8 +19,10 @@ from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from authn.acting import acting_of
 from authn.authentication import ApiKeyAuthentication, OpenDialect
 from authn.principal import Principal
+from clusters.acting import NATIVE, Acting, acting_as
 from clusters.binding import cluster_bound
 from clusters.health import watch
 from clusters.registry import alias_of
@@ -96,7 +98,14 @@ class ClusterView(SurfaceView):
             cluster = self.binding.enter_context(cluster_bound(kwargs["cluster_id"]))
             seconds = self.limits.statement_seconds
             self.binding.enter_context(statements_limited(cluster.alias, seconds))
+        if isinstance(request.user, Principal):
+            self.binding.enter_context(acting_as(self.acting()))
         _find_chunked_body(request)
+
+    def acting(self) -> Acting:
+        """The caller, as the domain and the audit know him."""
+        surface = getattr(self, "dialect", NATIVE)
+        return acting_of(self.principal, surface, self.request, self.request.auth)
 
     @property
     def principal(self) -> Principal:

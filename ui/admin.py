@@ -18,7 +18,9 @@ from django.template.response import TemplateResponse
 
 from authn.models import AccessAuditEntry
 from clusters.binding import current_cluster
+from clusters.deeds import tell, told_by_caller
 from clusters.models import AuditEntry, Trace
+from clusters.routers import CONTROL
 from jobs.errors import JobError
 from ui import theme
 from ui.answers import confirm, refused
@@ -69,19 +71,27 @@ class BaseAdmin(theme.ModelAdmin):  # type: ignore[misc]
     audit_key: ClassVar[str] = "pk"
     verbs: ClassVar[Mapping[str, str]] = {}
     trace_model: ClassVar[type[Trace]] = AuditEntry
+    # None: that of the bound cluster.
+    trace_database: ClassVar[str | None] = None
 
     def may_read_history(self, request: HttpRequest) -> bool:
         raise NotImplementedError
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
-            return super().changeform_view(request, *args, **kwargs)  # type: ignore[no-any-return]
+            with told_by_caller():
+                return super().changeform_view(  # type: ignore[no-any-return]
+                    request, *args, **kwargs
+                )
         except JobError as error:
             return refused(request, error, request.get_full_path())
 
     def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
-            return super().delete_view(request, *args, **kwargs)  # type: ignore[no-any-return]
+            with told_by_caller():
+                return super().delete_view(  # type: ignore[no-any-return]
+                    request, *args, **kwargs
+                )
         except JobError as error:
             return refused(request, error, request.get_full_path())
 
@@ -116,18 +126,14 @@ class BaseAdmin(theme.ModelAdmin):  # type: ignore[misc]
         before: dict[str, Any] | None = None,
         after: dict[str, Any] | None = None,
     ) -> None:
-        principal = caller(request)
-        assert principal is not None
-        self.trace_model._default_manager.create(
-            actor=principal.actor,
-            address=request.META.get("REMOTE_ADDR", "")[:45],
-            verb=self.verbs[deed],
-            target_type=self.audit_type,
-            target_id=str(getattr(obj, self.audit_key))[:200],
+        tell(
+            self.verbs[deed],
+            self.audit_type,
+            getattr(obj, self.audit_key),
             before=before,
             after=after,
             reason=getattr(request, "reason", ""),
-            request_id=getattr(request, "request_id", ""),
+            using=self.trace_database,
         )
 
     def history_view(
@@ -213,7 +219,7 @@ class ControlAdmin(BaseAdmin):
     """Of rows of the control database: users, keys and roles are the superuser's."""
 
     trace_model = AccessAuditEntry
-    verbs = {"add": "access.create", "change": "access.change", "delete": "access.delete"}
+    trace_database = CONTROL
 
     def may_read_history(self, request: HttpRequest) -> bool:
         return self._is_superuser(request)

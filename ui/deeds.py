@@ -18,6 +18,6 @@ def deed(
 ) -> Iterator[Trace]:
     """Do something to a thing of the bound cluster: with its trace, or not at all."""
     principal = require(request, verb)
-    with traced(request, principal.actor, verb, target_type, target_id, reason=reason) as trace:
+    with traced(verb, target_type, target_id, reason=reason) as trace:
         trace.by = principal
         yield trace

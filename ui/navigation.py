@@ -53,7 +53,8 @@ def navigation(request: Any) -> list[dict[str, Any]]:
         pages = [("Fleet", "grid_view", reverse("admin:index"))]
         if getattr(request.user, "is_superuser", False):
             pages += [
-                ("Users", "group", reverse("admin:auth_user_changelist")),
+                ("Users", "person", reverse("admin:auth_user_changelist")),
+                ("Groups", "group", reverse("admin:auth_group_changelist")),
                 ("API keys", "key", reverse("admin:authn_apikey_changelist")),
             ]
     shown = _shown(request.path, [link for _, _, link in pages])

@@ -21,6 +21,8 @@ from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import Resolver404, URLPattern, path, resolve, reverse
 
+from authn.acting import acting_of
+from clusters.acting import ADMIN, Acting, acting_as
 from clusters.binding import cluster_bound
 from clusters.health import watch
 from clusters.registry import Cluster
@@ -100,7 +102,7 @@ class ClusterSite(Site):
             if not self.has_permission(request):
                 # What one may not see does not exist.
                 raise Http404
-            with cluster_bound(self.cluster.id):
+            with cluster_bound(self.cluster.id), acting_as(_acting(request)):
                 if watch.is_down(self.cluster.alias):
                     return self._unreachable(request)
                 try:
@@ -169,8 +171,9 @@ class FleetSite(Site):
             request.current_app = self.name
             if caller(request) is None:
                 return _to_login(request)
-            response: HttpResponseBase = inner(request, *args, **kwargs)
-            return response
+            with acting_as(_acting(request)):
+                response: HttpResponseBase = inner(request, *args, **kwargs)
+                return response
 
         return update_wrapper(checked, inner)
 
@@ -183,6 +186,11 @@ def _of_site(site: ClusterSite, view: View) -> View:
         return view(site, request, **kwargs)
 
     return update_wrapper(answer, view)
+
+
+def _acting(request: HttpRequest) -> Acting | None:
+    principal = caller(request)
+    return None if principal is None else acting_of(principal, ADMIN, request, "session")
 
 
 def _to_login(request: HttpRequest) -> HttpResponseBase:

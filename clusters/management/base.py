@@ -31,6 +31,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from clusters.acting import COMMAND, Acting, acting_as
 from clusters.binding import cluster_bound
 from clusters.routers import CONTROL
 
@@ -167,7 +168,7 @@ class OperatorCommand(BaseCommand):
         self._plain = bool(options.get("no_color")) or "NO_COLOR" in os.environ
         try:
             _check_encoding(options)
-            with self._bound(asked):
+            with self._bound(asked), acting_as(_acting()):
                 asked.run(asked)
             self.stdout.flush()
         except KeyboardInterrupt:
@@ -311,6 +312,11 @@ def operator() -> str:
         return f"cli:{getpass.getuser()}"
     except (KeyError, OSError):  # a container whose uid has no name
         return f"cli:uid-{os.getuid()}"
+
+
+def _acting() -> Acting:
+    # Whoever may run management commands has the databases themselves.
+    return Acting(operator(), may=lambda *_: True, credential="os_user", surface=COMMAND)
 
 
 def check_database_is_there(alias: str) -> None:

@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("clusters", "0002_audit")]
+    dependencies = [("clusters", "0003_deeds")]
 
     operations = [
         migrations.CreateModel(

@@ -53,10 +53,10 @@ class ScheduleViewSet(NativeViewSet):
         "retrieve": "schedules.read",
         "create": "schedules.create",
         "partial_update": "schedules.change",
-        "reschedule": "schedules.change",
+        "reschedule": "schedules.reschedule",
         # and, where it is for good, the verb for that
         "destroy": "schedules.delete",
-        "restore": "schedules.delete",
+        "restore": "schedules.restore",
         "pause": "schedules.pause",
         "resume": "schedules.resume",
         "trigger": "schedules.trigger",

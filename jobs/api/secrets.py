@@ -106,7 +106,7 @@ class SecretViewSet(NativeViewSet):
         self.query()
         asked = self.body(NewSecretInput)
         name, actor = asked["name"], self.principal.actor
-        with traced(request, actor, "secrets.write", "secret", name) as trace:
+        with traced("secrets.write", "secret", name) as trace:
             _secrets().create_secret(by=actor, **asked)
             secret = _one(name)
             trace.after = _told(secret)
@@ -136,7 +136,7 @@ class SecretViewSet(NativeViewSet):
         if not asked:
             refuse("body", "Names nothing to change.", "required")
         before, actor = _one(name), self.principal.actor
-        with traced(request, actor, "secrets.write", "secret", name) as trace:
+        with traced("secrets.write", "secret", name) as trace:
             versions = asked_versions(request)
             if not _secrets().change(name, by=actor, versions=versions, **asked):
                 raise PreconditionFailed
@@ -156,7 +156,7 @@ class SecretViewSet(NativeViewSet):
         self.query()
         self.body()
         secret = _one(name)
-        with traced(request, self.principal.actor, "secrets.write", "secret", name) as trace:
+        with traced("secrets.write", "secret", name) as trace:
             if not _secrets().filter(name=name).delete()[0]:
                 raise SecretNotFound
             trace.before = _told(secret)

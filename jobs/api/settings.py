@@ -18,7 +18,6 @@ from clusters.api.schema import BODY, IF_MATCH, answers
 from clusters.api.serializers import ExactCount
 from clusters.archives import UNKNOWN, target_problem
 from clusters.binding import current_cluster
-from clusters.deeds import traced
 from clusters.errors import OutdatedSettings, UnsoundSettings
 from clusters.models import ClusterSetting, SettingChange, forget_policies, settings_version
 from clusters.policy import FIELDS, OF_THE_CLUSTER, defaults_of, effective
@@ -127,11 +126,8 @@ class SettingsViewSet(NativeViewSet):
         if not values:
             refuse("values", "Names nothing to change.", "required")
         self._check_archive(values)
-        actor = self.principal.actor
-        with traced(request, actor, "settings.change", "settings", reason=reason) as trace:
-            changed = _changed(values, by=actor, reason=reason, versions=asked_versions(request))
-            trace.before = {name: before for name, (before, _) in changed.items()}
-            trace.after = {name: after for name, (_, after) in changed.items()}
+        actor, versions = self.principal.actor, asked_versions(request)
+        _change(values, by=actor, reason=reason, versions=versions)
         forget_policies()
         return _reply()
 
@@ -167,9 +163,9 @@ class SettingsViewSet(NativeViewSet):
         return reply({"count": _changes(self.query(ChangeFilter)).count(), "is_exact": True})
 
 
-def _changed(values: dict[str, Any], **more: Any) -> dict[str, tuple[Any, Any]]:
+def _change(values: dict[str, Any], **more: Any) -> None:
     try:
-        return ClusterSetting.objects.all().change(values, **more)
+        ClusterSetting.objects.all().change(values, **more)
     except OutdatedSettings:
         raise PreconditionFailed from None
     except UnsoundSettings as error:

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.urls import re_path
 
 from authn.api.views import WhoamiViewSet
+from clusters.api.audit import AuditViewSet
 from clusters.api.logs import LogViewSet
 from clusters.api.views import ClusterViewSet, NodeViewSet
 from clusters.surfaces import UnknownAddress
@@ -39,6 +40,7 @@ schedule, schedule_rules = ScheduleViewSet.as_view, ScheduleRulesViewSet.as_view
 calendar, log = CalendarViewSet.as_view, LogViewSet.as_view
 settings_view = SettingsViewSet.as_view
 secret = SecretViewSet.as_view
+audit = AuditViewSet.as_view
 workflow, workflow_run = WorkflowViewSet.as_view, WorkflowRunViewSet.as_view
 
 schedule_routes = [
@@ -232,6 +234,8 @@ urlpatterns = [
     route("<str:cluster_id>/logs", log({"get": "list"}), "logs"),
     route("<str:cluster_id>/logs/count", log({"get": "count"}), "logs-count"),
     route("<str:cluster_id>/logs/<str:line_id>", log({"get": "retrieve"}), "log-line"),
+    route("<str:cluster_id>/audit", audit({"get": "list"}), "audit"),
+    route("<str:cluster_id>/audit/export", audit({"get": "export"}), "audit-export"),
     route("<str:cluster_id>/stats", stats({"get": "stats"}), "stats"),
     route("<str:cluster_id>/timeline", stats({"get": "timeline"}), "timeline"),
     route("<str:cluster_id>/failures", failure({"get": "list"}), "failures"),

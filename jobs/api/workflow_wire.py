@@ -11,7 +11,7 @@ from rest_framework import serializers
 
 from clusters.api.fields import Choice, Id, Ids, Object, Text, Texts, format_time, read_object
 from clusters.api.paging import PageQuery
-from jobs.engine.workflows import MAX_NODES, NewNode
+from jobs.engine.workflow_rows import MAX_NODES, NewNode
 from jobs.models import (
     OnNodeFailure,
     RunState,

@@ -30,7 +30,8 @@ from jobs.api.once import answer_once
 from jobs.api.serializers import Count
 from jobs.api.versions import asked_versions, etag
 from jobs.engine import workflows
-from jobs.engine.workflows import NewNode, kinds_of, kinds_of_schedules
+from jobs.engine.workflow_rows import NewNode
+from jobs.engine.workflows import kinds_of, kinds_of_schedules
 from jobs.errors import WorkflowNotFound, WorkflowRunNotFound
 from jobs.models import Schedule, Workflow, WorkflowRun
 from jobs.models.runs import node_states

@@ -47,7 +47,7 @@ from jobs.definitions.stored import (
 from jobs.engine import calendars, schedules, workflows
 from jobs.engine.clock import database_now
 from jobs.engine.prerequisites import who_needs
-from jobs.engine.workflows import NewNode
+from jobs.engine.workflow_rows import NewNode
 from jobs.errors import JobError
 from jobs.models import (
     Calendar,

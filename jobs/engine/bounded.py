@@ -14,6 +14,7 @@ from uuid import UUID
 
 from django.db import connections, transaction
 
+from clusters.deeds import told_by_caller
 from jobs import listing
 from jobs.engine.clock import countdown, database_now
 from jobs.engine.started_kinds import jobs_that_start
@@ -76,7 +77,8 @@ def over_ids(using: str, ids: Sequence[UUID], *verbs: Verb, told: Told) -> int:
 def _do(using: str, ids: Sequence[UUID], verbs: Sequence[Verb], told: Told) -> int:
     # In one transaction, or what the first verb let go might run, end, and be counted again.
     with transaction.atomic(using=using):
-        changed = sum(verb(_jobs(using, ids)) for verb in verbs)
+        with told_by_caller():
+            changed = sum(verb(_jobs(using, ids)) for verb in verbs)
         if changed:
             told(changed)
     return changed

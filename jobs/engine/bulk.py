@@ -29,6 +29,7 @@ from django.db import (
     transaction,
 )
 
+from clusters.deeds import deed, require
 from clusters.policy import ClusterPolicy
 from clusters.registry import id_of
 from jobs.engine.bulk_count import about, count_by_state
@@ -65,6 +66,7 @@ WORDS = frozenset(
     }
 )  # fmt: skip
 MAX_REASON = 500
+TARGET = "bulk_operation"
 MAX_OPEN = 100
 MAX_SPREAD_SECONDS = 7 * 86400
 SAMPLE = 20
@@ -146,16 +148,22 @@ def request(
         raise InvalidBulkOperation(f"at most {MAX_REASON} characters", field="reason")
     if _operations(using).open().count() >= MAX_OPEN:
         raise Conflict(f"{MAX_OPEN} bulk operations are under way; let some of them end")
-    now = database_now(connections[using])
-    return BulkOperation.objects.using(using).create(
-        action=action,
-        filter=words,
-        arguments=arguments,
-        reason=reason,
-        requested_by=by[:200],
-        covers_until=now,
-        created_at=now,
-    )
+    # Now of whoever asks, and of him again when each batch runs.
+    require(f"bulk_operations.{action}", using)
+    with deed("bulk_operations.request", TARGET, using=using, reason=reason) as trace:
+        now = database_now(connections[using])
+        operation = BulkOperation.objects.using(using).create(
+            action=action,
+            filter=words,
+            arguments=arguments,
+            reason=reason,
+            requested_by=by[:200],
+            covers_until=now,
+            created_at=now,
+        )
+        trace.target_id, trace.filter = str(operation.pk), words
+        trace.after = {"action": action, **arguments}
+    return operation
 
 
 def dry_run(

@@ -13,8 +13,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, connections, router, transaction
+from django.db import IntegrityError, connections, router
 
+from clusters.deeds import deed, differences
 from jobs.engine import arm
 from jobs.engine.clock import database_now
 from jobs.errors import (
@@ -33,6 +34,7 @@ from jobs.models.rewrite import rewrite
 
 # As queues are named: both are parts of addresses.
 _NAME = re.compile(QUEUE_NAME.regex)
+TARGET = "calendar"
 MAX_DESCRIPTION_LENGTH = 500
 # Schedules that are named where a calendar is needed.
 NAMED = 5
@@ -50,7 +52,8 @@ def create(name: str, dates: Sequence[str], *, by: str, description: str = "") -
     calendar = Calendar(name=name, updated_by=by[:200], updated_at=database_now(connections[using]))
     _set(calendar, dates, description)
     try:
-        with transaction.atomic(using=using):
+        with deed("calendars.create", TARGET, name, using=using) as trace:
+            trace.after = _told_of(calendar)
             calendar.save(using=using, force_insert=True)
     except IntegrityError:
         if not Calendar.objects.using(using).filter(name=name).exists():
@@ -71,7 +74,7 @@ def change(
 
     What is due already is left alone, and nothing is run for the change.
     """
-    with _held(name, versions) as (calendar, now, using):
+    with _held("calendars.change", name, versions) as (calendar, now, using):
         before = calendar.dates
         _set(
             calendar,
@@ -88,7 +91,7 @@ def change(
 
 def delete(name: str, *, versions: Collection[int] | None = None) -> None:
     """Delete a calendar that no schedule names."""
-    with _held(name, versions) as (calendar, _, using):
+    with _held("calendars.delete", name, versions) as (calendar, _, using):
         if users := users_of(using, name):
             shown = ", ".join(repr(user) for _, user in users[:NAMED])
             raise CalendarInUse(f"{len(users)} schedule(s) name this calendar: {shown}")
@@ -115,16 +118,26 @@ def users_of(using: str, name: str) -> list[tuple[UUID, str]]:
 
 
 @contextmanager
-def _held(name: str, versions: Collection[int] | None) -> Iterator[tuple[Calendar, datetime, str]]:
+def _held(
+    verb: str, name: str, versions: Collection[int] | None
+) -> Iterator[tuple[Calendar, datetime, str]]:
     using = router.db_for_write(Calendar)
-    with transaction.atomic(using=using):
+    with deed(verb, TARGET, name, using=using) as trace:
         rows = Calendar.objects.using(using).filter(name=name)
         calendar = rows.select_for_update(no_key=True).first()
         if calendar is None:
             raise CalendarNotFound
         if versions is not None and calendar.version not in versions:
             raise OutdatedSchedule("the calendar was changed since you read it; read it again")
+        before = _told_of(calendar)
         yield calendar, database_now(connections[using]), using
+        trace.before, trace.after = before, None
+        if calendar.pk is not None:
+            trace.before, trace.after = differences(before, _told_of(calendar))
+
+
+def _told_of(calendar: Calendar) -> dict[str, Any]:
+    return {"dates": [*calendar.dates], "description": calendar.description}
 
 
 def _set(calendar: Calendar, dates: Any, description: str) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import transaction
-
+from clusters.deeds import deed
 from clusters.models import current_policy
 from jobs.engine.new_job import NewJob, check
 from jobs.errors import InvalidJob, InvalidTransition, JobError, JobNotFound, OutdatedJob
@@ -17,6 +16,7 @@ from jobs.hints import hint_ready
 from jobs.models import Job
 from jobs.models.job import check_priority, check_queue
 from jobs.sealing import Sealed, is_sealed, opened
+from jobs.secrets import shown_payload
 from jobs.states import State
 
 
@@ -45,7 +45,7 @@ def edit(job: Job, changes: Changes, *, versions: Collection[str] | None = None)
     """
     jobs = Job.objects.using(job._state.db)
     columns = _columns(job, changes)
-    with transaction.atomic(using=jobs.db):
+    with deed("jobs.change", "job", job.pk, using=jobs.db) as trace:
         row = jobs.select_for_update(no_key=True).filter(pk=job.pk).first()
         if row is None:
             raise JobNotFound
@@ -55,7 +55,16 @@ def edit(job: Job, changes: Changes, *, versions: Collection[str] | None = None)
             raise InvalidTransition(f"cannot change a job that is {row.state}", field="state")
         if row.state == State.READY and columns.get("queue", row.queue) != row.queue:
             hint_ready(jobs.db, {columns["queue"]})
+        if trace.is_wanted:
+            trace.before = _told_of(row, {name: getattr(row, name) for name in columns})
+            trace.after = _told_of(row, columns)
     job.refresh_from_db()
+
+
+def _told_of(job: Job, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Some columns as a trace tells them; secrets are masked as everywhere."""
+    payload = {"payload": shown_payload(job.kind, values["payload"])} if "payload" in values else {}
+    return {**values, **payload}
 
 
 def version_of(job: Job) -> str:

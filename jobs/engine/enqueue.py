@@ -13,11 +13,14 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from clusters.acting import who_acts
+from clusters.deeds import deed, require
 from clusters.models import current_policy
 from clusters.policy import ARCHIVED, ClusterPolicy
 from jobs.engine import insert
@@ -70,10 +73,16 @@ class Enqueued:
 def enqueue(new: NewJob, *, by: str) -> Enqueued:
     """Accept one job for the bound cluster; ``by`` names who asked."""
     try:
-        return _in_one_statement(new, by[:200]) or enqueue_many([new], by=by)[0]
+        if who_acts() is not None:
+            return _as_deed([new], lambda: [_enqueue(new, by)])[0]
+        return _enqueue(new, by)
     except JobError as error:
         error.index = None
         raise
+
+
+def _enqueue(new: NewJob, by: str) -> Enqueued:
+    return _in_one_statement(new, by[:200]) or _enqueue_many([new], by)[0]
 
 
 def _in_one_statement(new: NewJob, by: str) -> Enqueued | None:
@@ -105,6 +114,34 @@ def enqueue_many(
     """
     if not news:
         return []
+    accept = partial(_enqueue_many, news, by, now, has_savepoint)
+    return accept() if who_acts() is None else _as_deed(news, accept)
+
+
+def _as_deed(news: Sequence[NewJob], accept: Callable[[], list[Enqueued]]) -> list[Enqueued]:
+    """What somebody enqueues. The job itself tells who did; the audit does where the cluster wants it."""
+    using = router.db_for_write(Job)
+    require("jobs.enqueue", using)
+    if not current_policy().audit_enqueues:
+        return accept()
+    with deed("jobs.enqueue", "job", using=using) as trace:
+        accepted = accept()
+        made = [one.job_id for one in accepted if one.created]
+        trace.about(made)
+        trace.changed(len(made))
+        trace.after = {
+            "type": sorted({new.type for new in news}),
+            "kind": sorted({new.kind for new in news}),
+        }
+    return accepted
+
+
+def _enqueue_many(
+    news: Sequence[NewJob],
+    by: str,
+    now: datetime | None = None,
+    has_savepoint: bool = True,
+) -> list[Enqueued]:
     using = router.db_for_write(Job)
     connection = connections[using]
     call = _Call(using, current_policy(), now or database_now(connection), by[:200], has_savepoint)

@@ -22,6 +22,7 @@ from uuid import UUID
 from django.db import InterfaceError, OperationalError, connections, router, transaction
 from uuid_utils.compat import uuid7
 
+from clusters.deeds import deed
 from clusters.policy import ClusterPolicy
 from jobs.engine import arm, workflows
 from jobs.engine.clock import database_now
@@ -286,7 +287,7 @@ def trigger(pk: UUID, *, by: str, payload: Any = UNCHANGED, even_disabled: bool 
     schedule's for this run.
     """
     using = router.db_for_write(Schedule)
-    with transaction.atomic(using=using):
+    with deed("schedules.trigger", "schedule", pk, using=using) as trace:
         row = Schedule.objects.using(using).kept().filter(pk=pk)
         schedule = row.select_for_update(no_key=True).first()
         if schedule is None:
@@ -299,6 +300,7 @@ def trigger(pk: UUID, *, by: str, payload: Any = UNCHANGED, even_disabled: bool 
                 raise InvalidSchedule("a run of a workflow takes no payload", field="payload")
             run = workflows.start_run(schedule.workflow_id, by=by, schedule_id=pk)
             Schedule.objects.using(using).filter(pk=pk).update(last_run_at=now)
+            trace.after = {"workflow_run_id": run.pk}
             return Made(None, run.pk)
         runs = open_runs_of(using, [schedule])[pk]
         has_to_wait = runs.live and schedule.overlap != Overlap.ALLOW
@@ -314,6 +316,7 @@ def trigger(pk: UUID, *, by: str, payload: Any = UNCHANGED, even_disabled: bool 
             schedule.payload, schedule.payload_bytes = payload, None
         new = made_by(schedule, origin, now)
         job_id = UUID(enqueue_many([new], by=by)[0].job_id)
+        trace.after = {"job_id": job_id, "other_payload": not isinstance(payload, Unchanged)}
         Schedule.objects.using(using).filter(pk=pk).update(last_job_id=job_id, last_run_at=now)
         if has_to_wait:
             replace_soon(using, schedule)

@@ -27,6 +27,7 @@ from uuid import UUID
 from django.db import connections, transaction
 from django.db.models import Exists, OuterRef, Q
 
+from clusters.deeds import require
 from clusters.log import LogEntry, LogEntryQuerySet
 from clusters.models import ALIVE, Node, awaits_confirmation
 from clusters.policy import ClusterPolicy
@@ -138,6 +139,7 @@ class Pruner:
         Each transaction that deletes some leaves its trace by ``told``. Refused while the cluster was
         restored and waits for a person.
         """
+        require("jobs.delete", using)
         if awaits_confirmation():
             raise Conflict("the cluster was restored: nothing is deleted until that is confirmed")
         self._begin(using, policy)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from clusters.deeds import deed
 from jobs.engine import bulk
 from jobs.errors import InvalidQueue, QueueNotFound
 from jobs.models import BulkAction, BulkOperation, Queue
@@ -14,7 +15,11 @@ def purge(
     queue: str, *, by: str, reason: str, states: Sequence[str] | None = None
 ) -> BulkOperation:
     """Have the jobs cancelled that wait in a queue now; None are all states before the start."""
-    return bulk.request(BulkAction.CANCEL, _filter(queue, states), reason=reason, by=by)
+    words = _filter(queue, states)
+    with deed("queues.purge", "queue", queue, reason=reason) as trace:
+        operation = bulk.request(BulkAction.CANCEL, words, reason=reason, by=by)
+        trace.filter, trace.after = words, {"bulk_operation": operation.pk}
+    return operation
 
 
 def dry_run(queue: str, *, states: Sequence[str] | None = None) -> bulk.DryRun:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from clusters.deeds import deed
 from jobs.engine.enqueue import enqueue
 from jobs.engine.new_job import MAX_ATTEMPTS, NewJob
 from jobs.errors import InvalidTransition, UniqueKeyTaken
@@ -19,9 +20,11 @@ def requeue(job: Job, *, by: str) -> Job:
     """
     if job.kind == GROUP:
         raise InvalidTransition("a part of another job cannot be requeued without it", field="kind")
-    done = enqueue(copied(job), by=by)
-    if not done.created:
-        raise UniqueKeyTaken(field="unique_key")
+    with deed("jobs.requeue", "job", job.pk, using=job._state.db) as trace:
+        done = enqueue(copied(job), by=by)
+        if not done.created:
+            raise UniqueKeyTaken(field="unique_key")
+        trace.after = {"job_id": done.job_id}
     # As it is stored: what the queue and the cluster filled in is in the row.
     return Job.objects.using(job._state.db).get(pk=done.job_id)
 

@@ -16,8 +16,10 @@ from typing import Any
 
 from django.db.models import Exists, Max, OuterRef
 
+from clusters.deeds import deed, require
 from clusters.models import ClusterSetting, Node, forget_policies
 from clusters.policy import ClusterPolicy
+from clusters.registry import id_of
 from jobs.engine.rescue import Gone, rescue_node
 from jobs.errors import Conflict
 from jobs.hints import ANY_QUEUE, hint_ready
@@ -73,6 +75,7 @@ def confirm(using: str, policy: ClusterPolicy, decision: OnLost | None, *, by: s
     None leaves it to the author of each. Done twice, or begun and not ended, it does no harm: work
     starts when nothing uncertain is left.
     """
+    require("restored.confirm", using)
     mark = ClusterSetting.objects.using(using).all().restored()
     if not mark.exists():
         raise Conflict("the cluster does not wait for a confirmation")
@@ -93,7 +96,9 @@ def confirm(using: str, policy: ClusterPolicy, decision: OnLost | None, *, by: s
         decided += rescue_node(using, gone, policy)
     if left := jobs.count():
         raise Conflict(f"{left} jobs could not be decided; a node's log or this one's says why")
-    mark.delete()
+    with deed("restored.confirm", "cluster", id_of(using), using=using) as trace:
+        trace.count, trace.after = decided, {"decision": decision}
+        mark.delete()
     forget_policies()
     hint_ready(using, {ANY_QUEUE})
     logger.warning("%s let the jobs of the restored cluster start; %d decided", by, decided)

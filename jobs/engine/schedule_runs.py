@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
-from django.db import router, transaction
+from django.db import router
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from clusters.deeds import deed
+from clusters.registry import id_of
 from jobs.engine.enqueue import enqueue_many
 from jobs.engine.fires import replace_soon
 from jobs.engine.new_job import Origin
@@ -27,7 +29,7 @@ def retry(job: Job, *, by: str) -> Job:
     asked to stop where new runs replace old ones.
     """
     using = router.db_for_write(Job)
-    with transaction.atomic(using=using):
+    with deed("jobs.retry", "job", job.pk, using=using) as trace:
         if job.schedule_id is None:
             raise ScheduleNotFound("no schedule made this job")
         rows = Schedule.objects.using(using).kept().filter(pk=job.schedule_id)
@@ -52,6 +54,7 @@ def retry(job: Job, *, by: str) -> Job:
         )
         if has_to_wait:
             replace_soon(using, schedule)
+        trace.after = {"job_id": job_id}
         made: Job = Job.objects.using(using).get(pk=job_id)
     return made
 
@@ -70,7 +73,8 @@ def _is_live(using: str, schedule_id: UUID) -> bool:
 def clear(older_than: timedelta) -> int:
     """Delete runs that have ended and were made longer ago, in batches; returns how many.
 
-    Those that open jobs depend on are kept.
+    Those that open jobs depend on are kept. Each batch has its trace, and that it was asked for is told
+    too where there was nothing to delete.
     """
     using = router.db_for_write(Job)
     old = Job.objects.using(using).filter(
@@ -81,9 +85,13 @@ def clear(older_than: timedelta) -> int:
     while True:
         page = old.filter(beyond).order_by("created_at", "pk").values_list("created_at", "pk")
         rows = list(page[:DELETED_AT_ONCE])
+        with deed("jobs.delete", "cluster", id_of(using), using=using) as trace:
+            ids = [pk for _, pk in rows]
+            done = Job.objects.using(using).filter(pk__in=ids).delete_final()
+            trace.filter = {"runs_older_than_days": older_than / timedelta(days=1)}
+            trace.count, trace.is_done = int(done), bool(done) or not (rows or deleted)
+        deleted += done
         if not rows:
             return deleted
-        ids = [pk for _, pk in rows]
-        deleted += Job.objects.using(using).filter(pk__in=ids).delete_final()
         made_at, pk = rows[-1]
         beyond = Q(created_at__gt=made_at) | Q(created_at=made_at, pk__gt=pk)

@@ -13,24 +13,25 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, connections, router, transaction
+from django.db import connections, router, transaction
 from django.db.models.functions import Now
 
+from clusters.deeds import deed, part_of_a_deed
 from clusters.policy import ClusterPolicy
+from clusters.registry import id_of
 from jobs import timing
 from jobs.engine import arm, definition, prerequisites
 from jobs.engine.clock import database_now
 from jobs.engine.definition import EDITABLE
 from jobs.engine.prerequisites import Needed
+from jobs.engine.schedule_rows import TARGET, go_on, held, one, save, told_of, touch
 from jobs.engine.upcoming import next_runs, preview
 from jobs.errors import (
-    DuplicateSchedule,
     InvalidSchedule,
-    OutdatedSchedule,
     ScheduleNotFound,
     ScheduleState,
 )
-from jobs.models import Fire, Job, Misfire, Schedule, Source, Timing
+from jobs.models import Fire, Job, Schedule, Source
 from jobs.models.queue_policies import text_problem
 from jobs.models.rewrite import rewrite
 from jobs.models.schedule import MAX_REASON_LENGTH
@@ -61,8 +62,6 @@ __all__ = [
 LONGEST_PAUSE = timedelta(days=3653)
 # Schedules of one transaction, where all are meant.
 PORTION = 200
-# Leaves the trace of a portion: called with its count in its own transaction.
-Told = Callable[[int], None]
 # Fires that are deleted by one statement.
 FIRES_AT_ONCE = 2000
 
@@ -85,7 +84,7 @@ def create(
     dialect's, for its runs.
     """
     using = router.db_for_write(Schedule)
-    with transaction.atomic(using=using):
+    with deed("schedules.create", TARGET, using=using) as trace:
         now = database_now(connections[using])
         schedule = Schedule(
             created_at=now,
@@ -102,9 +101,12 @@ def create(
         if depends_on:
             schedule.dependencies_since = now
         arm.arm(schedule, now, definition.calendars_of(using, schedule))
-        _save(using, schedule, is_new=True)
+        save(using, schedule, is_new=True)
         if depends_on:
             prerequisites.replace(using, schedule, depends_on)
+        trace.target_id = str(schedule.pk)
+        if trace.is_wanted:
+            trace.after = told_of(schedule)
     return schedule
 
 
@@ -119,7 +121,7 @@ def change(
 ) -> Schedule:
     """Change what is named and leave the rest; ``versions``: only if it still has one of these."""
     exclusions = values.get("exclusions")
-    with _held(pk, versions, exclusions=exclusions) as (schedule, now, using):
+    with held("schedules.change", pk, versions, exclusions=exclusions) as (schedule, now, using):
         before = definition.timing_of(schedule)
         was_running = arm.is_running(schedule)
         handler = schedule.kind, schedule.type
@@ -139,8 +141,8 @@ def change(
             schedule.pending = schedule.effective_from = None
         if after != before or was_running != arm.is_running(schedule):
             arm.arm(schedule, now, definition.calendars_of(using, schedule))
-        _touch(schedule, by, now)
-        _save(using, schedule)
+        touch(schedule, by, now)
+        save(using, schedule)
     return schedule
 
 
@@ -156,7 +158,7 @@ def reschedule(
 
     ``values`` has ``timing`` and its companion. An interval counts from that moment.
     """
-    with _held(pk, versions) as (schedule, now, using):
+    with held("schedules.reschedule", pk, versions) as (schedule, now, using):
         timing_values = {name: values.get(name) for name in arm.TIMING_FIELDS}
         if effective_from is not None and effective_from.tzinfo is None:
             raise InvalidSchedule("needs an offset from UTC", field="effective_from")
@@ -189,8 +191,8 @@ def reschedule(
         if schedule.pending is None or not is_due:
             # What is due already is of the definition that still holds.
             arm.arm(schedule, now, calendars)
-        _touch(schedule, by, now)
-        _save(using, schedule)
+        touch(schedule, by, now)
+        save(using, schedule)
     return schedule
 
 
@@ -198,7 +200,7 @@ def pause(pk: UUID, *, by: str, reason: str = "", until: datetime | None = None)
     """Stop runs that are due from now on; what runs goes on. With ``until`` it ends by itself."""
     if problem := text_problem(reason, MAX_REASON_LENGTH):
         raise InvalidSchedule(problem, field="reason")
-    with _held(pk) as (schedule, now, using):
+    with held("schedules.pause", pk, reason=reason) as (schedule, now, using):
         if schedule.is_paused:
             raise ScheduleState("the schedule is paused already", code="already_paused")
         if until is not None:
@@ -206,55 +208,68 @@ def pause(pk: UUID, *, by: str, reason: str = "", until: datetime | None = None)
                 raise InvalidSchedule("needs an offset from UTC", field="until")
             if not now < until < now + LONGEST_PAUSE:
                 raise InvalidSchedule("must lie ahead, at most ten years", field="until")
-        _one(using, pk).pause(by=by, reason=reason, resume_at=until)
-    return _get(using, pk)
+        one(using, pk).pause(by=by, reason=reason, resume_at=until)
+    return get(pk)
 
 
 def resume(pk: UUID, *, by: str) -> Schedule:
     """Let a paused schedule go on. What came due meanwhile is not caught up."""
-    with _held(pk) as (schedule, now, using):
+    with held("schedules.resume", pk) as (schedule, now, using):
         if not schedule.is_paused:
             raise ScheduleState("the schedule is not paused", code="not_paused")
-        _resume(using, schedule, now)
+        go_on(using, schedule, now)
     return schedule
 
 
-def pause_all(*, by: str, reason: str = "", told: Told | None = None) -> int:
-    """Pause every schedule that runs, and remember that it was for all."""
+def pause_all(*, by: str, reason: str = "") -> int:
+    """Pause every schedule that runs, and remember that it was for all; each portion has its trace."""
     using = router.db_for_write(Schedule)
     active = Schedule.objects.using(using).active().order_by("pk")
     paused, after = 0, UUID(int=0)
     while True:
-        with transaction.atomic(using=using):
+        with _of_all("schedules.pause_all", using, "paused", reason) as told:
             # In the order in which those lock them who end runs: neither waits for the other.
             rows = active.filter(pk__gt=after).select_for_update(no_key=True)
             ids = list(rows.values_list("pk", flat=True)[:PORTION])
             page = Schedule.objects.using(using).filter(pk__in=ids)
             changed = page.pause(by=by, reason=reason, by_all=True)
-            if changed and told:
-                told(changed)
+            told(changed, is_first=not paused, is_last=len(ids) < PORTION)
         paused += changed
         if len(ids) < PORTION:
             return paused
         after = ids[-1]
 
 
-def resume_all(*, by: str, told: Told | None = None) -> int:
+def resume_all(*, by: str) -> int:
     """Resume those that were paused for all; who was paused alone stays so."""
     using = router.db_for_write(Schedule)
     resumed = 0
     while True:
-        with transaction.atomic(using=using):
+        with _of_all("schedules.resume_all", using, "resumed") as told:
             now = database_now(connections[using])
             rows = Schedule.objects.using(using).filter(is_paused_by_all=True, deleted_at=None)
             page = list(rows.order_by("pk").select_for_update(no_key=True)[:PORTION])
             for schedule in page:
-                _resume(using, schedule, now)
-            if page and told:
-                told(len(page))
+                go_on(using, schedule, now)
+            told(len(page), is_first=not resumed, is_last=len(page) < PORTION)
         resumed += len(page)
         if len(page) < PORTION:
             return resumed
+
+
+@contextmanager
+def _of_all(verb: str, using: str, word: str, reason: str = "") -> Iterator[Callable[..., None]]:
+    """A portion of what is done to all: many transactions, so that none of them holds all rows.
+
+    That it was asked for is told too where nothing came of it.
+    """
+    with deed(verb, "cluster", id_of(using), using=using, reason=reason) as trace:
+
+        def told(count: int, *, is_first: bool, is_last: bool) -> None:
+            trace.count, trace.after = count, {word: count}
+            trace.is_done = bool(count) or (is_first and is_last)
+
+        yield told
 
 
 def resume_due(using: str, policy: ClusterPolicy) -> int:
@@ -268,7 +283,7 @@ def resume_due(using: str, policy: ClusterPolicy) -> int:
         skip = connections[using].features.has_select_for_update_skip_locked
         page = list(due.order_by("pk").select_for_update(no_key=True, skip_locked=skip)[:PORTION])
         for schedule in page:
-            _resume(using, schedule, now)
+            go_on(using, schedule, now)
     return len(page)
 
 
@@ -317,7 +332,7 @@ def add_exclusions(
     versions: Collection[int] | None = None,
 ) -> Schedule:
     """Lay these over those that are there."""
-    with _held(pk, versions, exclusions=document) as (schedule, now, using):
+    with held("schedules.change", pk, versions, exclusions=document) as (schedule, now, using):
         merged = dict(schedule.exclusions)
         for rule, entries in definition.read_exclusions(using, document).to_json().items():
             merged[rule] = [*merged.get(rule, ()), *entries]
@@ -326,8 +341,8 @@ def add_exclusions(
         is_done = schedule.is_completed
         definition.check_rule(schedule, now, calendars, is_done=is_done)
         arm.arm(schedule, now, calendars)
-        _touch(schedule, by, now)
-        _save(using, schedule)
+        touch(schedule, by, now)
+        save(using, schedule)
     return schedule
 
 
@@ -348,40 +363,49 @@ def delete(pk: UUID, *, by: str, versions: Collection[int] | None = None) -> Nee
 
     Returns who needs it, and will wait for it in vain until it is restored.
     """
-    with _held(pk, versions) as (schedule, now, using):
+    with held("schedules.delete", pk, versions) as (schedule, now, using):
         schedule.deleted_at = now
         schedule.pending = schedule.effective_from = None
         arm.arm(schedule, now, {})
-        _touch(schedule, by, now)
-        _save(using, schedule)
+        touch(schedule, by, now)
+        save(using, schedule)
         return prerequisites.who_needs(using, pk)
 
 
 def restore(pk: UUID, *, by: str) -> Schedule:
     """Bring back a schedule that was deleted; it goes on from now."""
-    with _held(pk, is_deleted=True) as (schedule, now, using):
+    with held("schedules.restore", pk, is_deleted=True) as (schedule, now, using):
         schedule.deleted_at = None
         arm.arm(schedule, now, definition.calendars_of(using, schedule))
-        _touch(schedule, by, now)
-        _save(using, schedule)
+        touch(schedule, by, now)
+        save(using, schedule)
     return schedule
 
 
 def delete_for_good(pk: UUID, *, by: str, versions: Collection[int] | None = None) -> None:
     """Delete a schedule, deleted before or not, with its fires and all of its runs.
 
-    Runs that go on are asked to stop. Refused while another schedule or a workflow needs it.
+    Runs that go on are asked to stop. Refused while another schedule or a workflow needs it. It is many
+    transactions, so the trace comes first: what was begun is told.
     """
-    using = router.db_for_write(Schedule)
-    jobs = Job.objects.using(using).filter(schedule_id=pk)
-    with _held(pk, versions, is_deleted=None) as (schedule, now, using):
+    verb = "schedules.delete_for_good"
+    with held(verb, pk, versions, is_deleted=None) as (schedule, now, using):
         prerequisites.refuse_if_needed(using, schedule)
         schedule.deleted_at = schedule.deleted_at or now
         schedule.pending = schedule.effective_from = None
         arm.arm(schedule, now, {})
-        _touch(schedule, by, now)
-        _save(using, schedule)
-    # Outside the lock: whoever ends a job waits for its schedule.
+        touch(schedule, by, now)
+        save(using, schedule)
+    with part_of_a_deed():
+        # Outside the lock: whoever ends a job waits for its schedule.
+        _delete_runs(using, pk)
+        with held(verb, pk, is_deleted=True) as (schedule, *_):
+            prerequisites.refuse_if_needed(using, schedule)
+            schedule.delete(using=using)
+
+
+def _delete_runs(using: str, pk: UUID) -> None:
+    jobs = Job.objects.using(using).filter(schedule_id=pk)
     while True:
         open_jobs = jobs.filter(finished_at=None, cancel_requested_at=None)
         ids = list(open_jobs.values_list("pk", flat=True)[:500])
@@ -401,9 +425,6 @@ def delete_for_good(pk: UUID, *, by: str, versions: Collection[int] | None = Non
     fires = Fire.objects.using(using).filter(schedule_id=pk)
     while ids := list(fires.order_by("due_at").values_list("pk", flat=True)[:FIRES_AT_ONCE]):
         Fire.objects.using(using).filter(pk__in=ids)._raw_delete(using)
-    with _held(pk, is_deleted=True) as (schedule, _, using):
-        prerequisites.refuse_if_needed(using, schedule)
-        schedule.delete(using=using)
 
 
 def draft(values: Mapping[str, Any]) -> Schedule:
@@ -424,77 +445,3 @@ def get(pk: UUID, *, with_deleted: bool = False) -> Schedule:
     if schedule is None or (schedule.deleted_at is not None and not with_deleted):
         raise ScheduleNotFound
     return schedule
-
-
-# -- The row ---------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _held(
-    pk: UUID,
-    versions: Collection[int] | None = None,
-    *,
-    is_deleted: bool | None = False,
-    exclusions: Any = None,
-) -> Iterator[tuple[Schedule, datetime, str]]:
-    """The row, locked, with the database's time; what is changed of it must be saved.
-
-    ``exclusions`` are those that it is to get.
-    """
-    using = router.db_for_write(Schedule)
-    with transaction.atomic(using=using):
-        definition.hold_calendars(using, exclusions)
-        schedule = _one(using, pk).select_for_update(no_key=True).first()
-        if schedule is None or is_deleted is (schedule.deleted_at is None):
-            raise ScheduleNotFound
-        if versions is not None and schedule.version not in versions:
-            raise OutdatedSchedule
-        yield schedule, database_now(connections[using]), using
-
-
-def _one(using: str, pk: UUID) -> Any:
-    return Schedule.objects.using(using).filter(pk=pk)
-
-
-def _get(using: str, pk: UUID) -> Schedule:
-    schedule: Schedule = _one(using, pk).get()
-    return schedule
-
-
-def _touch(schedule: Schedule, by: str, now: datetime) -> None:
-    schedule.updated_by, schedule.updated_at = by[:200], now
-    schedule.version += 1
-
-
-def _save(using: str, schedule: Schedule, *, is_new: bool = False) -> None:
-    try:
-        # A transaction of its own: the refusal must not spoil the one around it.
-        with transaction.atomic(using=using):
-            schedule.save(using=using, force_insert=is_new, force_update=not is_new)
-    except IntegrityError:
-        same = Schedule.objects.using(using).kept().filter(name__iexact=schedule.name)
-        if not same.exclude(pk=schedule.pk).exists():
-            raise
-        raise DuplicateSchedule(
-            f"there is a schedule named {schedule.name!r}", field="name"
-        ) from None
-
-
-def _resume(using: str, schedule: Schedule, now: datetime) -> None:
-    # Not an edit: who wrote the definition, and with what rights, stays as it is.
-    schedule.is_paused = schedule.is_paused_by_all = False
-    schedule.paused_at = schedule.paused_by = schedule.pause_reason = schedule.resume_at = None
-    if schedule.timing == Timing.INTERVAL:
-        schedule.anchor_at = now
-    arm.arm_or_park(schedule, now, definition.calendars_of(using, schedule))
-    _catch_up_once(schedule, now)
-    schedule.version += 1
-    _save(using, schedule)
-
-
-def _catch_up_once(schedule: Schedule, now: datetime) -> None:
-    """A one-time run whose moment came while the schedule was paused still has to happen."""
-    is_late = schedule.timing == Timing.ONCE and schedule.last_due_at is None
-    is_wanted = arm.is_running(schedule) and schedule.misfire != Misfire.SKIP
-    if is_late and is_wanted and schedule.run_at is not None and schedule.run_at <= now:
-        arm.set_next(schedule, schedule.run_at)

@@ -9,30 +9,35 @@ the machinery of dependencies carries it on and nobody has to watch it. An edge 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from graphlib import CycleError, TopologicalSorter
+from graphlib import TopologicalSorter
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, connections, router, transaction
+from django.db import connections, router, transaction
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
+from clusters.deeds import deed, differences, part_of_a_deed
 from clusters.policy import ClusterPolicy
 from clusters.registry import id_of
-from jobs.engine import prerequisites
 from jobs.engine.clock import database_now
 from jobs.engine.enqueue import enqueue_many
 from jobs.engine.new_job import NewJob, Origin
 from jobs.engine.schedule_work import made_by
 from jobs.engine.started_kinds import kinds_to_grant
+from jobs.engine.workflow_rows import (
+    NewNode,
+    locked,
+    replace_nodes,
+    save,
+    set_words,
+    told_of,
+    touch,
+)
 from jobs.errors import (
-    DependencyCycle,
-    DuplicateWorkflow,
     InvalidTransition,
     InvalidWorkflow,
-    OutdatedSchedule,
     WorkflowInUse,
     WorkflowNotFound,
     WorkflowRunNotFound,
@@ -49,24 +54,14 @@ from jobs.models import (
     WorkflowNode,
     WorkflowRun,
 )
-from jobs.models.queue_policies import text_problem
 from jobs.models.release import release_ended
 from jobs.models.runs import node_states, settle_workflow_run
-from jobs.models.schedule import MAX_DESCRIPTION_LENGTH, MAX_NAME_LENGTH
 from jobs.rights import rights_of
 from jobs.states import UNSTARTED, State, Trigger
 
-MAX_NODES = 200
+# What the audit calls one.
+TARGET = "workflow"
 FORGOTTEN_AT_ONCE = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class NewNode:
-    """A node as asked for: the schedule whose work it is, and the schedules of the nodes before it."""
-
-    schedule_id: UUID
-    depends_on: Sequence[UUID] = ()
-    on_failure: str = OnNodeFailure.STOP
 
 
 # -- Definitions -----------------------------------------------------------------------------------
@@ -82,11 +77,12 @@ def create(
 ) -> Workflow:
     """Make a workflow of schedules that exist."""
     using = router.db_for_write(Workflow)
-    with transaction.atomic(using=using):
+    with deed("workflows.create", TARGET, using=using) as trace:
         workflow = Workflow(created_by=by[:200], updated_by=by[:200], source=source)
-        _set(workflow, name, description)
-        _save(using, workflow, is_new=True)
-        _replace_nodes(using, workflow, nodes)
+        set_words(workflow, name, description)
+        save(using, workflow, is_new=True)
+        replace_nodes(using, workflow, nodes)
+        trace.target_id, trace.after = str(workflow.pk), told_of(using, workflow, trace)
     workflow.refresh_from_db(using=using)
     return workflow
 
@@ -103,9 +99,10 @@ def change(
 ) -> Workflow:
     """Change what is named and leave the rest. Runs that go on are not touched."""
     using = router.db_for_write(Workflow)
-    with transaction.atomic(using=using):
-        workflow = _locked(using, pk, versions)
-        _set(
+    with deed("workflows.change", TARGET, pk, using=using) as trace:
+        workflow = locked(using, pk, versions)
+        before = told_of(using, workflow, trace)
+        set_words(
             workflow,
             workflow.name if name is None else name,
             workflow.description if description is None else description,
@@ -113,22 +110,24 @@ def change(
         if source is not None:
             workflow.source = source
         if nodes is not None:
-            _replace_nodes(using, workflow, nodes)
-        _touch(using, workflow, by)
-        _save(using, workflow)
+            replace_nodes(using, workflow, nodes)
+        touch(using, workflow, by)
+        save(using, workflow)
+        trace.before, trace.after = differences(before, told_of(using, workflow, trace))
     return workflow
 
 
 def delete(pk: UUID, *, by: str, versions: Collection[int] | None = None) -> None:
     """Hide a workflow for good; its runs stay, and those that go on end by themselves."""
     using = router.db_for_write(Workflow)
-    with transaction.atomic(using=using):
-        workflow = _locked(using, pk, versions)
+    with deed("workflows.delete", TARGET, pk, using=using) as trace:
+        workflow = locked(using, pk, versions)
+        trace.before = told_of(using, workflow, trace)
         if Schedule.objects.using(using).kept().filter(workflow_id=pk).exists():
             raise WorkflowInUse("a schedule starts this workflow; delete that first")
         workflow.deleted_at = database_now(connections[using])
-        _touch(using, workflow, by)
-        _save(using, workflow)
+        touch(using, workflow, by)
+        save(using, workflow)
         # Its schedules need not be kept for it.
         WorkflowNode.objects.using(using).filter(workflow_id=pk).delete()
 
@@ -174,97 +173,6 @@ def _kinds(rows: Iterable[tuple[str, Any]]) -> list[str]:
     return sorted({name for kind, payload in rows for name in kinds_started(kind, payload)})
 
 
-def _set(workflow: Workflow, name: str, description: str) -> None:
-    name = name.strip() if isinstance(name, str) else ""
-    if not 1 <= len(name) <= MAX_NAME_LENGTH or not name.isprintable():
-        raise InvalidWorkflow(
-            f"a name has 1 to {MAX_NAME_LENGTH} printable characters", field="name"
-        )
-    if problem := text_problem(description, MAX_DESCRIPTION_LENGTH):
-        raise InvalidWorkflow(problem, field="description")
-    workflow.name, workflow.description = name, description
-
-
-def _locked(using: str, pk: UUID, versions: Collection[int] | None = None) -> Workflow:
-    rows = Workflow.objects.using(using).kept().filter(pk=pk).select_for_update(no_key=True)
-    workflow: Workflow | None = rows.first()
-    if workflow is None:
-        raise WorkflowNotFound
-    if versions is not None and workflow.version not in versions:
-        raise OutdatedSchedule("the workflow was changed since you read it; read it again")
-    return workflow
-
-
-def _touch(using: str, workflow: Workflow, by: str) -> None:
-    workflow.updated_by = by[:200]
-    workflow.updated_at = database_now(connections[using])
-    workflow.version += 1
-
-
-def _save(using: str, workflow: Workflow, *, is_new: bool = False) -> None:
-    try:
-        with transaction.atomic(using=using):
-            workflow.save(using=using, force_insert=is_new)
-    except IntegrityError:
-        same = Workflow.objects.using(using).kept().filter(name__iexact=workflow.name)
-        if not same.exclude(pk=workflow.pk).exists():
-            raise
-        raise DuplicateWorkflow(
-            f"there is a workflow named {workflow.name!r}", field="name"
-        ) from None
-
-
-def check_nodes(nodes: Sequence[NewNode]) -> None:
-    """Refuse what is no graph: nothing, the same schedule twice, strangers, a circle."""
-    if not 1 <= len(nodes) <= MAX_NODES:
-        raise InvalidWorkflow(f"a workflow has 1 to {MAX_NODES} nodes", field="nodes")
-    ids = [node.schedule_id for node in nodes]
-    for index, node in enumerate(nodes):
-        if node.schedule_id in ids[:index]:
-            raise InvalidWorkflow("is in the workflow twice", field=f"nodes[{index}].schedule_id")
-        if node.on_failure not in OnNodeFailure.values:
-            allowed = ", ".join(OnNodeFailure.values)
-            raise InvalidWorkflow(f"must be one of {allowed}", field=f"nodes[{index}].on_failure")
-        if len(set(node.depends_on)) != len(node.depends_on):
-            raise InvalidWorkflow("names a node twice", field=f"nodes[{index}].depends_on")
-        for parent in node.depends_on:
-            if parent not in ids:
-                raise InvalidWorkflow(
-                    f"{parent} is no node of this workflow", field=f"nodes[{index}].depends_on"
-                )
-    try:
-        TopologicalSorter({n.schedule_id: n.depends_on for n in nodes}).prepare()
-    except CycleError:
-        raise DependencyCycle(
-            "nodes would wait for each other in a circle", field="nodes"
-        ) from None
-
-
-def _replace_nodes(using: str, workflow: Workflow, nodes: Sequence[NewNode]) -> None:
-    check_nodes(nodes)
-    prerequisites.lock_all(using)
-    known = Schedule.objects.using(using).kept().filter(pk__in=[n.schedule_id for n in nodes])
-    workflows = dict(known.values_list("pk", "workflow_id"))
-    for index, node in enumerate(nodes):
-        field = f"nodes[{index}].schedule_id"
-        if node.schedule_id not in workflows:
-            raise InvalidWorkflow(f"there is no schedule {node.schedule_id}", field=field)
-        if workflows[node.schedule_id] is not None:
-            raise InvalidWorkflow("starts a workflow itself", field=field)
-    rows = WorkflowNode.objects.using(using)
-    rows.filter(workflow_id=workflow.pk).delete()
-    rows.bulk_create(
-        WorkflowNode(
-            workflow=workflow,
-            schedule_id=node.schedule_id,
-            position=index,
-            depends_on=[str(parent) for parent in node.depends_on],
-            on_failure=node.on_failure,
-        )
-        for index, node in enumerate(nodes)
-    )
-
-
 # -- Runs ------------------------------------------------------------------------------------------
 
 
@@ -278,7 +186,7 @@ def start_run(
 ) -> WorkflowRun:
     """Begin a run: the jobs of all nodes, enqueued in one transaction."""
     using = router.db_for_write(Workflow)
-    with transaction.atomic(using=using):
+    with deed("workflows.trigger", TARGET, pk, using=using) as trace:
         workflow = get(pk)
         nodes = nodes_of(workflow)
         if not nodes:
@@ -308,6 +216,7 @@ def start_run(
         ]
         run.save(using=using, force_insert=True)
         _enqueue(using, run, {str(node.schedule_id): node.schedule for node in nodes}, by)
+        trace.after = {"run_id": run.pk}
     run.refresh_from_db(using=using)
     return run
 
@@ -325,8 +234,9 @@ def _check_rights(using: str, nodes: Sequence[WorkflowNode]) -> None:
 def rerun(run_id: UUID, *, by: str) -> WorkflowRun:
     """Take up a run that ended again: what succeeded is carried over, the rest is done anew."""
     using = router.db_for_write(Workflow)
-    with transaction.atomic(using=using):
+    with deed("workflows.trigger", TARGET, using=using) as trace:
         old = get_run(run_id)
+        trace.target_id = str(old.workflow_id)
         if old.state == RunState.RUNNING:
             raise InvalidTransition("cannot re-run what has not ended", field="state")
         states = node_states(using, [old])
@@ -358,6 +268,7 @@ def rerun(run_id: UUID, *, by: str) -> WorkflowRun:
             run.nodes.append(fresh)
         run.save(using=using, force_insert=True)
         _enqueue(using, run, {str(pk): schedule for pk, schedule in schedules.items()}, by)
+        trace.after = {"run_id": run.pk, "rerun_of": old.pk}
     run.refresh_from_db(using=using)
     return run
 
@@ -407,16 +318,19 @@ def get_run(run_id: UUID) -> WorkflowRun:
     return run
 
 
-def cancel_run(run_id: UUID, *, by: str) -> WorkflowRun:
+def cancel_run(run_id: UUID, *, by: str, reason: str = "") -> WorkflowRun:
     """Start no other node and ask those that run to stop; asking twice is no error."""
     using = router.db_for_write(WorkflowRun)
     run = get_run(run_id)
     asked = WorkflowRun.objects.using(using).filter(pk=run_id, state=RunState.RUNNING)
-    if not asked.update(cancel_requested_at=Now(), cancelled_by=by[:200]):
-        raise InvalidTransition(f"cannot cancel a run that has {run.state}", field="state")
+    with deed("workflows.cancel", TARGET, run.workflow_id, using=using, reason=reason) as trace:
+        trace.filter, trace.before = {"run_id": run_id}, {"state": run.state}
+        if not asked.update(cancel_requested_at=Now(), cancelled_by=by[:200]):
+            raise InvalidTransition(f"cannot cancel a run that has {run.state}", field="state")
     # Whoever ends a job takes the run's row after the job's: not in one transaction with it.
     jobs = Job.objects.using(using).filter(workflow_run_id=run_id, finished_at=None)
-    jobs.cancel()
+    with part_of_a_deed():
+        jobs.cancel()
     with transaction.atomic(using=using):
         settle_workflow_run(using, run_id)
     return get_run(run_id)
@@ -430,7 +344,9 @@ def skip_node(run_id: UUID, schedule_id: UUID) -> WorkflowRun:
     if not ids:
         raise WorkflowRunNotFound("the run has no such node")
     jobs = Job.objects.using(using).filter(pk__in=ids, workflow_run_id=run_id)
-    with transaction.atomic(using=using):
+    with deed("workflows.trigger", TARGET, run.workflow_id, using=using) as trace:
+        trace.filter = {"run_id": run_id}
+        trace.after = {"skipped_schedule_id": schedule_id}
         row = jobs.filter(state__in=UNSTARTED).select_for_update(no_key=True).first()
         if row is None:
             raise InvalidTransition(

@@ -9,6 +9,8 @@ from django.db.models import F
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
+from clusters.deeds import verb_of_rows
+
 
 class BulkAction(models.TextChoices):
     CANCEL = "cancel"
@@ -51,6 +53,7 @@ class BulkOperationQuerySet(models.QuerySet["BulkOperation"]):
             ending = {"status": BulkStatus.FINISHED, "finished_at": Now()}
         return self.open().update(seen=F("seen") + seen, outcomes=outcomes, cursor=cursor, **ending)
 
+    @verb_of_rows("bulk_operations.stop", "bulk_operation")
     def cancel(self, *, by: str) -> int:
         """Stop operations. A batch that runs is waited for; there is none after it."""
         return self.open().update(

@@ -17,6 +17,7 @@ from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Greatest, Now
 from uuid_utils.compat import uuid7
 
+from clusters.deeds import deed, verb_of_rows
 from jobs.errors import InvalidJob, InvalidTransition, UniqueKeyTaken, UnknownQueue
 from jobs.hints import ANY_QUEUE, hint_ready
 from jobs.states import (
@@ -123,6 +124,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         stopped = self.filter(state__in=RETRYABLE_FROM)
         return stopped if include_held else stopped.filter(is_held=False)
 
+    @verb_of_rows("jobs.cancel", "job")
     def cancel(self) -> Touched:
         """Cancel what has not started, and ask running work to stop; with all steps of those jobs."""
         from jobs.models.steps_release import open_below, wake
@@ -151,6 +153,7 @@ class JobQuerySet(models.QuerySet["Job"]):
                 wake(using, waiting)
         return Touched(cancelled + asked, cancelled=cancelled, cancel_requested=asked)
 
+    @verb_of_rows("jobs.cancel", "job")
     def skip(self) -> Touched:
         """End jobs that have not started without running them."""
         with transaction.atomic(using=self.db):
@@ -209,6 +212,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         leave_traces(self.db, rows, state, reason)
         return ended
 
+    @verb_of_rows("jobs.retry", "job", says=("spread_seconds",))
     def retry(self, *, spread_seconds: float | None = None) -> Touched:
         """Make failed, cancelled and skipped jobs ready again, now, with at least one attempt left.
 
@@ -277,7 +281,7 @@ class JobQuerySet(models.QuerySet["Job"]):
 
         What runs, has succeeded or waits for other jobs is left alone.
         """
-        with transaction.atomic(using=self.db):
+        with deed("jobs.retry", "job", using=self.db) as trace:
             rows = self.order_by("pk").select_for_update(no_key=True)
             states = {pk: State(state) for pk, state in rows.values_list("pk", "state")}
             jobs: JobQuerySet = Job.objects.using(self.db)
@@ -290,6 +294,9 @@ class JobQuerySet(models.QuerySet["Job"]):
             waiting = [pk for pk, state in states.items() if state == State.SCHEDULED]
             if waiting:
                 jobs.filter(pk__any_of=waiting).run_now()
+            changed = [pk for pk in [*stopped, *waiting] if pk not in left]
+            trace.about(changed)
+            trace.changed(len(changed))
         runs = (*RETRYABLE_FROM, State.SCHEDULED, State.READY)
         return {pk: Restart(was, was in runs and pk not in left) for pk, was in states.items()}
 
@@ -311,12 +318,14 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Let ready jobs wait until a moment."""
         return self.filter(state=State.READY)._write(state=State.SCHEDULED, run_at=until)
 
+    @verb_of_rows("jobs.run_now", "job")
     def run_now(self) -> Touched:
         """Make scheduled jobs ready without waiting for their time."""
         scheduled = self.filter(state=State.SCHEDULED)
         made_ready = self._hinted(scheduled._write(state=State.READY, run_at=Now()))
         return Touched(made_ready, made_ready=made_ready)
 
+    @verb_of_rows("jobs.change", "job", says=("queue",))
     def move(self, queue: str) -> Touched:
         """Put jobs that have not started into another queue, where their place is by the same order."""
         check_queue(self.db, queue)
@@ -325,6 +334,7 @@ class JobQuerySet(models.QuerySet["Job"]):
             hint_ready(self.db, {queue})
         return Touched(moved, moved=moved)
 
+    @verb_of_rows("jobs.change", "job", says=("priority",))
     def set_priority(self, priority: int) -> Touched:
         """Give jobs that have not started another priority; the lower number runs first."""
         check_priority(priority)
@@ -349,6 +359,7 @@ class JobQuerySet(models.QuerySet["Job"]):
             hint_ready(self.db, {ANY_QUEUE})
         return made_ready
 
+    @verb_of_rows("jobs.delete", "job")
     def delete_final(self) -> Touched:
         """Delete finished jobs with all that is theirs. Those that open jobs depend on are kept."""
         from jobs.models.dependency import JobDependency
@@ -369,6 +380,7 @@ class JobQuerySet(models.QuerySet["Job"]):
             erase(using, [*ids, *all_below(using, ids)])
         return Touched(len(ids), deleted=len(ids), has_dependants=len(kept))
 
+    @verb_of_rows("jobs.delete", "job")
     def discard(self) -> Touched:
         """Delete finished jobs, and those that have not started, which are cancelled first."""
         with transaction.atomic(using=self.db):

@@ -6,6 +6,7 @@ What a queue's policies are stands in ``queue_policies``; ``rate_grants`` is the
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from django.db.models.functions import Coalesce, Now
 from django.db.models.lookups import GreaterThan, LessThan
 from uuid_utils.compat import uuid7
 
+from clusters.deeds import Trace, deed, differences, verb_of_rows
 from jobs.errors import DuplicateQueue, InvalidQueue, QueueInUse
 from jobs.hints import ANY_QUEUE, hint_ready
 from jobs.models.queue_policies import (
@@ -79,7 +81,8 @@ class QueueQuerySet(models.QuerySet["Queue"]):
         check_together(policies, queue.policies())
         try:
             # A transaction of its own: the refusal must not spoil one around us.
-            with transaction.atomic(using=self.db):
+            with deed("queues.create", "queue", name, using=self.db) as trace:
+                trace.after = queue.policies()
                 queue.save(using=self.db, force_insert=True)
         except IntegrityError:
             if not self.filter(name=name).exists():
@@ -91,9 +94,10 @@ class QueueQuerySet(models.QuerySet["Queue"]):
     def change(self, **policies: Any) -> int:
         """Change policies of these queues, of all or of none."""
         check_policies(policies)
-        with transaction.atomic(using=self.db):
+        with deed("queues.change", "queue", using=self.db) as trace:
             # Locked: two changes that are each sound might not be so together.
             queues = [*self.select_for_update(no_key=True)]
+            _tell_change(trace, queues, policies)
             for queue in queues:
                 check_together(policies, {**queue.policies(), **policies})
             changed = Queue.objects.using(self.db).filter(pk__in=[queue.pk for queue in queues])
@@ -102,6 +106,7 @@ class QueueQuerySet(models.QuerySet["Queue"]):
                 hint_ready(self.db, {ANY_QUEUE})
         return len(queues)
 
+    @verb_of_rows("queues.pause", "queue", key="name", says=("resume_at", "resume_in_seconds"))
     def pause(
         self,
         *,
@@ -132,6 +137,7 @@ class QueueQuerySet(models.QuerySet["Queue"]):
             raise InvalidQueue("resume_at must lie ahead, at most ten years", field="resume_at")
         return paused
 
+    @verb_of_rows("queues.resume", "queue", key="name")
     def resume(self) -> int:
         """Let nodes claim from these queues again."""
         resumed = self.filter(is_paused=True).update(
@@ -146,6 +152,7 @@ class QueueQuerySet(models.QuerySet["Queue"]):
             hint_ready(self.db, {ANY_QUEUE})
         return resumed
 
+    @verb_of_rows("queues.change", "queue", key="name", says=("number",))
     def limit_workers(self, number: int, *, by: str) -> int:
         """Let so many jobs of these queues run at a time; with none they rest until a number comes.
 
@@ -176,11 +183,13 @@ class QueueQuerySet(models.QuerySet["Queue"]):
 
         A queue that may have no workers rests on.
         """
-        changed = 0
-        with transaction.atomic(using=self.db):
-            for queue in self.select_for_update(no_key=True):
-                if queue.is_paused_by_people is is_paused:
-                    continue
+        verb = "queues.pause" if is_paused else "queues.resume"
+        with deed(verb, "queue", using=self.db, reason=reason) as trace:
+            queues = [*self.select_for_update(no_key=True)]
+            queues = [queue for queue in queues if queue.is_paused_by_people is not is_paused]
+            trace.about([queue.name for queue in queues])
+            trace.changed(len(queues))
+            for queue in queues:
                 one = Queue.objects.using(self.db).filter(pk=queue.pk)
                 if is_paused:
                     one.pause(by=by, reason=reason + _TOO if queue.has_no_workers else reason)
@@ -188,8 +197,7 @@ class QueueQuerySet(models.QuerySet["Queue"]):
                     one.pause(by=by, reason=NO_WORKERS)
                 else:
                     one.resume()
-                changed += 1
-        return changed
+        return len(queues)
 
     def end_pauses(self) -> int:
         """Resume these queues; those that may have no workers rest on."""
@@ -203,6 +211,7 @@ class QueueQuerySet(models.QuerySet["Queue"]):
         """Queues whose pause was to last until now."""
         return self.filter(is_paused=True, resume_at__lte=Now())
 
+    @verb_of_rows("queues.delete", "queue", key="name")
     def delete_unused(self) -> int:
         """Delete those of these queues whose jobs have all ended and into which no schedule puts more;
         the default queue stays.
@@ -220,6 +229,7 @@ class QueueQuerySet(models.QuerySet["Queue"]):
             ]
             return Queue.objects.using(self.db).filter(pk__in=unused)._raw_delete(self.db) or 0
 
+    @verb_of_rows("queues.delete", "queue", key="name")
     def delete_with_waiting(self, most: int) -> int:
         """Delete these queues and cancel what waits in them, as long as that is not more than so many.
 
@@ -245,6 +255,14 @@ class QueueQuerySet(models.QuerySet["Queue"]):
                     raise queue.in_use()
                 deleted += 1
         return deleted
+
+
+def _tell_change(trace: Trace, queues: Sequence[Queue], policies: Mapping[str, Any]) -> None:
+    """What is different in the first of these queues, which is mostly the only one."""
+    trace.about([queue.name for queue in queues])
+    trace.changed(len(queues))
+    if queues:
+        trace.before, trace.after = differences(queues[0].policies(), policies)
 
 
 def schedules_into(using: str, queue: str) -> list[str]:

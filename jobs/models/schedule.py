@@ -19,6 +19,7 @@ from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Lower, Now
 from uuid_utils.compat import uuid7
 
+from clusters.deeds import verb_of_rows
 from jobs.models.dependency import Needs
 from jobs.states import OnLost
 
@@ -181,6 +182,7 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
             return self.filter(pk__in=few)
         return self.filter(_holding("listing__text", texts))
 
+    @verb_of_rows("schedules.pause", "schedule")
     def pause(
         self, *, by: str, reason: str = "", resume_at: Any = None, by_all: bool = False
     ) -> int:

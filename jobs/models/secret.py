@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import ClassVar
 
-from django.db import IntegrityError, models, transaction
+from django.db import IntegrityError, models
 from django.db.models import F
 from django.db.models.functions import Now
 
+from clusters.deeds import deed
 from jobs.errors import DuplicateSecret, InvalidJob, InvalidSecret, SecretNotFound
 from jobs.redaction import MIN_LENGTH
 from jobs.references import NAME
@@ -28,7 +29,7 @@ class SecretQuerySet(models.QuerySet["Secret"]):
             )
         about = {"sealed": _sealed(name, value), "description": description, "updated_by": by[:200]}
         try:
-            with transaction.atomic(using=self.db):
+            with deed("secrets.write", "secret", name, using=self.db):
                 return self.create(name=name, **about)
         except IntegrityError:
             raise DuplicateSecret(field="name") from None
@@ -53,10 +54,12 @@ class SecretQuerySet(models.QuerySet["Secret"]):
             changes["description"] = description
         rows = self.filter(name=name)
         wanted = rows if versions is None else rows.filter(version__in=versions)
-        if wanted.update(version=F("version") + 1, **changes):
-            return True
-        if not rows.exists():
-            raise SecretNotFound
+        with deed("secrets.write", "secret", name, using=self.db) as trace:
+            if wanted.update(version=F("version") + 1, **changes):
+                return True
+            trace.is_done = False
+            if not rows.exists():
+                raise SecretNotFound
         return False
 
     def sealed_values(self, names: Collection[str]) -> dict[str, str]:

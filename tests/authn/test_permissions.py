@@ -72,7 +72,20 @@ EVERY_VERB = {
     "audit.read": "operator",
     "nodes.read": "viewer",
     "nodes.drain": "operator",
+    "settings.change": "admin",
+    "restored.mark": "admin",
+    "restored.confirm": "admin",
+    "keys.create": "admin",
+    "keys.change": "admin",
+    "keys.revoke": "admin",
+    "roles.give": "admin",
+    "roles.take": "admin",
     "users.create": "admin",
+    "users.change": "admin",
+    "users.delete": "admin",
+    "groups.create": "admin",
+    "groups.change": "admin",
+    "groups.delete": "admin",
 }
 
 

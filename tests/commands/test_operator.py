@@ -13,7 +13,8 @@ import pytest
 from django.db import DatabaseError, OperationalError
 
 from clusters.binding import cluster_bound
-from clusters.management.base import database_failure, duration, moment, printable
+from clusters.csv_text import printable
+from clusters.management.base import database_failure, duration, moment
 from jobs.models import Job
 from tests.factories import make_job
 from tests.processes import ROOT, manage, worker_environment

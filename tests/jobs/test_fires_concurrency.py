@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from clusters.binding import cluster_bound
 from jobs.engine import schedules, workflows
-from jobs.engine.workflows import NewNode
+from jobs.engine.workflow_rows import NewNode
 from jobs.models import Fire, Job, RunState, Schedule
 from jobs.models.release import release
 from jobs.states import State, WaitsFor

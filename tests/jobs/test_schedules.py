@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from clusters.binding import cluster_bound
 from jobs.engine import calendars, run_upkeep, schedules, workflows
-from jobs.engine.workflows import NewNode
+from jobs.engine.workflow_rows import NewNode
 from jobs.errors import (
     CalendarInUse,
     DependencyCycle,

@@ -10,7 +10,7 @@ import pytest
 from django.utils import timezone
 
 from jobs.engine import schedules, workflows
-from jobs.engine.workflows import MAX_NODES, NewNode
+from jobs.engine.workflow_rows import MAX_NODES, NewNode
 from jobs.errors import (
     DependencyCycle,
     InvalidTransition,

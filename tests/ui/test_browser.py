@@ -26,7 +26,7 @@ from clusters.models import AuditEntry, Node
 from jobs.engine import calendars, schedules, workflows
 from jobs.engine.enqueue import enqueue
 from jobs.engine.new_job import NewJob
-from jobs.engine.workflows import NewNode
+from jobs.engine.workflow_rows import NewNode
 from jobs.models import Calendar, Job, Queue, Schedule, WorkflowRun
 from tests.processes import free_port, started, worker_environment
 from tests.ui.browser import SCHEMES, WIDTHS, Visit, chromium, program, visit

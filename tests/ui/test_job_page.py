@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from clusters.models import AuditEntry
 from jobs.engine import workflows
-from jobs.engine.workflows import NewNode
+from jobs.engine.workflow_rows import NewNode
 from jobs.models import (
     Job,
     JobDependency,

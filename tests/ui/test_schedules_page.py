@@ -12,7 +12,7 @@ from django.utils import timezone
 from clusters.binding import cluster_bound
 from clusters.models import AuditEntry
 from jobs.engine import schedules, workflows
-from jobs.engine.workflows import NewNode
+from jobs.engine.workflow_rows import NewNode
 from jobs.models import Job, Schedule, Source
 from tests.factories import WITH_A_PROGRAM
 

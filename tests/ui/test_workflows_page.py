@@ -9,7 +9,7 @@ import pytest
 from clusters.binding import cluster_bound
 from clusters.models import AuditEntry
 from jobs.engine import schedules, workflows
-from jobs.engine.workflows import NewNode
+from jobs.engine.workflow_rows import NewNode
 from jobs.models import Job, RunState, Workflow, WorkflowRun
 from jobs.states import State
 from tests.jobs.schedule_cases import begin_run, end_run, make_schedule

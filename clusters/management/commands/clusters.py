@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, connections, transaction
+from django.db import DatabaseError, InterfaceError, connections
 
 from clusters.archives import target_problem
 from clusters.binding import cluster_bound
@@ -24,7 +24,7 @@ from clusters.management.base import (
     database_failure,
     operator,
 )
-from clusters.models import RESTORED, AuditEntry, ClusterSetting, Node, SettingChange
+from clusters.models import RESTORED, ClusterSetting, Node, SettingChange
 from clusters.policy import FIELDS, defaults_of, effective
 from clusters.registry import Cluster
 
@@ -133,7 +133,7 @@ class Command(OperatorCommand):
             if problem is not None:
                 raise UsageError(f"{str(target)[:40]!r} {problem}", field="archive_to")
         check_database_is_there(cluster.alias)
-        with cluster_bound(cluster.id), transaction.atomic(using=cluster.alias):
+        with cluster_bound(cluster.id):
             try:
                 changed = ClusterSetting.objects.all().change(
                     values, by=operator(), reason=asked.reason
@@ -141,14 +141,6 @@ class Command(OperatorCommand):
             except UnsoundSettings as error:
                 name, problem = next(iter(error.problems.items()))
                 raise UsageError(f"{name}: {problem}", field=name) from None
-            AuditEntry.objects.create(
-                actor=operator(),
-                verb="settings.change",
-                target_type="settings",
-                reason=asked.reason[:500],
-                before={name: before for name, (before, _) in changed.items()},
-                after={name: after for name, (_, after) in changed.items()},
-            )
         self.say(f"{len(changed)} settings are others now; processes follow within five seconds.")
         self.show_cluster(asked)
 

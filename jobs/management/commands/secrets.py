@@ -6,13 +6,10 @@ import getpass
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import Any
-
-from django.db import transaction
 
 from clusters.binding import current_cluster
+from clusters.deeds import traced
 from clusters.management.base import UsageError, operator
-from clusters.models import AuditEntry
 from jobs.api.secrets import secret_to_json
 from jobs.engine.reseal import reseal
 from jobs.errors import SecretNotFound
@@ -55,12 +52,12 @@ class Command(JobsCommand):
     def put(self, asked: Namespace) -> None:
         value, secrets = self._value(asked), Secret.objects.all()
         more = {} if asked.description is None else {"description": asked.description}
-        with transaction.atomic(using=current_cluster().alias):
+        with traced("secrets.write", "secret", asked.name) as trace:
             if secrets.filter(name=asked.name).exists():
                 secrets.change(asked.name, value=value, by=operator(), **more)
             else:
                 secrets.create_secret(asked.name, value, by=operator(), **more)
-            self._trace(asked.name, {"has_new_value": True})
+            trace.after = {"has_new_value": True}
         document = secret_to_json(secrets.get(name=asked.name))
         self.show(document, lambda: self.print_record(document))
 
@@ -78,22 +75,15 @@ class Command(JobsCommand):
         return text.removesuffix("\n").removesuffix("\r")
 
     def delete(self, asked: Namespace) -> None:
-        with transaction.atomic(using=current_cluster().alias):
+        with traced("secrets.write", "secret", asked.name) as trace:
             if not Secret.objects.filter(name=asked.name).delete()[0]:
                 raise SecretNotFound(f"there is no secret {asked.name!r}")
-            self._trace(asked.name, {"is_deleted": True})
+            trace.after = {"is_deleted": True}
         self.show({"deleted": 1}, lambda: self.say(f"{asked.name} is deleted."))
 
     def reseal(self, asked: Namespace) -> None:
+        # In batches, each a transaction of its own; what is done stays done.
         done = reseal(current_cluster().alias)
-        self._trace("*", done)
+        with traced("secrets.write", "secret", "*") as trace:
+            trace.after = done
         self.show(done, lambda: self.print_record(done))
-
-    def _trace(self, name: str, after: dict[str, Any]) -> None:
-        AuditEntry.objects.create(
-            actor=operator(),
-            verb="secrets.write",
-            target_type="secret",
-            target_id=name,
-            after=after,
-        )

@@ -37,7 +37,7 @@ DEEDS: list[tuple[str, str, Any, str, str]] = [
     ("POST", "admin/import", [{**CRON_JOB, "name": "imported"}], "schedules.import", "schedule"),
     ("DELETE", "jobs/{job}", None, "schedules.delete", "schedule"),
     ("POST", "jobs/{job}/restore", None, "schedules.restore", "schedule"),
-    ("DELETE", "jobs/{job}?hardDelete=true", None, "schedules.delete", "schedule"),
+    ("DELETE", "jobs/{job}?hardDelete=true", None, "schedules.delete_for_good", "schedule"),
 ]  # fmt: skip
 
 

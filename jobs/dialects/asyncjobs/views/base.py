@@ -62,7 +62,7 @@ class AsyncjobsView(ViewSetMixin, _Enveloped, ClusterView):
     def deed(self, target_type: str, target_id: Any = "") -> AbstractContextManager[Trace]:
         """Do this action in one transaction with its trace."""
         verb = self.verbs[self.action]
-        return traced(self.request, self.principal.actor, verb, target_type, target_id)
+        return traced(verb, target_type, target_id)
 
 
 class Unknown(_Enveloped, UnknownAddress):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from django.db import transaction
 from django.http import HttpResponse
 from rest_framework.request import Request
 
@@ -113,10 +112,8 @@ class QueueView(ForgeView):
         wanted = self.body().boolean("paused")
         find_queue(name)
         rows, by = queues().named(name), self.principal.actor
-        with transaction.atomic(using=self.using):
-            if rows.set_paused(wanted, by=by, reason=REASON):
-                with self.deed("queue", name, verb="queues.pause" if wanted else "queues.resume"):
-                    pass
+        # Which verb that is depends on what is wanted; the domain knows both, and tells of them.
+        rows.set_paused(wanted, by=by, reason=REASON)
         return empty()
 
     def retention(self, request: Request, name: str, **_: Any) -> HttpResponse:

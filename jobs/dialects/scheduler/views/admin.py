@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
-from django.db import transaction
 from django.http import HttpResponse
 from rest_framework.request import Request
 
@@ -46,20 +44,13 @@ class AdminView(SchedulerView):
 
     def pause_all(self, request: Request, **_: Any) -> HttpResponse:
         body_of(request)
-        if not schedules.pause_all(by=self.principal.actor, told=partial(self._told, "paused")):
-            self._told("paused", 0)
+        schedules.pause_all(by=self.principal.actor)
         return empty()
 
     def resume_all(self, request: Request, **_: Any) -> HttpResponse:
         body_of(request)
-        if not schedules.resume_all(by=self.principal.actor, told=partial(self._told, "resumed")):
-            self._told("resumed", 0)
+        schedules.resume_all(by=self.principal.actor)
         return empty()
-
-    def _told(self, word: str, count: int) -> None:
-        """The trace of a portion; it is many transactions, so that none of them holds all jobs."""
-        with self.deed("cluster", self.kwargs["cluster_id"]) as trace:
-            trace.after = {word: count}
 
     def clear_logs(self, request: Request, **_: Any) -> HttpResponse:
         reader = Reader(body_of(request))
@@ -73,10 +64,7 @@ class AdminView(SchedulerView):
                 reader.need("olderThanDays")
         reader.done()
         assert days is not None
-        deleted = schedule_runs.clear(timedelta(days=days))
-        with self.deed("cluster", self.kwargs["cluster_id"]) as trace:
-            trace.after = {"olderThanDays": days, "deleted": deleted}
-        return reply(deleted)
+        return reply(schedule_runs.clear(timedelta(days=days)))
 
     def export(self, request: Request, **_: Any) -> HttpResponse:
         rows = shown().kept().order_by("created_at", "pk")
@@ -100,11 +88,10 @@ class AdminView(SchedulerView):
         for index, item in enumerate(items):
             try:
                 # Of a job that is refused nothing stays.
-                with transaction.atomic(using=shown().db):
+                with self.deed(TARGET) as trace:
                     schedule = self._import(index, item, mode, report, names)
-                    if schedule is not None:
-                        with self.deed(TARGET, schedule.pk) as trace:
-                            trace.after = {"mode": mode}
+                    trace.is_done = schedule is not None
+                    trace.target_id, trace.after = str(schedule and schedule.pk), {"mode": mode}
                 if schedule is not None:
                     done[index] = schedule
                     names.add(schedule)

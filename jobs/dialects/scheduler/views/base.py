@@ -76,8 +76,7 @@ class SchedulerView(ViewSetMixin, _Versioned, ClusterView):
     ) -> AbstractContextManager[Trace]:
         """Do this action in one transaction with its trace."""
         verb = self.verbs[self.action]
-        actor = self.principal.actor
-        return traced(self.request, actor, verb, target_type, target_id, reason=reason)
+        return traced(verb, target_type, target_id, reason=reason)
 
     def versions(self) -> list[int] | None:
         """The versions under which a change is wanted; None is any."""

@@ -134,9 +134,6 @@ class JobView(SchedulerView):
         if not is_allowed(self.principal, "schedules.delete_for_good", self.kwargs["cluster_id"]):
             raise PermissionDenied
         schedules.delete_for_good(job_id, by=actor, versions=self.versions())
-        # It is many transactions: whoever ends a run waits for the schedule.
-        with self.deed(TARGET, job_id) as trace:
-            trace.after = {"hardDelete": True}
         return empty(204)
 
     def reschedule(self, request: Request, job_id: UUID, **_: Any) -> HttpResponse:

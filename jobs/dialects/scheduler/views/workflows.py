@@ -30,7 +30,7 @@ from jobs.dialects.scheduler.wire.workflows import (
     workflow_to_wire,
 )
 from jobs.engine import schedules, workflows
-from jobs.engine.workflows import NewNode
+from jobs.engine.workflow_rows import NewNode
 from jobs.errors import OutdatedSchedule
 from jobs.models import Schedule, Workflow, WorkflowNode, WorkflowRun
 from jobs.models.runs import node_states

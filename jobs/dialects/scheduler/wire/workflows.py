@@ -16,7 +16,7 @@ from jobs.dialects.scheduler.wire.words import (
     WORD_OF_ON_FAILURE,
     time_to_wire,
 )
-from jobs.engine.workflows import MAX_NODES, NewNode
+from jobs.engine.workflow_rows import MAX_NODES, NewNode
 from jobs.models import Schedule, Workflow, WorkflowNode, WorkflowRun
 from jobs.states import State, Trigger
 

@@ -72,7 +72,7 @@ class TorkView(ViewSetMixin, _Spoken, ClusterView):
     ) -> AbstractContextManager[Trace]:
         """Do this action in one transaction with its trace."""
         verb = verb or self.verbs[self.action]
-        return traced(self.request, self.principal.actor, verb, target_type, target_id)
+        return traced(verb, target_type, target_id)
 
 
 class Unknown(_Spoken, UnknownAddress):

@@ -72,9 +72,6 @@ class ScheduledJobView(TorkView):
 
     def destroy(self, request: Request, schedule_id: str, **_: Any) -> HttpResponse:
         schedule = self._find(schedule_id)
-        # Many transactions, so the trace comes first: what was begun is told.
-        with self.deed("schedule", schedule.pk) as trace:
-            trace.before = {"name": schedule.name}
         try:
             schedules.delete_for_good(schedule.pk, by=self.principal.actor)
         except ScheduleNotFound:

@@ -13,6 +13,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 from rest_framework.request import Request
 
+from clusters.deeds import access_deed
 from clusters.health import watch
 from clusters.models import Node, current_policy
 from clusters.registry import alias_of
@@ -171,7 +172,9 @@ class UserView(TorkView):
             refuse(
                 f"invalid {'username' if users.USERNAME_FIELD in error.message_dict else 'name'}"
             )
-        with self.deed("user", username):
+        # Whom to make is the cluster's to say; what he may do there is not.
+        on = [self.kwargs["cluster_id"]]
+        with access_deed(self.verbs["create"], "user", username, on=on):
             try:
                 with transaction.atomic(using=CONTROL):
                     user.save(force_insert=True)

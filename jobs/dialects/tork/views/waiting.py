@@ -11,6 +11,7 @@ from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 
+from clusters.acting import Acting, acting_as, who_acts
 from clusters.binding import cluster_bound
 from config.streams import LateAnswer, may_hand_over
 from jobs.dialects.tork.errors import envelope, exception_handler
@@ -35,7 +36,7 @@ def wait_for(
     request: Request, submitted: Submitted, cluster_id: str, actor: str
 ) -> HttpResponseBase:
     """The answer, which comes when the job has ended or the time is over."""
-    answers = _answers(request, submitted, cluster_id, actor)
+    answers = _answers(request, submitted, cluster_id, actor, who_acts())
     if not may_hand_over(request.META):
         return next(answer for answer in answers if answer is not None)
     return LateAnswer(
@@ -50,12 +51,13 @@ def wait_for(
 
 
 def _answers(
-    request: Request, submitted: Submitted, cluster_id: str, actor: str
+    request: Request, submitted: Submitted, cluster_id: str, actor: str, somebody: Acting | None
 ) -> Iterator[HttpResponse | None]:
     """Nothing, until there is an answer. It may run in another process, so it does all of the work."""
     try:
         with cluster_bound(cluster_id) as cluster:
-            job_id = enqueue(submitted.new_job(), by=actor).job_id
+            with acting_as(somebody):
+                job_id = enqueue(submitted.new_job(), by=actor).job_id
             # A duration of nothing is over at once.
             ends_at = time.monotonic() + min(submitted.wait_seconds or 0.0, LONGEST_WAIT)
             jobs = Job.objects.using(cluster.alias).filter(pk=job_id)
