@@ -172,17 +172,20 @@ class ApiKeyAdmin(ControlAdmin):
     audit_type = "api_key"
     audit_key = "name"
     # The digest is named nowhere here, so no page shows it.
-    fields = readonly_fields = ("name", "public_id", "created_at", "expires_at", "revoked_at")
-    list_display = ("name", "public_id", "roles", "created_at", "expires_at", "revoked_at")
+    fields = readonly_fields = (
+        *("name", "owner", "public_id", "addresses", "created_at", "rotated_at"),
+        *("previous_until", "last_used_at", "expires_at", "revoked_at"),
+    )
+    list_display = ("name", "owner", "roles", "last_used_at", "expires_at", "revoked_at")
     list_filter = ("role_bindings__role",)
-    search_fields = ("name", "public_id")
+    search_fields = ("name", "owner", "public_id")
     ordering = ("name",)
     inlines = (RoleBindingInline,)
     actions = ("revoke",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApiKey]:
         rows: QuerySet[ApiKey] = super().get_queryset(request)
-        return rows.prefetch_related("role_bindings").defer("digest")
+        return rows.prefetch_related("role_bindings").defer("digest", "previous_digest")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

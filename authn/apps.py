@@ -6,6 +6,7 @@ class AuthnConfig(AppConfig):
     verbose_name = "Who is calling"
 
     def ready(self) -> None:
+        from authn import checks  # noqa: F401  registers the system checks
         from jobs.rights import Rights, answer_with
 
         def rights_of(actor: str, verb: str, cluster_id: str) -> Rights:

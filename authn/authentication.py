@@ -1,8 +1,10 @@
-"""Find out who is calling. The first credential that is present decides; none falls through."""
+"""Find out who is calling. The first credential that is present decides; none falls through.
+
+``authn.presented`` says which one that is, and one class here takes each mechanism.
+"""
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -11,8 +13,9 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 
-from authn.keys import find_principal
-from authn.principal import Principal, anonymous_of
+from authn import keys, passwords, providers, tokens, tries
+from authn.presented import API_KEY, JWT, PASSWORD, UNUSABLE, Presented, presented
+from authn.principal import NATIVE, Principal, anonymous_of
 from authn.users import principal_of
 
 
@@ -23,20 +26,60 @@ class InvalidCredentials(AuthenticationFailed):
     default_code = "invalid_credentials"
 
 
-class ApiKeyAuthentication(BaseAuthentication):
-    """An API key in the header named by the settings, or as a bearer token."""
+class CredentialAuthentication(BaseAuthentication):
+    """Whoever proves who he is, by any mechanism that the settings leave on."""
 
     def authenticate(self, request: Request) -> tuple[Principal, str] | None:
-        plain = _presented(request.META)
-        if plain is None:
+        if providers.replaces_credentials():
+            return self._identified(request)
+        credential = presented(request.META)
+        if credential is None:
             return None
-        principal = find_principal(plain)
+        address = str(request.META.get("REMOTE_ADDR", ""))
+        principal = _FIND[credential.mechanism](credential, address)
         if principal is None:
             raise InvalidCredentials
-        return principal, "api_key"
+        return principal, credential.mechanism
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
+
+    def _identified(self, request: Request) -> tuple[Principal, str] | None:
+        principal = providers.identity_of(request._request)
+        if principal is not None:
+            return principal, "provided"
+        if presented(request.META) is not None:
+            # He shows something, so he is not nobody.
+            raise InvalidCredentials
+        return None
+
+
+def _of_key(credential: Presented, address: str) -> Principal | None:
+    principal = keys.find_principal(credential.text, address)
+    if principal is None:
+        # Counted afterwards: what is right in 256 bits was not guessed, and costs no question more.
+        parts = keys.parse_key(credential.text)
+        tries.count_failure(tries.subjects_of(address, key=parts[0] if parts else None))
+    return principal
+
+
+def _of_password(credential: Presented, address: str) -> Principal | None:
+    return passwords.find_principal(credential.user, credential.text, address)
+
+
+def _of_token(credential: Presented, address: str) -> Principal | None:
+    principal = tokens.find_principal(credential.text)
+    if principal is None:
+        tries.count_failure(tries.subjects_of(address))
+    return principal
+
+
+def _of_nothing(credential: Presented, address: str) -> Principal | None:
+    tries.count_failure(tries.subjects_of(address))
+    return None
+
+
+_FIND = {API_KEY: _of_key, PASSWORD: _of_password, JWT: _of_token, UNUSABLE: _of_nothing}
 
 
 class AdminSessionAuthentication(BaseAuthentication):
@@ -53,21 +96,30 @@ class AdminSessionAuthentication(BaseAuthentication):
         return "Bearer"
 
 
-class OpenDialect(BaseAuthentication):
-    """Nobody in particular, where the settings open a dialect to clients that cannot say who they are.
+class OpenNative(BaseAuthentication):
+    """Nobody in particular, where the settings do not require anybody to say who he is.
 
     Comes last: with any credential present, good or bad, it is not asked.
     """
 
     def authenticate(self, request: Request) -> tuple[Principal, str] | None:
+        principal = self.nobody(request)
+        if principal is not None and _is_from_another_site(request):
+            raise InvalidCredentials
+        return None if principal is None else (principal, "anonymous")
+
+    def nobody(self, request: Request) -> Principal | None:
+        return anonymous_of(NATIVE)
+
+
+class OpenDialect(OpenNative):
+    """The same for a dialect that the settings open, on the default cluster."""
+
+    def nobody(self, request: Request) -> Principal | None:
         view = request.parser_context["view"]
-        dialect = getattr(view, "dialect", None)
         if view.kwargs.get("cluster_id") != settings.DEFAULT_CLUSTER_ID:
             return None
-        if _is_from_another_site(request):
-            raise InvalidCredentials
-        principal = anonymous_of(dialect)
-        return None if principal is None else (principal, "anonymous")
+        return anonymous_of(getattr(view, "dialect", None))
 
 
 def _is_from_another_site(request: Request) -> bool:
@@ -78,22 +130,3 @@ def _is_from_another_site(request: Request) -> bool:
         return True
     origin = request.headers.get("Origin")
     return origin is not None and urlsplit(origin).netloc != request.get_host()
-
-
-def _presented(headers: dict[str, Any]) -> str | None:
-    """The text offered as a key, or None where no credential is present at all."""
-    own = headers.get(_OWN_HEADER)
-    if own is not None:
-        return str(own).strip()
-    if not _PASSWORD_HEADERS.isdisjoint(headers):
-        # Nobody has a password here; whoever sends one wants to be somebody, and is not nobody.
-        return ""
-    authorization = headers.get("HTTP_AUTHORIZATION")
-    if authorization is None:
-        return None
-    scheme, _, token = str(authorization).strip().partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
-
-
-_PASSWORD_HEADERS = frozenset({"HTTP_X_USER_NAME", "HTTP_X_PASSWORD"})
-_OWN_HEADER = "HTTP_" + settings.API_KEY_HEADER.upper().replace("-", "_")

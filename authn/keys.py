@@ -1,7 +1,8 @@
 """API keys: ``ym_<public id>_<secret>``.
 
 The public id finds the row, the secret of 256 random bits proves the key, and only its SHA-256 is kept.
-Both parts are hexadecimal, so there is one way to write a key and one way to take it apart.
+Both parts are hexadecimal, so there is one way to write a key and one way to take it apart. Scanners for
+leaked secrets know them by ``ym_``. Keys of the configuration may be any text of some length.
 """
 
 from __future__ import annotations
@@ -9,21 +10,30 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import logging
 import re
 import secrets
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import Any, NamedTuple
 
-from django.db import connections
+from django.conf import settings
+from django.db import DatabaseError, connections, transaction
 
-from authn.models import ApiKey, RoleBinding
-from authn.principal import Principal
+from authn import providers
+from authn.addresses import is_within, kept_networks
+from authn.configuration import ConfiguredKey
+from authn.models import USE_NOTED_EVERY, ApiKey, RoleBinding
+from authn.principal import Principal, principal_with
 from clusters.deeds import access_deed
 from clusters.routers import CONTROL
 
+logger = logging.getLogger(__name__)
+
 PREFIX = "ym_"
 KEY = re.compile(r"ym_([0-9a-f]{16})_([0-9a-f]{64})\Z")
+MAX_LENGTH = 1024
 # Compared where there is no such key, so that an unknown id costs what a wrong secret does.
 _NOBODYS_DIGEST = hashlib.sha256(secrets.token_bytes(32)).digest()
 
@@ -34,6 +44,9 @@ def create_key(
     clusters: Iterable[str],
     grants: Iterable[str] = (),
     expires: datetime | None = None,
+    *,
+    owner: str = "",
+    addresses: Iterable[str] = (),
 ) -> tuple[ApiKey, str]:
     """Store a new key with one role on these clusters (``*``: all); its text is never seen again."""
     public_id, secret = secrets.token_hex(8), secrets.token_hex(32)
@@ -47,7 +60,12 @@ def create_key(
             "expires_at": expires,
         }
         key = ApiKey.objects.create(
-            name=name, public_id=public_id, digest=_digest(secret), expires_at=expires
+            name=name,
+            owner=owner,
+            public_id=public_id,
+            digest=digest_of(secret),
+            addresses=list(addresses),
+            expires_at=expires,
         )
         RoleBinding.objects.bulk_create(
             RoleBinding(api_key=key, cluster_id=cluster_id, role=role, granted_kinds=grants)
@@ -56,32 +74,127 @@ def create_key(
     return key, f"{PREFIX}{public_id}_{secret}"
 
 
+def rotate_key(key: ApiKey, keep_old: timedelta) -> str | None:
+    """Give a valid key a new text; the old one is good for so much longer. None where it is not valid."""
+    secret = secrets.token_hex(32)
+    on = [*key.role_bindings.values_list("cluster_id", flat=True)]
+    with access_deed("keys.change", "api_key", key.name, on=on) as trace:
+        keys = ApiKey.objects.filter(pk=key.pk)
+        changed = keys.replace_secret(digest_of(secret), keep_old=keep_old)
+        trace.after = {"public_id": key.public_id, "is_rotated": True}
+        trace.is_done = bool(changed)
+    return f"{PREFIX}{key.public_id}_{secret}" if changed else None
+
+
 def parse_key(plain: str) -> tuple[str, str] | None:
     """The public id and the secret of a well-formed key."""
     match = KEY.match(plain)
     return (match[1], match[2]) if match else None
 
 
-def find_principal(plain: str) -> Principal | None:
-    """The caller a key stands for, or None for every key that is not good, whatever is wrong with it."""
+def find_principal(plain: str, address: str | None = None) -> Principal | None:
+    """The caller a key stands for, or None for every key that is not good, whatever is wrong with it.
+
+    Where from it comes is asked only if an address is given.
+    """
+    provided = providers.key_holder(plain)
+    if provided is not None:
+        return provided
+    if settings.AUTH.keys and len(plain) <= MAX_LENGTH:
+        configured = settings.AUTH.keys.get(digest_of(plain))
+        if configured is not None:
+            return _of_configured(configured, address)
     parts = parse_key(plain)
-    if parts is None:
-        return None
-    public_id, secret = parts
+    return None if parts is None else _of_stored(*parts, address)
+
+
+class _Row(NamedTuple):
+    """A valid key with one of its roles."""
+
+    name: str
+    digest: Any
+    previous_digest: Any
+    previous_until: Any
+    addresses: Any
+    last_used_at: Any
+    id: int
+    cluster_id: str | None
+    role: str
+    granted_kinds: Any
+
+
+def _of_stored(public_id: str, secret: str, address: str | None) -> Principal | None:
     with connections[CONTROL].cursor() as cursor:
         cursor.execute(_question(), [public_id])
-        rows = cursor.fetchall()
-    kept = bytes(rows[0][1]) if rows else _NOBODYS_DIGEST
-    if not hmac.compare_digest(_digest(secret), kept) or not rows:
+        rows = [_Row(*row) for row in cursor.fetchall()]
+    key = rows[0] if rows else None
+    if not _is_secret_of(key, secret) or key is None:
         return None
-    name = rows[0][0]
-    bindings = [(row[2], row[3], json.loads(row[4])) for row in rows if row[2] is not None]
+    if address is not None and not _may_come_from(address, key.addresses):
+        return None
+    _note_use(key)
+    bindings = [
+        (row.cluster_id, row.role, json.loads(row.granted_kinds))
+        for row in rows
+        if row.cluster_id is not None
+    ]
     return Principal(
-        name=name,
-        actor=f"key:{name}",
+        name=key.name,
+        actor=f"key:{key.name}",
         roles={cluster_id: role for cluster_id, role, _ in bindings},
         granted_kinds={cluster_id: frozenset(kinds) for cluster_id, _, kinds in bindings},
     )
+
+
+def _is_secret_of(key: _Row | None, secret: str) -> bool:
+    """Compare with both secrets that a key can have, or with nobody's, in the same time."""
+    digest = digest_of(secret)
+    kept = bytes(key.digest) if key else _NOBODYS_DIGEST
+    has_previous = key is not None and key.previous_digest is not None
+    previous = bytes(key.previous_digest) if key and has_previous else _NOBODYS_DIGEST
+    is_kept = hmac.compare_digest(digest, kept)
+    is_previous = hmac.compare_digest(digest, previous)
+    if key is not None and is_previous and has_previous:
+        return _moment(key.previous_until) > datetime.now(UTC)
+    return is_kept and key is not None
+
+
+def _may_come_from(address: str, stored: Any) -> bool:
+    if stored in ("[]", b"[]", None):
+        return True
+    return is_within(address, kept_networks(tuple(json.loads(stored))))
+
+
+def _note_use(key: _Row) -> None:
+    """Note that a key was used, where that was not done within the last minute."""
+    last = key.last_used_at
+    if last is not None and datetime.now(UTC) - _moment(last) < USE_NOTED_EVERY:
+        return
+    try:
+        with transaction.atomic(using=CONTROL):
+            ApiKey.objects.filter(pk=key.id).say_used()
+    except DatabaseError:
+        # Nobody is turned away because this could not be written down.
+        logger.warning("the use of the key %s was not noted", key.name, exc_info=True)
+
+
+def _moment(value: Any) -> datetime:
+    """A time as a cursor brings it: SQLite has none of its own."""
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    return value if value.tzinfo is not None else value.replace(tzinfo=UTC)  # type: ignore[no-any-return]
+
+
+def _of_configured(key: ConfiguredKey, address: str | None) -> Principal | None:
+    if key.expires_at is not None and key.expires_at <= datetime.now(UTC):
+        return None
+    if address is not None and key.networks and not is_within(address, key.networks):
+        return None
+    return principal_of_configured(key)
+
+
+def principal_of_configured(key: ConfiguredKey) -> Principal:
+    return principal_with(key.name, f"key:{key.name}", [key.given])
 
 
 @lru_cache(maxsize=1)
@@ -97,6 +210,11 @@ def _question() -> str:
         .values_list(
             "name",
             "digest",
+            "previous_digest",
+            "previous_until",
+            "addresses",
+            "last_used_at",
+            "id",
             "role_bindings__cluster_id",
             "role_bindings__role",
             "role_bindings__granted_kinds",
@@ -107,5 +225,6 @@ def _question() -> str:
     return str(sql)
 
 
-def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()
+def digest_of(text: str) -> bytes:
+    """What is kept of a secret."""
+    return hashlib.sha256(text.encode("utf-8", "replace")).digest()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from django.conf import settings
 from django.db import models, transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from clusters.deeds import access_deed
 from clusters.models import Trace, TraceQuerySet
 
 ALL_CLUSTERS = "*"
+USE_NOTED_EVERY = timedelta(minutes=1)
 
 
 class Role(models.TextChoices):
@@ -41,15 +43,39 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
                     ApiKey.objects.filter(pk=key.pk).update(revoked_at=Now())
         return len(keys)
 
+    def replace_secret(self, digest: bytes, *, keep_old: timedelta) -> int:
+        """Give valid keys another secret; the one they had is good for so much longer."""
+        return self.valid().update(
+            previous_digest=F("digest"),
+            previous_until=Now() + keep_old,
+            digest=digest,
+            rotated_at=Now(),
+        )
+
+    def say_used(self) -> int:
+        """Note that keys were used just now; of several processes that notice one writes."""
+        stale = Q(last_used_at=None) | Q(last_used_at__lt=Now() - USE_NOTED_EVERY)
+        return self.filter(stale).update(last_used_at=Now())
+
 
 class ApiKey(models.Model):
     """A named caller. Only a SHA-256 of the secret is kept: it holds 256 random bits, so no salt."""
 
     id = models.BigAutoField(primary_key=True)
     name = models.CharField(max_length=100, unique=True)
+    # Who answers for it, where its name does not say.
+    owner = models.CharField(max_length=100, default="", blank=True)
     public_id = models.CharField(max_length=16, unique=True)
     digest = models.BinaryField()
+    # After a rotation the secret from before, as long as it is good.
+    previous_digest = models.BinaryField(null=True)
+    previous_until = models.DateTimeField(null=True)
+    # Networks its callers must come from; none: any.
+    addresses = models.JSONField(default=list, blank=True)
     created_at = models.DateTimeField(db_default=Now())
+    rotated_at = models.DateTimeField(null=True)
+    # To the minute: requests that find it fresh write nothing.
+    last_used_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField(null=True)
     revoked_at = models.DateTimeField(null=True)
 
@@ -141,3 +167,37 @@ class AccessAuditEntry(Trace):
             models.Index(name="access_audit_actor", fields=["actor", "-at", "-id"]),
             models.Index(name="access_audit_verb", fields=["verb", "-at", "-id"]),
         ]
+
+
+class TriesQuerySet(models.QuerySet["Tries"]):
+    def forgotten(self, after: timedelta) -> TriesQuerySet:
+        """What has been quiet for so long that it counts no more."""
+        return self.filter(
+            Q(blocked_until=None) | Q(blocked_until__lt=Now()), last_failed_at__lt=Now() - after
+        )
+
+
+class Tries(models.Model):
+    """Failed tries of one identity, or from one address; ``authn.tries`` tells the rules."""
+
+    # Such as `address:192.0.2.1`; names are hashed, for somebody may type a password there.
+    subject = models.CharField(max_length=60, primary_key=True)
+    failures = models.PositiveIntegerField(default=0)
+    counted_since = models.DateTimeField(db_default=Now())
+    last_failed_at = models.DateTimeField(db_default=Now())
+    # How often it was blocked without a quiet time between.
+    blocks = models.PositiveSmallIntegerField(default=0)
+    blocked_until = models.DateTimeField(null=True)
+
+    objects: ClassVar[models.Manager[Tries]] = TriesQuerySet.as_manager()
+
+    class Meta:
+        db_table = "failed_tries"
+        verbose_name_plural = "tries"
+        indexes = [models.Index(name="failed_tries_quiet", fields=["last_failed_at"])]
+
+    def __str__(self) -> str:
+        return self.subject
+
+    def is_blocked(self, now: datetime) -> bool:
+        return self.blocked_until is not None and self.blocked_until > now

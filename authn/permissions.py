@@ -15,6 +15,7 @@ from rest_framework.request import Request
 
 from authn.models import RANK, Role
 from authn.principal import Principal
+from authn.providers import permits
 from jobs.errors import KindNotGranted
 from jobs.executors import KINDS
 
@@ -101,13 +102,17 @@ LEAST_ROLE: Mapping[str, Role] = {
     "groups.delete": Role.ADMIN,
 }
 # What every caller with good credentials may ask, whatever his roles; the answer holds only what is his.
-ANY_CALLER = frozenset({"whoami.read", "documentation.read", "clusters.list", "metrics.list"})
+ANY_CALLER = frozenset(
+    {"whoami.read", "documentation.read", "clusters.list", "metrics.list", "tokens.issue"}
+)
 
 
 def is_allowed(principal: Principal, verb: str, cluster_id: str) -> bool:
     """Whether the caller's role on this cluster covers the verb."""
     role, least = principal.role_on(cluster_id), LEAST_ROLE.get(verb)
-    return role is not None and least is not None and RANK[Role(role)] >= RANK[least]
+    if role is None or least is None or RANK[Role(role)] < RANK[least]:
+        return False
+    return permits(principal, verb, cluster_id)
 
 
 def barred_kinds(principal: Principal, cluster_id: str) -> frozenset[str]:
@@ -148,7 +153,7 @@ class RolePermission(BasePermission):
         if verb is None:
             return False
         if cluster_id is None:
-            return verb in ANY_CALLER
+            return verb in ANY_CALLER and permits(principal, verb, None)
         return is_allowed(principal, verb, cluster_id)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from django.conf import settings
 
-from authn.models import ALL_CLUSTERS
+from authn.configuration import RoleOn
+from authn.models import ALL_CLUSTERS, Role
 from clusters.registry import Cluster
+
+# Beside the names of dialects.
+NATIVE = "native"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +43,28 @@ class Principal:
         ]
 
 
+def principal_with(name: str, actor: str, given: Iterable[RoleOn]) -> Principal:
+    """A caller with the roles that a configuration gives; of several on a cluster the highest counts."""
+    roles: dict[str, str] = {}
+    grants: dict[str, frozenset[str]] = {}
+    for item in sorted(given, key=lambda item: Role.values.index(item.role)):
+        for cluster_id in item.clusters:
+            roles[cluster_id] = item.role
+            grants[cluster_id] = grants.get(cluster_id, frozenset()) | item.grants
+    return Principal(name, actor, roles, grants)
+
+
 def anonymous_of(dialect: str | None) -> Principal | None:
-    """Who calls a dialect without a credential of his own; None where it is not open to such callers."""
+    """Who calls without a credential of his own; None where that is not open to such callers.
+
+    ``native`` is the native API, which is open on all clusters or on none.
+    """
     if dialect is None:
         return None
+    if dialect == NATIVE:
+        if settings.REQUIRE_AUTHENTICATION:
+            return None
+        return Principal("anonymous", "anonymous:native", {ALL_CLUSTERS: settings.ANONYMOUS_ROLE})
     role, name = settings.ANONYMOUS_ROLES.get(dialect), "anonymous"
     if settings.CLIENT_CERTIFICATES and dialect in settings.CERTIFICATE_ROLES:
         # Whoever came this far has shown a certificate that was checked.

@@ -5,6 +5,9 @@ Read anew at each question, as those of a caller are at each request.
 
 from __future__ import annotations
 
+from django.conf import settings
+
+from authn.keys import principal_of_configured
 from authn.models import ApiKey
 from authn.permissions import is_allowed
 from authn.principal import Principal, anonymous_of
@@ -29,7 +32,8 @@ def rights_of(actor: str, verb: str, cluster_id: str) -> Rights:
 def _of_key(name: str) -> Principal | None:
     key = ApiKey.objects.all().valid().filter(name=name).first()
     if key is None:
-        return None
+        configured = settings.AUTH.key_named(name)
+        return None if configured is None else principal_of_configured(configured)
     bindings = list(key.role_bindings.all())
     return Principal(
         name=name,

@@ -20,7 +20,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from authn.acting import acting_of
-from authn.authentication import ApiKeyAuthentication, OpenDialect
+from authn.authentication import CredentialAuthentication, OpenDialect
 from authn.principal import Principal
 from clusters.acting import NATIVE, Acting, acting_as
 from clusters.binding import cluster_bound
@@ -65,7 +65,7 @@ class SurfaceView(APIView):
 class DialectView(SurfaceView):
     """A view of the API of another system, which the settings may open to callers without credentials."""
 
-    authentication_classes = (ApiKeyAuthentication, OpenDialect)
+    authentication_classes = (CredentialAuthentication, OpenDialect)
     # The name under which it is mounted.
     dialect: ClassVar[str]
 

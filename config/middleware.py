@@ -10,6 +10,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 from uuid_utils import uuid7
 
+from authn.addresses import client_address
 from config.problems import is_page, problem
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
@@ -49,6 +50,21 @@ ADMIN_HEADERS = {
         f"{_NO_FRAMES}"
     ),
 }
+
+
+class ClientAddressMiddleware:
+    """Behind proxies that are trusted: let a request come from where they say it does."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        meta = request.META
+        if settings.TRUSTED_PROXIES and "HTTP_X_FORWARDED_FOR" in meta:
+            meta["REMOTE_ADDR"] = client_address(
+                meta.get("REMOTE_ADDR", ""), meta["HTTP_X_FORWARDED_FOR"], settings.TRUSTED_PROXIES
+            )
+        return self.get_response(request)
 
 
 class RequestIdMiddleware:

@@ -23,23 +23,6 @@ _TAKEN_PATHS = frozenset(
 DIALECTS = ("asyncjobs", "forge", "scheduler", "tork")
 ROLES = ("viewer", "operator", "admin")
 _ED25519_KEY = re.compile(r"[0-9a-fA-F]{64}\Z")
-_HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*\Z")
-# Headers that mean something else to somebody on the way.
-_TAKEN_HEADERS = frozenset(
-    {
-        "authorization",
-        "connection",
-        "content-length",
-        "content-type",
-        "cookie",
-        "host",
-        "idempotency-key",
-        "if-match",
-        "transfer-encoding",
-        "upgrade",
-        "x-request-id",
-    }
-)
 
 
 def configuration_problems(
@@ -47,7 +30,6 @@ def configuration_problems(
     secret_key: str,
     webhook_key: str,
     base_path: str,
-    api_key_header: str,
     anonymous_roles: Mapping[str, str],
     certificate_roles: Mapping[str, str],
     verification_key: str,
@@ -75,10 +57,6 @@ def configuration_problems(
         problems.append(
             "YARDMASTER_BASE_PATH: expected a path such as /jm-api, of its own beside "
             + ", ".join(sorted(f"/{path}" for path in _TAKEN_PATHS))
-        )
-    if not _HEADER.match(api_key_header) or api_key_header.lower() in _TAKEN_HEADERS:
-        problems.append(
-            "YARDMASTER_API_KEY_HEADER: expected a header of its own, such as x-api-key"
         )
     for variable, roles in (
         ("YARDMASTER_ANONYMOUS", anonymous_roles),

@@ -10,6 +10,8 @@ from typing import Any
 import structlog
 from django.core.exceptions import ImproperlyConfigured
 
+from authn.configuration import read_configuration
+from authn.settings import credential_problems, token_settings, trusted_proxies
 from clusters.databases import database_settings, shared_databases
 from clusters.registry import read_clusters
 from clusters.routers import CONTROL, ClusterRouter, ControlRouter
@@ -21,6 +23,7 @@ from config.secrets_keys import kept_text, read_secrets_keys
 from config.single_sign_on import APPS as SINGLE_SIGN_ON_APPS
 from config.single_sign_on import MIDDLEWARE as SINGLE_SIGN_ON_MIDDLEWARE
 from config.single_sign_on import django_settings, read_single_sign_on
+from jobs.executors import GRANTED_KINDS
 from jobs.executors.procedure_catalog import read_procedures
 from ui.look import looks
 
@@ -113,8 +116,49 @@ LIMITS = Limits(
     statement_seconds=env.integer("YARDMASTER_STATEMENT_SECONDS", 5, minimum=1, maximum=300),
 )
 LIMITS_OF_CALLERS = read_limits(env.text("YARDMASTER_CONFIG"), LIMITS, env.problems)
-# Header that carries an API key.
+
+# -- Who is calling --------------------------------------------------------------------------------
+# Ways to say who one is, and the headers that carry them.
+AUTH_MECHANISMS = env.words("YARDMASTER_AUTH_MECHANISMS", "api_key,password,jwt")
 API_KEY_HEADER = env.text("YARDMASTER_API_KEY_HEADER", "x-api-key")
+USER_HEADER = env.text("YARDMASTER_USER_HEADER", "X-User-Name")
+PASSWORD_HEADER = env.text("YARDMASTER_PASSWORD_HEADER", "X-Password")
+JWT_HEADER = env.text("YARDMASTER_JWT_HEADER", "Authorization")
+JWT_SCHEME = env.text("YARDMASTER_JWT_SCHEME", "Bearer").strip()
+# TOML file with API keys, and with the issuers whose tokens are taken.
+AUTH = read_configuration(env.text("YARDMASTER_AUTH_CONFIG"), CLUSTERS, GRANTED_KINDS, env.problems)
+# Our own tokens: signed with a secret text, or with a private key on RSA or P-256 in PEM.
+JWT_ISSUER = env.text("YARDMASTER_JWT_ISSUER", "yardmaster")
+JWT_AUDIENCE = env.text("YARDMASTER_JWT_AUDIENCE", "yardmaster")
+JWT_MAX_LIFETIME = 86_400
+JWT_LIFETIME = env.integer("YARDMASTER_JWT_LIFETIME", 3600, minimum=60, maximum=JWT_MAX_LIFETIME)
+SIMPLE_JWT = token_settings(
+    env.text("YARDMASTER_JWT_KEY").strip(),
+    SECRET_KEY,
+    issuer=JWT_ISSUER,
+    audience=JWT_AUDIENCE,
+    lifetime=JWT_LIFETIME,
+    problems=env.problems,
+)
+# Without it the native API answers callers who say nothing, on all clusters, with the role below.
+REQUIRE_AUTHENTICATION = env.boolean("YARDMASTER_REQUIRE_AUTHENTICATION", True)
+ANONYMOUS_ROLE = env.choice("YARDMASTER_ANONYMOUS_ROLE", "viewer", ("viewer", "operator", "admin"))
+# Code of the host's own, as dotted paths; authn/providers.py says what each is asked.
+IDENTITY_PROVIDER = env.text("YARDMASTER_IDENTITY_PROVIDER").strip()
+AUTHORISATION_PROVIDER = env.text("YARDMASTER_AUTHORISATION_PROVIDER").strip()
+API_KEY_PROVIDER = env.text("YARDMASTER_API_KEY_PROVIDER").strip()
+USER_PROVIDER = env.text("YARDMASTER_USER_PROVIDER").strip()
+JWT_PROVIDER = env.text("YARDMASTER_JWT_PROVIDER").strip()
+# Failures a minute, of an identity and from an address, before further tries are refused.
+TRIES_PER_MINUTE = env.integer("YARDMASTER_TRIES_PER_MINUTE", 10, minimum=1, maximum=1_000_000)
+# Reverse proxies whose X-Forwarded-For tells where a request comes from.
+TRUSTED_PROXIES = trusted_proxies(env.words("YARDMASTER_TRUSTED_PROXIES"), env.problems)
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher"]
+AUTHENTICATION_BACKENDS = ["authn.backends.PasswordBackend"]
+AXES_HANDLER = "authn.lockout.SharedTries"
+AXES_LOCKOUT_CALLABLE = "authn.lockout.page"
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_VERBOSE = AXES_ENABLE_ADMIN = False
 # Dialects that answer callers without credentials, on the default cluster: `asyncjobs=operator`.
 ANONYMOUS_ROLES = env.pairs("YARDMASTER_ANONYMOUS")
 # The same for clients with a certificate, where `manage.py serve --tls-client-ca` demands one. The
@@ -175,12 +219,14 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "axes",
     "clusters",
     "authn",
     "jobs",
     "ui",
 ]
 MIDDLEWARE = [
+    "config.middleware.ClientAddressMiddleware",
     "config.request_metrics.RequestMetricsMiddleware",
     "config.middleware.RequestIdMiddleware",
     "config.request_log.RequestLogMiddleware",
@@ -193,6 +239,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 # People may come from an OpenID Connect provider as well; None where none is named.
 SINGLE_SIGN_ON = read_single_sign_on(env)
@@ -230,7 +277,10 @@ WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["authn.authentication.ApiKeyAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "authn.authentication.CredentialAuthentication",
+        "authn.authentication.OpenNative",
+    ],
     "DEFAULT_PERMISSION_CLASSES": ["authn.permissions.RolePermission"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["config.parsers.StrictJSONParser"],
@@ -318,11 +368,21 @@ structlog.configure(
     cache_logger_on_first_use=True,
 )
 
+env.problems += credential_problems(
+    {
+        "YARDMASTER_API_KEY_HEADER": API_KEY_HEADER,
+        "YARDMASTER_USER_HEADER": USER_HEADER,
+        "YARDMASTER_PASSWORD_HEADER": PASSWORD_HEADER,
+        "YARDMASTER_JWT_HEADER": JWT_HEADER,
+    },
+    jwt_scheme=JWT_SCHEME,
+    issuers=[JWT_ISSUER, *AUTH.issuers],
+    mechanisms=AUTH_MECHANISMS,
+)
 env.problems += configuration_problems(
     secret_key=_secret_key,
     webhook_key=WEBHOOK_KEY,
     base_path=BASE_PATH,
-    api_key_header=API_KEY_HEADER,
     anonymous_roles=ANONYMOUS_ROLES,
     certificate_roles=CERTIFICATE_ROLES,
     verification_key=ASYNCJOBS_VERIFICATION_KEY,

@@ -36,7 +36,7 @@ def backwards(apps, schema_editor):
 class Migration(migrations.Migration):
     dependencies = [
         ("auth", "0012_alter_user_first_name_max_length"),
-        ("authn", "0002_user_roles"),
+        ("authn", "0004_tries"),
     ]
 
     operations = [

@@ -17,7 +17,11 @@ from drf_spectacular.views import SpectacularSwaggerSplitView
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 
-from authn.authentication import AdminSessionAuthentication, ApiKeyAuthentication
+from authn.authentication import (
+    AdminSessionAuthentication,
+    CredentialAuthentication,
+    OpenNative,
+)
 from clusters.api.base import NativeViewSet, reply
 from clusters.surfaces import FirstRenderer
 
@@ -25,7 +29,7 @@ from clusters.surfaces import FirstRenderer
 class DocumentViewSet(NativeViewSet):
     """The document, to callers with a key and to those signed in to the admin site."""
 
-    authentication_classes = [ApiKeyAuthentication, AdminSessionAuthentication]
+    authentication_classes = [CredentialAuthentication, AdminSessionAuthentication, OpenNative]
     verbs = {"retrieve": "documentation.read"}
 
     @extend_schema(exclude=True)

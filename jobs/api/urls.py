@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.urls import re_path
 
+from authn.api.tokens import TokenViewSet
 from authn.api.views import WhoamiViewSet
 from clusters.api.audit import AuditViewSet
 from clusters.api.logs import LogViewSet
@@ -166,6 +167,7 @@ urlpatterns = [
     route("swagger", SwaggerView.as_view(), "swagger"),
     route("metrics", MetricsViewSet.as_view({"get": "list"}), "metrics"),
     route("whoami", WhoamiViewSet.as_view({"get": "retrieve"}), "whoami"),
+    route("token", TokenViewSet.as_view({"post": "create"}), "token"),
     route("clusters", ClusterViewSet.as_view({"get": "list"}), "clusters"),
     route("clusters/count", ClusterViewSet.as_view({"get": "count"}), "clusters-count"),
     route("clusters/<str:cluster_id>", ClusterViewSet.as_view({"get": "retrieve"}), "cluster"),

@@ -191,6 +191,7 @@ KINDS: Mapping[str, Kind] = {
 # What people may enqueue, and what nodes are told to run.
 PUBLIC_KINDS = tuple(sorted(name for name, kind in KINDS.items() if not kind.is_internal))
 STORED_KINDS = tuple(sorted(KINDS))
+GRANTED_KINDS = tuple(sorted(name for name, kind in KINDS.items() if kind.needs_grant))
 NODE_KINDS = tuple(sorted(name for name, kind in KINDS.items() if kind.pool != CONDUCTOR))
 CONDUCTED = tuple(sorted(name for name, kind in KINDS.items() if kind.pool == CONDUCTOR))
 

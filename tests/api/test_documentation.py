@@ -21,7 +21,7 @@ from tests.api.conftest import Api, check_problem
 from tests.api.routes import native_routes
 
 OPERATIONS = {
-    "clusters_list", "clusters_count", "clusters_get", "whoami",
+    "clusters_list", "clusters_count", "clusters_get", "whoami", "token_issue",
     "jobs_list", "jobs_count", "jobs_get", "jobs_enqueue", "jobs_enqueue_bulk", "jobs_cancel",
     "jobs_retry", "jobs_run_now", "jobs_requeue", "jobs_change", "jobs_why", "jobs_dependencies",
     "jobs_delete", "jobs_attempts", "jobs_logs", "jobs_logs_stream",

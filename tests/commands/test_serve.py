@@ -79,6 +79,12 @@ def port(django_db_setup: None) -> Iterator[int]:
         ((), {"YARDMASTER_SECRET_KEY": ""}, "no secret key"),
         (("--bind", "0.0.0.0:1"), {"YARDMASTER_DEBUG": "yes"}, "YARDMASTER_DEBUG"),
         (("--bind", "0.0.0.0:1"), {"YARDMASTER_ANONYMOUS": "scheduler=viewer"}, "--unsafe-bind"),
+        (
+            ("--bind", "0.0.0.0:1"),
+            {"YARDMASTER_REQUIRE_AUTHENTICATION": "no"},
+            "(YARDMASTER_REQUIRE_AUTHENTICATION)",
+        ),
+        ((), {"YARDMASTER_JWT_PROVIDER": "no.such.module"}, "YARDMASTER_JWT_PROVIDER"),
         (("--tls-cert", "/x"), {}, "go together"),
         (("--tls-client-ca", "/x"), {}, "needs --tls-cert"),
         (("--tls-cert", "/nowhere", "--tls-key", "/nowhere"), {}, "TLS"),
@@ -90,6 +96,21 @@ def test_what_must_not_be_served_is_refused_with_the_reason(tmp_path, flags, env
     done = manage("serve", *flags, env=env)
     assert done.returncode == 1
     assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_is_wrong_with_credentials_is_told_at_once():
+    wrong = {
+        "YARDMASTER_JWT_KEY": "short",
+        "YARDMASTER_USER_HEADER": "x-api-key",
+        "YARDMASTER_AUTH_CONFIG": "/nowhere.toml",
+        "YARDMASTER_TRUSTED_PROXIES": "proxy.example",
+        "YARDMASTER_AUTH_MECHANISMS": "magic",
+        "YARDMASTER_ANONYMOUS_ROLE": "king",
+    }
+    done = manage("serve", env=worker_environment(**wrong))
+    assert done.returncode == 2
+    assert all(f"- {name}" in done.stderr for name in wrong), done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -1,7 +1,8 @@
-"""Make, list and revoke API keys."""
+"""Make, list, rotate and revoke API keys."""
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentTypeError, Namespace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 from django.conf import settings
 from django.db import IntegrityError, transaction
 
-from authn.keys import create_key
+from authn.addresses import read_networks
+from authn.keys import create_key, digest_of, rotate_key
 from authn.models import ALL_CLUSTERS, ApiKey, Role
 from clusters.management.base import (
     Conflict,
@@ -23,9 +25,11 @@ from clusters.management.base import (
 from clusters.routers import CONTROL
 from jobs.executors import KINDS
 
+MAX_GRACE_SECONDS = 90 * 86400
+
 
 class Command(OperatorCommand):
-    help = "Make, list and revoke API keys. A key's text is shown once, when it is made."
+    help = "Make, list, rotate and revoke API keys. The text of a key is shown once."
     acts_on_cluster = False
 
     def add_verbs(self) -> None:
@@ -45,7 +49,28 @@ class Command(OperatorCommand):
         create.add_argument(
             "--expires", type=_expiry, metavar="30d", help="a duration or a time; never if left out"
         )
+        create.add_argument("--owner", default="", help="who answers for it")
+        create.add_argument(
+            "--from",
+            dest="addresses",
+            action="append",
+            default=[],
+            metavar="NETWORK",
+            help="an address or network its callers must come from; may be given again",
+        )
         self.verb("list", self.list_keys, "all keys, without their texts")
+        rotate = self.verb("rotate", self.rotate, "give a key a new text and print it")
+        rotate.add_argument("name")
+        rotate.add_argument(
+            "--grace",
+            type=duration,
+            default=86400.0,
+            metavar="24h",
+            help="how long the old text is good too (default 24h; 0s: not at all)",
+        )
+        self.verb(
+            "digest", self.digest, "print the SHA-256 of a key read from stdin, for the auth file"
+        )
         revoke = self.verb("revoke", self.revoke, "refuse a key from now on, for ever")
         revoke.add_argument("name")
         revoke.add_argument("--yes", action="store_true", help="do not ask")
@@ -59,6 +84,14 @@ class Command(OperatorCommand):
             )
         if not 1 <= len(asked.name) <= 100 or not asked.name.isprintable():
             raise UsageError("a name has 1 to 100 printable characters", field="name")
+        if len(asked.owner) > 100 or not asked.owner.isprintable():
+            raise UsageError("an owner has up to 100 printable characters", field="owner")
+        if settings.AUTH.key_named(asked.name):
+            raise Conflict(f"the auth file has a key {asked.name!r}", code="duplicate_key")
+        try:
+            addresses = [str(network) for network in read_networks(asked.addresses)]
+        except ValueError as error:
+            raise UsageError(str(error), field="from") from None
         try:
             with transaction.atomic(using=CONTROL):
                 key, text = create_key(
@@ -67,6 +100,8 @@ class Command(OperatorCommand):
                     clusters=[ALL_CLUSTERS] if asked.all_clusters else asked.cluster,
                     grants=asked.grant,
                     expires=asked.expires,
+                    owner=asked.owner,
+                    addresses=addresses,
                 )
         except IntegrityError:
             raise Conflict(f"a key named {asked.name!r} exists", code="duplicate_key") from None
@@ -82,20 +117,40 @@ class Command(OperatorCommand):
         self.show(
             {"items": documents},
             lambda: self.print_table(
-                ("name", "status", "roles", "grants", "created", "expires"),
+                ("name", "owner", "status", "roles", "grants", "from", "used", "expires"),
                 (
                     (
                         key["name"],
+                        key["owner"],
                         key["status"],
                         [f"{binding['role']} on {binding['cluster']}" for binding in key["roles"]],
                         sorted({kind for b in key["roles"] for kind in b["granted_kinds"]}),
-                        key["created_at"],
+                        key["addresses"],
+                        key["last_used_at"],
                         key["expires_at"],
                     )
                     for key in documents
                 ),
             ),
         )
+
+    def rotate(self, asked: Namespace) -> None:
+        check_database_is_there(CONTROL)
+        if asked.grace > MAX_GRACE_SECONDS:
+            raise UsageError("the old text may be good for 90 days at most", field="grace")
+        key = _read(asked.name)
+        text = rotate_key(key, timedelta(seconds=asked.grace))
+        if text is None:
+            raise Conflict(f"the key {asked.name!r} is not valid any more")
+        self.show({**_document(_read(key.name)), "key": text}, lambda: self.stdout.write(text))
+        self.say("Keep it safe: this text cannot be shown again.")
+
+    def digest(self, asked: Namespace) -> None:
+        text = sys.stdin.readline().strip()
+        if not text:
+            raise UsageError("no key on stdin")
+        found = digest_of(text).hex()
+        self.show({"sha256": found}, lambda: self.stdout.write(found))
 
     def revoke(self, asked: Namespace) -> None:
         check_database_is_there(CONTROL)
@@ -117,6 +172,7 @@ def _read(name: str) -> ApiKey:
 def _document(key: ApiKey) -> dict[str, Any]:
     return {
         "name": key.name,
+        "owner": key.owner,
         "public_id": key.public_id,
         "status": _status(key),
         "roles": [
@@ -127,7 +183,11 @@ def _document(key: ApiKey) -> dict[str, Any]:
             }
             for binding in key.role_bindings.all()
         ],
+        "addresses": key.addresses,
         "created_at": _time(key.created_at),
+        "rotated_at": _time(key.rotated_at),
+        "previous_until": _time(key.previous_until),
+        "last_used_at": _time(key.last_used_at),
         "expires_at": _time(key.expires_at),
         "revoked_at": _time(key.revoked_at),
     }

@@ -136,11 +136,18 @@ def refusals(options: dict[str, Any]) -> list[str]:
     if settings.DEBUG and not bind.is_loopback:
         problems.append(f"YARDMASTER_DEBUG is on and others can reach {bind}")
     # Surfaces that answer callers without credentials; none does unless its setting says so.
-    is_open = bool(settings.ANONYMOUS_ROLES)
+    open_by = [
+        variable
+        for variable, is_open in (
+            ("YARDMASTER_ANONYMOUS", settings.ANONYMOUS_ROLES),
+            ("YARDMASTER_REQUIRE_AUTHENTICATION", not settings.REQUIRE_AUTHENTICATION),
+        )
+        if is_open
+    ]
     is_guarded = bind.is_loopback or options["unsafe_bind"] or options["tls_client_ca"]
-    if is_open and not is_guarded:
+    if open_by and not is_guarded:
         problems.append(
-            f"anonymous callers are let in (YARDMASTER_ANONYMOUS) and others can reach {bind}; "
+            f"anonymous callers are let in ({', '.join(open_by)}) and others can reach {bind}; "
             "say --unsafe-bind or --tls-client-ca"
         )
     return problems + _tls_problems(options)

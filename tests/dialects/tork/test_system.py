@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -10,6 +11,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 
+from authn.models import UserRole
 from jobs.dialects.tork.wire.ids import node_id
 from jobs.models import Job, Queue
 from tests.dialects.tork.conftest import TIME, Caller, check_message, checked, task
@@ -134,3 +136,25 @@ def test_a_user_is_made_and_has_no_role(admin: Caller) -> None:
 def test_users_that_cannot_be(body: Any, message: str, admin: Caller) -> None:
     check_message(admin.post("tork/users", body), 400, message)
     assert not get_user_model().objects.exists()
+
+
+def test_a_user_made_here_signs_in_with_basic(admin: Caller) -> None:
+    body = {"username": "dora", "password": "correct horse"}
+    checked(admin.post("tork/users", body))
+    pair = base64.b64encode(b"dora:correct horse").decode()
+    dora = {"authorization": f"Basic {pair}"}
+    # He is known, and sees nothing before somebody gives him a role.
+    assert Caller(None).get("jobs", **dora).status_code == 404
+    user = get_user_model().objects.get(username="dora")
+    UserRole.objects.create(
+        user=user, cluster_id="alpha", role="operator", granted_kinds=["shell", "container"]
+    )
+    for path in ("jobs", "tork/jobs", "/clusters/alpha/tork/jobs"):
+        checked(Caller(None).get(path.removeprefix("/"), **dora))
+    tasks = [{"name": "t", "run": "true"}]
+    made = checked(Caller(None).post("jobs", {"name": "one", "tasks": tasks}, **dora))
+    assert made["createdBy"]["username"].endswith("dora")
+    for bad in (f"{pair[:-4]}xxxx", "%%%", ""):
+        refused = Caller(None).get("jobs", authorization=f"Basic {bad}")
+        check_message(refused, 401, "Unauthorized")
+        assert refused["WWW-Authenticate"] == "basic realm=Restricted"

@@ -1,0 +1,31 @@
+"""System checks with stable ids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core import checks
+from django.utils.module_loading import import_string
+
+from authn.providers import NAMES
+from clusters.checks import TAG
+
+
+@checks.register(TAG)
+def providers_can_be_called(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
+    """A host's own code that is not there would turn everybody away, at each request anew."""
+    found: list[checks.CheckMessage] = []
+    for name in NAMES:
+        path = getattr(settings, name)
+        if not path:
+            continue
+        try:
+            is_sound = callable(import_string(path))
+        except ImportError:
+            is_sound = False
+        if not is_sound:
+            found.append(
+                checks.Error(f"YARDMASTER_{name}: {path!r} cannot be called.", id="authn.E001")
+            )
+    return found
