@@ -50,7 +50,9 @@ def create_key(
 ) -> tuple[ApiKey, str]:
     """Store a new key with one role on these clusters (``*``: all); its text is never seen again."""
     public_id, secret = secrets.token_hex(8), secrets.token_hex(32)
+    addresses = list(addresses)
     clusters, grants = [*dict.fromkeys(clusters)], sorted(set(grants))
+    addresses = [*addresses]
     with access_deed("keys.create", "api_key", name, on=clusters) as trace:
         trace.after = {
             "public_id": public_id,
@@ -58,13 +60,15 @@ def create_key(
             "clusters": clusters,
             "granted_kinds": grants,
             "expires_at": expires,
+            "owner": owner,
+            "addresses": addresses,
         }
         key = ApiKey.objects.create(
             name=name,
             owner=owner,
             public_id=public_id,
             digest=digest_of(secret),
-            addresses=list(addresses),
+            addresses=addresses,
             expires_at=expires,
         )
         RoleBinding.objects.bulk_create(
@@ -79,11 +83,10 @@ def rotate_key(key: ApiKey, keep_old: timedelta) -> str | None:
     secret = secrets.token_hex(32)
     on = [*key.role_bindings.values_list("cluster_id", flat=True)]
     with access_deed("keys.change", "api_key", key.name, on=on) as trace:
-        keys = ApiKey.objects.filter(pk=key.pk)
-        changed = keys.replace_secret(digest_of(secret), keep_old=keep_old)
-        trace.after = {"public_id": key.public_id, "is_rotated": True}
-        trace.is_done = bool(changed)
-    return f"{PREFIX}{key.public_id}_{secret}" if changed else None
+        trace.after = {"is_rotated": True, "old_good_for_seconds": keep_old.total_seconds()}
+        rows = ApiKey.objects.filter(pk=key.pk)
+        trace.is_done = rows.replace_secret(digest_of(secret), keep_old=keep_old) > 0
+    return f"{PREFIX}{key.public_id}_{secret}" if trace.is_done else None
 
 
 def parse_key(plain: str) -> tuple[str, str] | None:

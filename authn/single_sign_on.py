@@ -124,6 +124,8 @@ def _put_in(user: Any, groups: list[Group], request: HttpRequest) -> None:
         user.groups.set(groups)
         AccessAuditEntry.objects.create(
             actor="sso:provider",
+            credential="sso",
+            surface="admin",
             address=request.META.get("REMOTE_ADDR", "")[:45],
             verb="users.change",
             target_type="user",

@@ -20,7 +20,7 @@ from django.db.models.functions import Now
 from rest_framework.exceptions import Throttled
 
 from authn.addresses import origin_of
-from authn.models import Tries
+from authn.models import AccessAuditEntry, Tries
 from clusters.routers import CONTROL
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,8 @@ _CLEAR_ONE_IN = 100
 class TooManyTries(Throttled):
     """Too many tries have failed; try again later."""
 
-    default_detail = "Too many tries; try again later."
+    default_code = "too_many_tries"
+    default_detail = "Too many tries have failed; try again later."
     extra_detail_singular = extra_detail_plural = ""
 
     def __init__(self, seconds: float) -> None:
@@ -87,6 +88,8 @@ def count_failure(subjects: Sequence[str]) -> None:
             for row in counted:
                 _count(row, row.now)  # type: ignore[attr-defined]
                 row.save(force_update=True)
+                if row.is_blocked(row.now):  # type: ignore[attr-defined]
+                    _tell(row, subjects)
     if waits:
         raise TooManyTries(max(waits).total_seconds())
     if secrets.randbelow(_CLEAR_ONE_IN) == 0:
@@ -112,4 +115,17 @@ def _count(row: Tries, now: datetime) -> None:
         row.blocks = min(row.blocks + 1, 32)
         wait = min(FIRST_BLOCK * 2 ** (row.blocks - 1), LONGEST_BLOCK)
         row.failures, row.blocked_until = 0, now + wait
-        logger.warning("too many failed tries of %s: refused for %s", row.subject, wait)
+
+
+def _tell(row: Tries, subjects: Sequence[str]) -> None:
+    """Leave a trace of a block, not of each try: whoever fills the audit hides in it."""
+    logger.warning("too many tries of %s have failed, refused until %s", row, row.blocked_until)
+    origin = next((s for s in subjects if s.startswith("address:")), "")
+    AccessAuditEntry.objects.create(
+        actor="unknown",
+        address=origin.removeprefix("address:")[:45],
+        verb="tries.block",
+        target_type="tries",
+        target_id=row.subject,
+        after={"blocked_until": str(row.blocked_until), "blocks": row.blocks},
+    )

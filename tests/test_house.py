@@ -257,3 +257,39 @@ def test_nothing_is_called_utils_helpers_or_services():
         if path.name in names
     ]
     assert found == []
+
+
+# -- Secrets ---------------------------------------------------------------------------------------
+
+SECRET_NAMES = re.compile(r"(digest|secret|signature|password|proof|mark|mac)\Z")
+
+
+def names_in(node: ast.expr) -> set[str]:
+    if isinstance(node, ast.Name):
+        return {node.id}
+    return {node.attr} if isinstance(node, ast.Attribute) else set()
+
+
+def compared_by_equality(source: str) -> list[int]:
+    """Lines that compare a secret, or what is made of one, so that time tells how much is right."""
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Compare)
+        and any(isinstance(op, ast.Eq | ast.NotEq) for op in node.ops)
+        and any(
+            SECRET_NAMES.search(name)
+            for side in (node.left, *node.comparators)
+            for name in names_in(side)
+        )
+    ]
+
+
+def test_secrets_are_compared_in_constant_time():
+    found = {
+        str(path): lines
+        for path in sorted((ROOT / "authn").rglob("*.py"))
+        if (lines := compared_by_equality(path.read_text()))
+    }
+    assert found == {}
+    assert compared_by_equality("a = 1\nif row.digest == found:\n    pass") == [2]

@@ -13,6 +13,14 @@ _EXCLUSIONS = {
 }
 
 BODY_EXAMPLES: Mapping[str, Mapping[str, Any]] = {
+    "token_issue": {
+        "A name and a password": {"username": "ann", "password": "correct horse battery"},
+        "For ten minutes": {
+            "username": "ann",
+            "password": "correct horse battery",
+            "lifetime_seconds": 600,
+        },
+    },
     "jobs_enqueue_bulk": {
         "Two jobs": {
             "jobs": [
@@ -112,10 +120,6 @@ BODY_EXAMPLES: Mapping[str, Mapping[str, Any]] = {
             "values": {"default_timeout_seconds": 600, "max_crashes": None},
             "reason": "reports take longer at the end of a month",
         }
-    },
-    "token_issue": {
-        "With the password": {"username": "ada", "password": "correct horse battery staple"},
-        "For a minute": {"lifetime_seconds": 60},
     },
     "workflows_change": {
         "Another name": {"name": "Close the month"},

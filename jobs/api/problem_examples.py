@@ -119,6 +119,9 @@ EXAMPLES: Mapping[int, Mapping[str, dict[str, Any]]] = {
             "Too Many Requests",
             "You have asked too often of late; go on a little later.",
         ),
+        "Too many tries": _of(
+            "too_many_tries", "Too Many Requests", "Too many tries have failed; try again later."
+        ),
         "A full queue": _of(
             "queue_full",
             "Too Many Requests",

@@ -19,7 +19,7 @@ from django.utils import timezone
 from authn import tries
 from authn.hashing import gate
 from authn.keys import create_key
-from authn.models import Tries
+from authn.models import AccessAuditEntry, Tries
 from authn.tokens import issue
 from authn.tries import TooManyTries, blocked_seconds, count_failure, subjects_of
 from tests.api.conftest import Api, check_problem
@@ -110,6 +110,18 @@ def test_failing_while_blocked_prolongs_nothing_and_writes_nothing() -> None:
     assert [*Tries.objects.order_by("pk").values()] == before
 
 
+def test_a_block_leaves_a_trace_and_a_try_leaves_none() -> None:
+    fail(ONE, 9)
+    assert AccessAuditEntry.objects.count() == 0
+    fail(ONE, 1)
+    with pytest.raises(TooManyTries):
+        count_failure(ONE)
+    told = AccessAuditEntry.objects.order_by("target_id").values_list(
+        "verb", "actor", "address", "target_id"
+    )
+    assert [*told] == [("tries.block", "unknown", "192.0.2.1", subject) for subject in sorted(ONE)]
+
+
 def test_names_are_not_kept_for_somebody_may_type_a_password_there() -> None:
     fail(subjects_of("192.0.2.1", user="hunter2"), 1)
     kept = json.dumps([*Tries.objects.values_list("subject", flat=True)])
@@ -150,7 +162,7 @@ def test_a_blocked_password_is_not_even_hashed(ann: Any, monkeypatch: Any) -> No
     monkeypatch.setattr(gate, "passed", lambda: pytest.fail("somebody hashes"))
     both = {"X-User-Name": "ann", "X-Password": "secret"}
     response = Api(None).get("whoami", **both)
-    check_problem(response, 429, "throttled")
+    check_problem(response, 429, "too_many_tries")
     assert 50 <= int(response["Retry-After"]) <= 60
 
 
@@ -160,7 +172,7 @@ def test_who_was_remembered_goes_on_while_others_try_his_name(ann: Any) -> None:
     fail(subjects_of("192.0.2.7", user="ann"))
     assert Api(None).get("whoami", **good).status_code == 200
     other = Api(None).get("whoami", **{**good, "X-Password": "other"})
-    check_problem(other, 429, "throttled")
+    check_problem(other, 429, "too_many_tries")
 
 
 def test_good_keys_and_tokens_are_not_refused_for_the_bad_ones_of_others(ann: Any) -> None:
@@ -186,7 +198,7 @@ def test_every_way_to_fail_counts(headers: dict[str, str], ann: Any) -> None:
     for _ in range(10):
         check_problem(Api(None).get("whoami", **headers), 401, "invalid_credentials")
     response = Api(None).get("whoami", **headers)
-    check_problem(response, 429, "throttled")
+    check_problem(response, 429, "too_many_tries")
     assert 50 <= int(response["Retry-After"]) <= 60
 
 
@@ -194,7 +206,7 @@ def test_the_token_route_counts_too(ann: Any) -> None:
     body = {"username": "ann", "password": "wrong"}
     for _ in range(10):
         check_problem(Api(None).post("token", body), 401, "invalid_credentials")
-    check_problem(Api(None).post("token", body), 429, "throttled")
+    check_problem(Api(None).post("token", body), 429, "too_many_tries")
 
 
 def test_no_credential_is_no_failure() -> None:
@@ -214,9 +226,9 @@ def test_no_credential_is_no_failure() -> None:
             {"error": {"code": "rate_limited", "details": {"reason": "too_many_requests"}}},
         ),
         ("/tork/jobs", {"message": "rate limit exceeded"}),
-        ("/api/v1/scheduler/jobs", {"status": 429, "code": "throttled"}),
+        ("/api/v1/scheduler/jobs", {"status": 429, "code": "too_many_tries"}),
         ("/forge/queue/overview", {"kind": "rate_limited"}),
-        ("/jm-api/openapi.json", {"status": 429, "code": "throttled"}),
+        ("/jm-api/openapi.json", {"status": 429, "code": "too_many_tries"}),
     ],
 )
 def test_every_api_says_it_in_its_own_words(path: str, body: Any, alpha: object) -> None:
@@ -262,7 +274,7 @@ def test_the_login_form_counts_as_the_api_does(ann: Any) -> None:
     assert 50 <= int(refused["Retry-After"]) <= 60
     assert b"Too many tries" in refused.content
     both = {"X-User-Name": "ann", "X-Password": "secret"}
-    check_problem(Api(None).get("whoami", **both), 429, "throttled")
+    check_problem(Api(None).get("whoami", **both), 429, "too_many_tries")
     let_pass(seconds=61)
     assert sign_in("secret").status_code == 302
 

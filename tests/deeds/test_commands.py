@@ -20,9 +20,9 @@ APPS = {
     **dict.fromkeys(
         ("jobs", "queues", "schedules", "workflows", "pause", "resume", "trigger"), "jobs"
     ),
-    **dict.fromkeys(("definitions", "restored", "failures", "doctor"), "jobs"),
+    **dict.fromkeys(("definitions", "restored", "failures", "doctor", "secrets"), "jobs"),
     **dict.fromkeys(("nodes", "clusters", "audit"), "clusters"),
-    **dict.fromkeys(("keys", "roles"), "authn"),
+    **dict.fromkeys(("keys", "roles", "token"), "authn"),
 }
 # What is typed, and the verb of the trace; None: a plain enqueue, which the job itself tells.
 DEEDS: dict[str, tuple[str, str | None]] = {
@@ -54,7 +54,11 @@ DEEDS: dict[str, tuple[str, str | None]] = {
     "trigger": ("flow", "workflows.trigger"),
     "definitions apply": ("{file} --yes", "queues.create"),
     "restored mark": ("", "restored.mark"),
+    "secrets set": ("token --from-file {file}", "secrets.write"),
+    "secrets delete": ("token", "secrets.write"),
+    "secrets reseal": ("", "secrets.write"),
     "nodes drain": ("{node}", "nodes.drain"),
+    "clusters set": ("alpha max_crashes=4 --reason r", "settings.change"),
     "keys create": ("--name k --role viewer --cluster alpha", "keys.create"),
     "roles give": ("group mailers --role viewer --cluster alpha", "roles.give"),
 }
@@ -62,11 +66,13 @@ LOOKS = {
     *("jobs list", "jobs show", "jobs why", "jobs attempts", "jobs logs", "jobs steps"),
     *("jobs bulk-list", "queues list", "queues show", "schedules list", "schedules show"),
     *("schedules next", "schedules fires", "workflows list", "workflows show", "workflows runs"),
-    *("definitions export", "definitions plan", "restored show", "failures list"),
+    *("definitions export", "definitions plan", "restored show", "secrets list", "failures list"),
     *("failures show", "doctor", "nodes list", "nodes show", "nodes check", "clusters list"),
-    *("clusters show", "audit list", "audit export", "keys list", "roles list"),
+    *("clusters show", "clusters changes", "audit list", "audit export", "keys list", "roles list"),
     # The second half of what is told below.
-    *("restored confirm", "keys revoke", "roles take"),
+    *("restored confirm", "keys revoke", "keys rotate", "roles take"),
+    # They keep nothing.
+    *("keys digest", "token"),
 }
 
 
@@ -84,7 +90,9 @@ def typed() -> set[str]:
 
 def test_each_verb_of_a_command_has_a_story_or_only_looks() -> None:
     there = {path.stem for app in set(APPS.values()) for path in _commands(app)}
-    assert there - {"__init__", "up", "serve", "worker", "migrate"} <= APPS.keys() | {"token"}
+    assert there - {"__init__", "up", "serve", "worker", "migrate", "openapi"} <= APPS.keys() | {
+        "token"
+    }
     assert DEEDS.keys() | LOOKS >= typed()
     assert not DEEDS.keys() & LOOKS
 
@@ -121,21 +129,23 @@ def test_keys_roles_and_restores_are_told_from_beginning_to_end(
         "keys create --name k --role viewer --cluster alpha",
         "roles give key k --role admin --cluster alpha --grant shell",
         "roles take key k --cluster alpha",
+        "keys rotate k",
         "keys revoke k --yes",
     ):
         assert run(*words.split()).code == 0
     entries = [*AccessAuditEntry.objects.order_by("at", "id")]
     assert [entry.verb for entry in entries] == [
-        *("keys.create", "roles.give", "roles.take", "keys.revoke"),
+        *("keys.create", "roles.give", "roles.take", "keys.change", "keys.revoke"),
     ]
     assert {entry.target_id for entry in entries} == {"k"}
-    created, given, taken, _ = entries
+    created, given, taken, rotated, _ = entries
     assert created.after["role"] == "viewer" and "digest" not in created.after
     assert (given.before, given.after) == (
         {"role": "viewer", "granted_kinds": []},
         {"role": "admin", "granted_kinds": ["shell"]},
     )
     assert taken.before == given.after
+    assert rotated.after["is_rotated"] and "digest" not in rotated.after
     # A node that lives might still have jobs of the cluster that was restored.
     Node.objects.all().alive().close()
     assert run("restored", "mark").code == run("restored", "confirm", "--yes").code == 0

@@ -26,9 +26,9 @@ ANN = {"sub": "ann-1", "preferred_username": "ann", "email": "ann@example.com", 
 # Made once, by the program's own code: groups with roles, a local user of a name that others want.
 PEOPLE = """
 from django.contrib.auth.models import Group, User
-from authn.models import UserRole
-for name in ("ops", "watchers"):
-    Group.objects.create(name=name)
+from authn.models import GroupRole
+for name, role in (("ops", "operator"), ("watchers", "viewer")):
+    GroupRole.objects.create(group=Group.objects.create(name=name), cluster_id="alpha", role=role)
 User.objects.create_superuser("root", email="root@example.com", password="correct horse battery")
 """
 
@@ -119,7 +119,7 @@ def test_the_login_page_leads_to_the_provider(site: Site) -> None:
 def test_whoever_is_in_a_group_of_ours_is_in_it_here_and_nothing_more(site, sign_in) -> None:
     person = {**ANN, "groups": ["ops", "elsewhere"], "is_superuser": True, "is_staff": True}
     browser, response = sign_in(person, "next=/admin/alpha/")
-    assert urlsplit(response.url).path == "/admin/alpha/"
+    assert (response.status_code, urlsplit(response.url).path) == (200, "/admin/alpha/")
     assert is_signed_in(site, browser)
     assert site.user("ann") == [[True, False, False, ["ops"]]]
     # What the provider says at the next sign-in holds, and nothing of before.

@@ -85,7 +85,7 @@ GENERAL_REASONS = {
     "cluster_unreachable": "storage_not_ready",
     "unavailable": "storage_not_ready",
     "timeout": "storage_not_ready",
-    "throttled": "too_many_requests",
+    "too_many_tries": "too_many_requests",
     "too_many_requests": "too_many_requests",
 }
 # Where our words for what is wrong differ from those of this API.
