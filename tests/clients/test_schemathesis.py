@@ -9,6 +9,7 @@ import pytest
 from tests.clients.conftest import fetch_document
 from tests.clients.documents import DOCUMENTS, number_of_operations, try_out
 
+# About so many.
 MOST_CASES = 500
 
 
@@ -16,10 +17,8 @@ MOST_CASES = 500
 def test_no_request_made_from_the_document_gets_a_surprise(
     path: str, server: tuple[str, str], tmp_path: Path
 ) -> None:
-    # Good ones and bad ones; examples of the document come on top.
+    # Good ones and bad ones; the examples of the document have a test of their own.
     of_each = 2 * number_of_operations(fetch_document(server, path))
-    examples = max(1, (MOST_CASES - 150) // of_each)
-    sent = try_out(
-        server, path, tmp_path, phases="examples,fuzzing", examples=examples, seed=20260101
-    )
-    assert 100 <= sent <= MOST_CASES
+    examples = max(1, MOST_CASES // of_each)
+    sent = try_out(server, path, tmp_path, phases="fuzzing", examples=examples, seed=20260101)
+    assert sent >= 100
