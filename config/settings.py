@@ -110,9 +110,9 @@ LOGGED_CLUSTERS = env.words("YARDMASTER_REQUEST_LOG")
 # What one caller may ask of a server; and those who may ask for more or less, by name.
 LIMITS = Limits(
     requests_per_second=env.integer(
-        "YARDMASTER_REQUESTS_PER_SECOND", 500, minimum=0, maximum=1_000_000
+        "YARDMASTER_REQUESTS_PER_SECOND", 5000, minimum=0, maximum=1_000_000
     ),
-    streams=env.integer("YARDMASTER_STREAMS_PER_CALLER", 5, minimum=0, maximum=MAX_STREAMS),
+    streams=env.integer("YARDMASTER_STREAMS_PER_CALLER", 20, minimum=0, maximum=MAX_STREAMS),
     statement_seconds=env.integer("YARDMASTER_STATEMENT_SECONDS", 5, minimum=1, maximum=300),
 )
 LIMITS_OF_CALLERS = read_limits(env.text("YARDMASTER_CONFIG"), LIMITS, env.problems)
