@@ -9,8 +9,10 @@ WORKDIR /app
 RUN useradd --system --uid 10001 --home-dir /data --shell /usr/sbin/nologin yardmaster \
     && install -d -o yardmaster -m 0700 /data
 
-COPY requirements.txt ./
-RUN pip install -r requirements.txt
+# requirements-sso.txt where people come from a provider of single sign-on.
+ARG REQUIREMENTS=requirements.txt
+COPY requirements.txt requirements-sso.txt ./
+RUN pip install -r ${REQUIREMENTS}
 
 COPY manage.py ./
 COPY config ./config

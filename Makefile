@@ -45,7 +45,7 @@ $(RUN_STAMP): requirements.txt | $(BIN)/python
 	@$(PIP_INSTALL) -r requirements.txt
 	@touch $@
 
-$(DEV_STAMP): requirements-dev.txt requirements.txt | $(BIN)/python
+$(DEV_STAMP): requirements-dev.txt requirements-sso.txt requirements.txt | $(BIN)/python
 	@echo "Installing what requirements-dev.txt names ..."
 	@$(PIP_INSTALL) -r requirements-dev.txt
 	@touch $@ $(RUN_STAMP)

@@ -50,6 +50,7 @@ def create_key(
 ) -> tuple[ApiKey, str]:
     """Store a new key with one role on these clusters (``*``: all); its text is never seen again."""
     public_id, secret = secrets.token_hex(8), secrets.token_hex(32)
+    addresses = list(addresses)
     clusters, grants = [*dict.fromkeys(clusters)], sorted(set(grants))
     addresses = [*addresses]
     with access_deed("keys.create", "api_key", name, on=clusters) as trace:

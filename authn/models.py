@@ -23,7 +23,8 @@ class Role(models.TextChoices):
     ADMIN = "admin"
 
 
-RANK = {Role.VIEWER: 1, Role.OPERATOR: 2, Role.ADMIN: 3}
+# By the word, which is asked for at every verb; a word that is no role has none.
+RANK: dict[str, int] = {Role.VIEWER.value: 1, Role.OPERATOR.value: 2, Role.ADMIN.value: 3}
 
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):

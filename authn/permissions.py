@@ -110,7 +110,7 @@ ANY_CALLER = frozenset(
 def is_allowed(principal: Principal, verb: str, cluster_id: str) -> bool:
     """Whether the caller's role on this cluster covers the verb."""
     role, least = principal.role_on(cluster_id), LEAST_ROLE.get(verb)
-    if role is None or least is None or RANK[Role(role)] < RANK[least]:
+    if role is None or least is None or RANK.get(role, 0) < RANK[least]:
         return False
     return permits(principal, verb, cluster_id)
 

@@ -26,7 +26,7 @@ def principal_of(user: Any) -> Principal | None:
     grants: dict[str, frozenset[str]] = {}
     for cluster_id, role, kinds in _given_to(user):
         known = roles.get(cluster_id)
-        if known is None or RANK[Role(role)] > RANK[Role(known)]:
+        if known is None or RANK[role] > RANK[known]:
             roles[cluster_id] = role
         grants[cluster_id] = grants.get(cluster_id, frozenset()) | frozenset(kinds)
     if user.is_superuser:

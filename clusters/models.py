@@ -8,12 +8,13 @@ import socket
 import time
 import zlib
 from collections.abc import Collection, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
 
-from django.db import connections, models
+from django.db import connections, models, router
 from django.db.models.functions import Now
+from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from clusters.binding import current_cluster
@@ -342,6 +343,11 @@ class Trace(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         if not self._state.adding:
             raise Unchangeable
+        using = kwargs.get("using") or router.db_for_write(type(self), instance=self)
+        if connections[using].vendor == "sqlite" and not isinstance(self.at, datetime):
+            # SQLite's own clock, which is this host's, writes fewer digits than a time that is
+            # compared with it has; and texts are what it compares.
+            self.at = timezone.now()
         super().save(*args, **kwargs)
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:

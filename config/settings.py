@@ -20,6 +20,9 @@ from config.limits import MAX_STREAMS, Limits, read_limits
 from config.logs import escape_controls
 from config.mistakes import configuration_problems
 from config.secrets_keys import kept_text, read_secrets_keys
+from config.single_sign_on import APPS as SINGLE_SIGN_ON_APPS
+from config.single_sign_on import MIDDLEWARE as SINGLE_SIGN_ON_MIDDLEWARE
+from config.single_sign_on import django_settings, read_single_sign_on
 from jobs.executors import GRANTED_KINDS
 from jobs.executors.procedure_catalog import read_procedures
 from ui.look import looks
@@ -239,6 +242,12 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
+# People may come from an OpenID Connect provider as well; None where none is named.
+SINGLE_SIGN_ON = read_single_sign_on(env)
+if SINGLE_SIGN_ON:
+    INSTALLED_APPS += SINGLE_SIGN_ON_APPS
+    MIDDLEWARE += SINGLE_SIGN_ON_MIDDLEWARE
+    globals().update(django_settings(SINGLE_SIGN_ON, is_tls=USE_TLS))
 ROOT_URLCONF = "config.urls"
 APPEND_SLASH = False
 WSGI_APPLICATION = "config.wsgi.application"

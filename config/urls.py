@@ -21,6 +21,11 @@ urlpatterns: list[Any] = [
     re_path(rf"^{BASE}/readyz/?\Z", readyz, name="readyz"),
     # The clusters first: below /admin/ the fleet's site answers whatever is left.
     *(path(f"admin/{site.cluster.id}/", site.urls) for site in cluster_sites),
+    *(
+        [path("admin/sso/", include("authn.single_sign_on_urls"))]
+        if settings.SINGLE_SIGN_ON
+        else []
+    ),
     path("admin/", fleet_site.urls),
     re_path(r"^admin\Z", RedirectView.as_view(url="/admin/"), name="fleet"),
     re_path(rf"^{BASE}\Z", unknown, name="unknown-base"),

@@ -18,6 +18,8 @@ REDACTED = "[REDACTED]"
 MIN_LENGTH = 4
 # Of the lines of a value, and of a piece of base64.
 _MIN_LINE_LENGTH, _MIN_BASE64_LENGTH = 8, 6
+# Of a secret that was cut in two: a shorter piece is any word. And texts that nobody cuts.
+_MIN_PIECE_LENGTH, _MIN_CUT_LENGTH = 6, 1024
 
 
 @lru_cache(maxsize=64)
@@ -47,10 +49,19 @@ class Redaction:
             at = end
         return "".join([*parts, text[at:]])
 
+    def clipped(self, text: str) -> str:
+        """A text that somebody has cut out of a longer one, perhaps in the middle of a secret."""
+        text = self.text(text)
+        begun = self.begun_at(text)
+        if len(text) - begun >= _MIN_PIECE_LENGTH:
+            text = text[:begun] + REDACTED
+        ended = self._ended_at(text)
+        return REDACTED + text[ended:] if ended >= _MIN_PIECE_LENGTH else text
+
     def value(self, value: Any) -> Any:
         """A JSON value with every text in it replaced, names of members too."""
         if isinstance(value, str):
-            return self.text(value)
+            return self.clipped(value) if len(value) >= _MIN_CUT_LENGTH else self.text(value)
         if isinstance(value, dict):
             return {
                 self.text(key) if isinstance(key, str) else key: self.value(item)
@@ -77,6 +88,18 @@ class Redaction:
                     break
                 at = text.find(form[0], at + 1, earliest)
         return earliest
+
+    def _ended_at(self, text: str) -> int:
+        """Where at the beginning of a text a secret may have ended that began before it."""
+        latest = 0
+        for form in self.forms:
+            at = text.rfind(form[-1], latest, len(form) - 1)
+            while at >= latest:
+                if form.endswith(text[: at + 1]):
+                    latest = at + 1
+                    break
+                at = text.rfind(form[-1], latest, at)
+        return latest
 
     def _found(self, text: str) -> list[tuple[int, int]]:
         """From where to where secrets stand; those that overlap are one."""

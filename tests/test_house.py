@@ -15,11 +15,16 @@ from django.core.management import get_commands, load_command_class
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
-# SECURITY.md, section 5.
+# The version that mended the last hole that is known, and which one that was.
 FLOORS = {
-    "Django": "5.2.13",
-    "djangorestframework": "3.17.2",
-    "PyJWT": "2.13",
+    "Django": "5.2.13",  # CVE-2026-33034, the limit of bodies under ASGI
+    "djangorestframework": "3.17.2",  # CVE-2026-73228, bodies of JSON without a limit
+    "PyJWT": "2.13",  # CVE-2026-48523, and what it does with `crit`
+    "djangorestframework_simplejwt": "5.5.1",  # CVE-2024-22513, tokens of users who are disabled
+    "gunicorn": "23.0.0",  # CVE-2024-6827, smuggled requests
+    "aiohttp": "3.12.14",  # CVE-2025-53643, smuggled requests
+    "cryptography": "44.0.1",  # CVE-2024-12797, of the OpenSSL in its wheels
+    "PyYAML": "5.4",  # CVE-2020-14343, code in a document
 }
 SQLITE_FLOOR = (3, 51, 3)
 PINNED = re.compile(r"([A-Za-z0-9_.-]+)(?:\[[a-z,]+\])?==([^=<>!~*\s]+)")

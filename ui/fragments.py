@@ -68,7 +68,7 @@ def fragment(
     version = hashlib.sha256(text.replace(_TOKEN_MARK, "").encode()).hexdigest()[:16]
     if _TOKEN_MARK in text:
         text = text.replace(_TOKEN_MARK, get_token(request))
-    return SafeString(text), version  # what a template has made: nosec B703
+    return SafeString(text), version  # what a template has made  # nosec B703
 
 
 def changed(request: HttpRequest, live: str, version: str) -> HttpResponse:

@@ -40,6 +40,15 @@ class Site(theme.UnfoldAdminSite):  # type: ignore[misc]
     """What the fleet's site and those of the clusters share."""
 
     enable_nav_sidebar = True
+    login_template = "ui/login.html"
+
+    def login(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponseBase:
+        """The form, with a link to the provider of single sign-on where there is one."""
+        context = {**(extra_context or {}), "single_sign_on": settings.SINGLE_SIGN_ON}
+        page: HttpResponseBase = super().login(request, context)
+        return page
 
     def extra_urls(self) -> list[URLPattern]:
         """The pages of our own; each is wrapped in ``admin_view``."""

@@ -58,6 +58,8 @@ class Snapshot:
     # Of the last hour, minute by minute.
     minutes: list[tuple[datetime, Figures]]
     is_restored: bool
+    # What people have said that it may do, see clusters.policy.
+    mode: str
 
     @property
     def ready(self) -> Depth:
@@ -127,7 +129,7 @@ def read(using: str, *, states: Collection[State] = NOW, is_brief: bool = False)
                 len(serving),
             )
         )
-    return Snapshot(now, queues, nodes, minutes, is_restored)
+    return Snapshot(now, queues, nodes, minutes, is_restored, current_policy().mode)
 
 
 def _sum(depths: list[Depth]) -> Depth:

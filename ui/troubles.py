@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
+from clusters.policy import ACTIVE
 from ui.snapshot import Snapshot
 from ui.words import number, span, utc
 
@@ -40,6 +41,9 @@ def _cluster(snapshot: Snapshot) -> Iterator[Trouble]:
     if snapshot.is_restored:
         sentence = "Restored from a backup: no job starts until somebody confirms."
         yield Trouble(Severity.BROKEN, sentence, "index")
+    if snapshot.mode != ACTIVE:
+        sentence = f"The cluster is {snapshot.mode}: its jobs are kept, and none starts."
+        yield Trouble(Severity.NOTICE, sentence, "index")
 
 
 def _nodes(snapshot: Snapshot) -> Iterator[Trouble]:

@@ -13,6 +13,8 @@ POSTGRES_BACK = [
 ]
 # Whoever has the file can delete what he likes; what must not happen by mistake is a change.
 SQLITE = [
+    # As many digits as the times have that are compared with these.
+    "UPDATE access_audit SET at = at || '000' WHERE length(at) = 23",
     """CREATE TRIGGER access_audit_stays BEFORE UPDATE ON access_audit
        BEGIN SELECT RAISE(ABORT, 'the audit only grows'); END""",
 ]

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from django.core.validators import ProhibitNullCharactersValidator
 from django.http import QueryDict
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail
 from rest_framework.fields import empty
@@ -159,8 +160,13 @@ class Flag(serializers.BooleanField):
         return data
 
 
+@extend_schema_field({"type": "string", "format": "byte"})
 class Base64(serializers.CharField):
     default_error_messages = {"not_base64": "Must be bytes in base64."}
+
+    def __init__(self, **kwargs: Any) -> None:
+        # No bytes are bytes.
+        super().__init__(allow_blank=True, **kwargs)
 
     def run_validation(self, data: Any = empty) -> Any:
         return super(serializers.CharField, self).run_validation(data)

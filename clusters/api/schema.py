@@ -80,14 +80,14 @@ WORKFLOW_ID = OpenApiParameter("workflow_id", OpenApiTypes.UUID, OpenApiParamete
 RUN_ID = OpenApiParameter("run_id", OpenApiTypes.UUID, OpenApiParameter.PATH)
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
-    OpenApiTypes.STR,
+    {"type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$"},
     OpenApiParameter.HEADER,
     description="1 to 255 printable characters. A repeat of the same request within 24 hours gets "
     "the first reply, with `Idempotent-Replayed: true`, and has no second effect.",
 )
 IF_MATCH = OpenApiParameter(
     "If-Match",
-    OpenApiTypes.STR,
+    {"type": "string", "pattern": r'^(\*|"[0-9]{1,9}"(, ?"[0-9]{1,9}"){0,9})$'},
     OpenApiParameter.HEADER,
     description="The ETag of the version that was read; 412 where it has changed since.",
 )

@@ -9,6 +9,8 @@ POSTGRES = [
 POSTGRES_BACK = ["DROP TRIGGER audit_stays ON audit", "DROP FUNCTION audit_stays()"]
 # Whoever has the file can delete what he likes; what must not happen by mistake is a change.
 SQLITE = [
+    # As many digits as the times have that are compared with these.
+    "UPDATE audit SET at = at || '000' WHERE length(at) = 23",
     """CREATE TRIGGER audit_stays BEFORE UPDATE ON audit
        BEGIN SELECT RAISE(ABORT, 'the audit only grows'); END""",
 ]

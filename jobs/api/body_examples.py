@@ -107,6 +107,20 @@ BODY_EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "schedules_dependencies_set": {
         "After another one": {"depends_on": [_SCHEDULE], "needs": "all"}
     },
+    "secrets_create": {
+        "A password": {
+            "name": "mail-password",
+            "value": "something that nobody reads again",
+            "description": "Of the account that sends letters.",
+        }
+    },
+    "secrets_change": {"Another value": {"value": "something else that nobody reads again"}},
+    "settings_change": {
+        "More time, and the default again": {
+            "values": {"default_timeout_seconds": 600, "max_crashes": None},
+            "reason": "reports take longer at the end of a month",
+        }
+    },
     "workflows_change": {
         "Another name": {"name": "Close the month"},
         "Other nodes": {"nodes": [{"schedule_id": _SCHEDULE}]},

@@ -73,6 +73,9 @@ def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
         if name.endswith("Request") and schema.get("type") == "object":
             # A field that is not known is refused.
             schema.setdefault("additionalProperties", False)
+            if name.startswith("Patched"):
+                # Nor does anybody mean to change nothing.
+                schema["minProperties"] = 1
     result["info"]["x-jobmaster-doc"] = "jobmaster"
     result["tags"] = [
         {"name": name, "description": about} for name, about in TAGS.items() if name in used

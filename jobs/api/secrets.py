@@ -157,8 +157,7 @@ class SecretViewSet(NativeViewSet):
         self.body()
         secret = _one(name)
         with traced("secrets.write", "secret", name) as trace:
-            if not _secrets().filter(name=name).delete()[0]:
-                raise SecretNotFound
+            _secrets().delete_secret(name)
             trace.before = _told(secret)
         return HttpResponse(status=204)
 

@@ -10,7 +10,8 @@ from django.db import connections
 from django.db.models import Exists, OuterRef
 from django.db.models.functions import Now
 
-from clusters.models import Node, current_policy
+from clusters.models import ClusterSetting, Node, current_policy
+from clusters.policy import ACTIVE
 from jobs.doctor.findings import Check, Finding, doubtful, failed, fine, span
 from jobs.engine.clock import countdown, database_now, host_now
 from jobs.engine.restored import uncertain, waiting
@@ -141,6 +142,17 @@ def check_queues(alias: str) -> list[Finding]:
     return found or [fine("queues", "every ready job has a node that can take it")]
 
 
+def check_mode(alias: str) -> list[Finding]:
+    """Whether the cluster may start jobs, as far as that is said by people."""
+    rows = ClusterSetting.objects.using(alias).filter(name="mode").exclude(value=ACTIVE)
+    mode = rows.first()
+    if mode is None:
+        return [fine("mode", "the cluster is active")]
+    text = f"the cluster is {mode.value}, as {mode.updated_by} said: no job starts"
+    advice = "if that is not meant: manage.py clusters set ID mode="
+    return [doubtful("mode", text, advice, mode=mode.value, since=mode.updated_at)]
+
+
 def check_duties(alias: str) -> list[Finding]:
     """Whether upkeep is done, and what it says."""
     policy = current_policy()
@@ -228,6 +240,7 @@ def check_listing(alias: str) -> list[Finding]:
 CHECKS: tuple[Check, ...] = (
     check_nodes,
     check_restored,
+    check_mode,
     check_lost_jobs,
     check_running,
     check_queues,

@@ -17,10 +17,11 @@ again) and ``overflow.py`` (full queues). Of people: ``edit.py`` (a job that has
 ``requeue.py`` (a copy of one) and ``waiting.py`` (why a job does not run now).
 
 Of schedules: ``schedules.py`` (what people do with them), ``definition.py`` and ``prerequisites.py``
-(what one may say), ``calendars.py``, ``arm.py`` (when one runs next) and ``upcoming.py`` (previews),
-``fires.py`` and ``fire_plan.py`` (due ones become jobs), ``schedule_work.py`` (which jobs),
-``schedule_runs.py`` and ``run_upkeep.py`` (what follows), ``workflows.py`` (graphs of their work) and
-``declared.py`` (those that stand in code).
+(what one may say), ``schedule_rows.py`` (the row while it is changed), ``calendars.py``, ``arm.py`` (when
+one runs next) and ``upcoming.py`` (previews), ``fires.py`` and ``fire_plan.py`` (due ones become jobs),
+``schedule_work.py`` (which jobs), ``schedule_runs.py`` and ``run_upkeep.py`` (what follows),
+``workflows.py`` with ``workflow_rows.py`` (graphs of their work) and ``declared.py`` (those that stand in
+code).
 
 Of jobs made of steps: ``conductor.py`` (takes them from one step to the next), ``step_plan.py`` (what
 comes next), ``step_parent.py`` (such a job as one look sees it), ``step_making.py`` (steps become jobs),

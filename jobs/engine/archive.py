@@ -182,7 +182,8 @@ class Archive:
         try:
             yield
         except (DatabaseError, InterfaceError, OSError) as error:
-            connections[self.target].close()
+            if not connections[self.target].in_atomic_block:
+                connections[self.target].close()
             raise ArchiveUnavailable(
                 f"archive {self.target} does not take jobs ({type(error).__name__}: "
                 f"{str(error).strip()[:200]}); nothing was deleted"

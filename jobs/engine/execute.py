@@ -545,7 +545,10 @@ def _redacted(
     outcome = replace(
         outcome,
         result=result,
-        error=redaction.text(outcome.error) if outcome.error else outcome.error,
+        # Executors quote from what programs and servers said, and cut what is long.
+        error="\n".join(map(redaction.clipped, redaction.text(outcome.error).split("\n")))
+        if outcome.error
+        else outcome.error,
         error_type=redaction.text(outcome.error_type) if outcome.error_type else outcome.error_type,
     )
     return outcome, redaction.text(trace) if trace else trace

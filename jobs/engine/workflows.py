@@ -59,8 +59,8 @@ from jobs.models.runs import node_states, settle_workflow_run
 from jobs.rights import rights_of
 from jobs.states import UNSTARTED, State, Trigger
 
-# What the audit calls them.
-TARGET, RUN = "workflow", "workflow_run"
+# What the audit calls one.
+TARGET = "workflow"
 FORGOTTEN_AT_ONCE = 2000
 
 
@@ -318,12 +318,13 @@ def get_run(run_id: UUID) -> WorkflowRun:
     return run
 
 
-def cancel_run(run_id: UUID, *, by: str) -> WorkflowRun:
+def cancel_run(run_id: UUID, *, by: str, reason: str = "") -> WorkflowRun:
     """Start no other node and ask those that run to stop; asking twice is no error."""
     using = router.db_for_write(WorkflowRun)
     run = get_run(run_id)
     asked = WorkflowRun.objects.using(using).filter(pk=run_id, state=RunState.RUNNING)
-    with deed("workflows.cancel", RUN, run_id, using=using):
+    with deed("workflows.cancel", TARGET, run.workflow_id, using=using, reason=reason) as trace:
+        trace.filter, trace.before = {"run_id": run_id}, {"state": run.state}
         if not asked.update(cancel_requested_at=Now(), cancelled_by=by[:200]):
             raise InvalidTransition(f"cannot cancel a run that has {run.state}", field="state")
     # Whoever ends a job takes the run's row after the job's: not in one transaction with it.
@@ -343,7 +344,8 @@ def skip_node(run_id: UUID, schedule_id: UUID) -> WorkflowRun:
     if not ids:
         raise WorkflowRunNotFound("the run has no such node")
     jobs = Job.objects.using(using).filter(pk__in=ids, workflow_run_id=run_id)
-    with deed("workflows.trigger", RUN, run_id, using=using) as trace:
+    with deed("workflows.trigger", TARGET, run.workflow_id, using=using) as trace:
+        trace.filter = {"run_id": run_id}
         trace.after = {"skipped_schedule_id": schedule_id}
         row = jobs.filter(state__in=UNSTARTED).select_for_update(no_key=True).first()
         if row is None:

@@ -55,6 +55,7 @@ LIMITS = {
 MORE_TASKS = 512
 READ_BYTES = 64 << 10
 POLL_SECONDS = 0.05
+TAIL_CHARS = 2000
 # What outlives SIGKILL for so long is reported; the job goes on holding its slot.
 REPORT_SECONDS = 5.0
 
@@ -317,7 +318,7 @@ class _Stream:
 
     def _pass_on(self, text: str) -> None:
         if text:
-            self.tail = (self.tail + text)[-2000:]
+            self.tail = (self.tail + text)[-TAIL_CHARS:]
             self._output.write(self.name, text)
 
 
@@ -413,7 +414,11 @@ class _Job:
         if ended.si_status == 0:
             return Outcome(True, {"exit_code": 0})
         error = f"exit code {ended.si_status}"
-        lines = [line.strip() for line in self._streams["stderr"].tail.splitlines()]
+        tail = self._streams["stderr"].tail
+        lines = [line.strip() for line in tail.splitlines()]
+        if len(tail) == TAIL_CHARS:
+            # Cut at its beginning, perhaps in the middle of what must not be seen.
+            del lines[0]
         if last := next((line for line in reversed(lines) if line), ""):
             error += f": {last[:300]}"
         return Outcome(False, {"exit_code": ended.si_status}, error=error, error_type="ExitCode")

@@ -20,6 +20,7 @@ from uuid_utils.compat import uuid7
 from clusters.deeds import deed, verb_of_rows
 from jobs.errors import InvalidJob, InvalidTransition, UniqueKeyTaken, UnknownQueue
 from jobs.hints import ANY_QUEUE, hint_ready
+from jobs.models.lookups import RandomMoment
 from jobs.states import (
     FINAL,
     RETRYABLE_FROM,
@@ -56,47 +57,6 @@ class Restart(NamedTuple):
 
 # What the end of a job is told with.
 _TOLD_OF = ("pk", "state", "queue", "type", "has_dependants", "schedule_id", "kind")
-
-
-@models.ForeignKey.register_lookup
-@models.UUIDField.register_lookup
-class AnyOf(models.Lookup):
-    """One of many ids, as one parameter: a thousand take a while to be written one by one."""
-
-    lookup_name = "any_of"
-    prepare_rhs = False
-
-    def as_postgresql(self, compiler: Any, connection: Any) -> Any:
-        column, parameters = self.process_lhs(compiler, connection)
-        ids = ",".join(map(str, self.rhs))
-        return f"{column} = ANY(%s::uuid[])", [*parameters, f"{{{ids}}}"]
-
-    def as_sqlite(self, compiler: Any, connection: Any) -> Any:
-        column, parameters = self.process_lhs(compiler, connection)
-        ids = json.dumps([pk.hex for pk in self.rhs])
-        each = "(SELECT value FROM json_each(%s))"
-        return f"{column} IN {each}", [*parameters, ids]
-
-
-class RandomMoment(models.Func):
-    """A moment between now and so many seconds from now, another one for each row."""
-
-    output_field = models.DateTimeField()
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(Value(seconds, models.FloatField()))
-
-    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        template = "STATEMENT_TIMESTAMP() + random() * %(expressions)s * interval '1 second'"
-        return self.as_sql(compiler, connection, template=template, **context)
-
-    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        fraction = "(random() / 18446744073709551616.0 + 0.5)"
-        template = (
-            f"strftime('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f', 'now', ({fraction} * %(expressions)s)"
-            " || ' seconds')"
-        )
-        return self.as_sql(compiler, connection, template=template, **context)
 
 
 class JobQuerySet(models.QuerySet["Job"]):

@@ -62,6 +62,13 @@ class SecretQuerySet(models.QuerySet["Secret"]):
                 raise SecretNotFound
         return False
 
+    def delete_secret(self, name: str) -> None:
+        """Forget a secret; jobs that name it fail from now on."""
+        with deed("secrets.write", "secret", name, using=self.db) as trace:
+            if not self.filter(name=name).delete()[0]:
+                raise SecretNotFound(f"there is no secret {name[:MAX_NAME]!r}", field="name")
+            trace.after = {"is_deleted": True}
+
     def sealed_values(self, names: Collection[str]) -> dict[str, str]:
         """What is stored of these secrets, of those that are there."""
         return dict(self.filter(name__in=names).values_list("name", "sealed")) if names else {}

@@ -37,6 +37,7 @@ OPERATIONS = {
     "schedules_exclusions_set", "schedules_exclusions_add", "schedules_exclusions_delete",
     "schedules_dependencies_get", "schedules_dependencies_set", "schedules_dependencies_delete",
     "schedules_fires", "schedules_fires_count",
+    "audit_list", "audit_export",
     "calendars_list", "calendars_count", "calendars_create", "calendars_get", "calendars_change",
     "calendars_delete",
     "workflows_list", "workflows_count", "workflows_create", "workflows_get", "workflows_change",

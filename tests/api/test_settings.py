@@ -54,7 +54,7 @@ def test_a_change_is_persisted_holds_at_once_and_leaves_its_trace(
     assert {i["name"]: i["value"] for i in response.json()["items"]}["max_crashes"] == 7
     assert current_policy().lease_seconds == 60
     trace = AuditEntry.objects.get()
-    assert (trace.verb, trace.target_type) == ("settings.change", "settings")
+    assert (trace.verb, trace.target_id) == ("settings.change", "alpha")
     assert trace.before == {"max_crashes": None, "lease_seconds": None}
     assert trace.after == {"max_crashes": 7, "lease_seconds": 60}
     assert trace.reason == "too many false alarms"

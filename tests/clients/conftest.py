@@ -49,10 +49,10 @@ def fetch_document(server: tuple[str, str], path: str) -> dict[str, Any]:
     return document
 
 
-def run(*command: Any, cwd: Path) -> str:
+def run(*command: Any, cwd: Path, seconds: float = 300) -> str:
     """Run a program to its end and return what it said; its complaint is the test's."""
     done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=300
+        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=seconds
     )
     assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
     return done.stdout

@@ -28,7 +28,7 @@ from jobs.engine.new_job import NewJob
 from jobs.engine.prune import Pruner
 from jobs.engine.requeue import requeue
 from jobs.engine.workflow_rows import NewNode
-from jobs.models import BulkOperation, Job, Queue, Schedule
+from jobs.models import BulkOperation, Job, Queue, Schedule, Secret
 from tests.deeds import world
 from tests.factories import make_job
 
@@ -182,6 +182,15 @@ ENTRY_POINTS: dict[str, tuple[str, Callable[[T], Any]]] = {
         "settings.change",
         lambda t: ClusterSetting.objects.all().persist({"max_crashes": 9}, by="x"),
     ),
+    "secrets.create": (
+        "secrets.write",
+        lambda t: Secret.objects.all().create_secret("new", "a long value", by="x"),
+    ),
+    "secrets.change": (
+        "secrets.write",
+        lambda t: Secret.objects.all().change("token", value="another one", by="x"),
+    ),
+    "secrets.delete": ("secrets.write", lambda t: Secret.objects.all().delete_secret("token")),
     "restored.mark": (
         "restored.mark",
         lambda t: ClusterSetting.objects.all().mark_restored(by="x"),

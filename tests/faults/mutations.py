@@ -58,7 +58,26 @@ KEY = "test_asked_twice.py::test_clients_that_share_a_key_make_one_job_and_hear_
 STOP = "test_stops.py::test_cancelled_work_is_dead_within_a_beat_and_the_grace"
 AGAIN = "test_fires.py::test_an_instant_that_comes_again_makes_no_second_job"
 TOGETHER = "test_fires.py::test_nodes_that_fire_together_deal_with_each_schedule_once"
+MIXED = "test_mixed_clusters.py::test_hundreds_of_requests_of_two_clusters_never_mix"
 POSTGRES, SQLITE = ("postgresql",), ("sqlite",)
+# A binding that threads share.
+SHARED = """
+class _Shared:
+    value = None
+
+    def get(self):
+        return self.value
+
+    def set(self, value):
+        before, self.value = self.value, value
+        return before
+
+    def reset(self, before):
+        self.value = before
+
+
+_bound = _Shared()
+"""
 
 MUTATIONS = (
     # -- Recovery --
@@ -369,6 +388,23 @@ MUTATIONS = (
         "woken_at = CASE WHEN {_IS_DUE} THEN {{now}} ELSE r.woken_at END",
         "woken_at = r.woken_at",
         "test_steps.py::test_fan_in_ends_each_parent_once_whoever_is_killed",
+    ),
+    # -- Clusters --
+    Mutation(
+        "binding of each request",
+        "clusters/binding.py",
+        '_bound: ContextVar[str | None] = ContextVar("yardmaster_cluster", default=None)',
+        SHARED,
+        MIXED,
+        SQLITE,
+    ),
+    Mutation(
+        "end of a binding",
+        "clusters/binding.py",
+        "_bound.reset(token)",
+        "pass",
+        MIXED,
+        SQLITE,
     ),
     # -- Schedules --
     Mutation(

@@ -14,6 +14,7 @@ from django.utils import timezone
 from authn.keys import create_key
 from clusters.binding import cluster_bound
 from clusters.models import ClusterSetting, current_policy, forget_policies
+from jobs.doctor.work import check_mode
 from jobs.engine.claim import Appetite
 from jobs.engine.complete import Success
 from jobs.engine.enqueue import NewJob, enqueue, enqueue_many
@@ -118,6 +119,13 @@ def test_a_job_tells_that_its_cluster_is_passive(alpha: object) -> None:
     assert (reason.code, reason.data["by"]) == ("cluster_not_active", "test")
     become("active")
     assert "cluster_not_active" not in {reason.code for reason in why_waiting(job)}
+
+
+def test_the_doctor_tells_that_a_cluster_is_passive(alpha: object) -> None:
+    assert [finding.status for finding in check_mode(USING)] == ["ok"]
+    become("passive")
+    (finding,) = check_mode(USING)
+    assert (finding.status, finding.details["mode"]) == ("warn", "passive")
 
 
 def prune() -> None:

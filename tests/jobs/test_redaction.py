@@ -99,3 +99,20 @@ def test_what_may_begin_a_secret_waits_and_other_lines_do_not() -> None:
     assert lines == ["first"]
     output.write("stdout", "second\ntop")
     assert lines == ["first", "second"]
+
+
+@pytest.mark.parametrize("kept", range(6, 17))
+def test_of_a_secret_that_was_cut_in_two_neither_piece_is_seen(kept: int) -> None:
+    secret = "Q7-canary-of-24-chars-XY"
+    redaction = Redaction([secret])
+    assert redaction.clipped("it said " + secret[:kept]) == f"it said {REDACTED}"
+    assert redaction.clipped(secret[-kept:] + " it said") == f"{REDACTED} it said"
+    assert redaction.clipped(f"a {secret} b") == f"a {REDACTED} b"
+    long = "x" * 2000 + secret[:kept]
+    assert redaction.value({"body": long})["body"] == "x" * 2000 + REDACTED
+
+
+def test_what_only_looks_like_a_piece_is_left_alone() -> None:
+    redaction = Redaction(["hunter22"])
+    for text in ("the hunt", "a hunter2x", "ter22 x", ""):
+        assert redaction.clipped(text) == text

@@ -232,10 +232,10 @@ def _ask(endpoint: Endpoint, caller: Caller, target: Target) -> HttpResponse:
 def _told(response: HttpResponse, target: Target) -> tuple[Any, ...]:
     """All that an answer tells, but for the names in it and the number of the request."""
     text = response.content.decode()
-    for name in sorted({*target.things.values(), target.cluster}, key=len, reverse=True):
-        text = text.replace(name, "<name>").replace(name.replace("-", ""), "<name>")
     request_id = response.get("X-Request-ID", "")
     text = text.replace(request_id, "<request>") if request_id else text
+    for name in sorted({*target.things.values(), target.cluster}, key=len, reverse=True):
+        text = text.replace(name, "<name>").replace(name.replace("-", ""), "<name>")
     text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "<time>", text)
     headers = {k: v for k, v in response.headers.items() if k != "X-Request-ID"}
     headers.pop("Content-Length", None)

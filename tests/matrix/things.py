@@ -9,9 +9,10 @@ from typing import Any
 from django.utils import timezone
 
 from clusters.binding import cluster_bound
+from clusters.log import Category, Level, LogEntry
 from jobs.engine import bulk, calendars, workflows
 from jobs.engine.workflows import NewNode
-from jobs.models import Failure, FailureHour, Step
+from jobs.models import Failure, FailureHour, Secret, Step
 from tests.factories import (
     make_attempt,
     make_job,
@@ -47,6 +48,7 @@ def missing_things() -> Things:
         ),
         **dict.fromkeys(("name", "queue", "calendar"), "of-nobody"),
         "fingerprint": "f" * 16,
+        "line": "99900000",
     }
 
 
@@ -67,6 +69,10 @@ def make_things(cluster: str, number: int) -> Things:
         workflow = workflows.create(name, [NewNode(schedule.pk)], by="test")
         run = workflows.start_run(workflow.pk, by="test")
         operation = bulk.request("cancel", {"queue": name}, by="test", reason="x")
+        Secret.objects.all().create_secret(name, f"the secret of {cluster}", by="test")
+        line = LogEntry.objects.create(
+            id=77_700_000 + number, category=Category.API, level=Level.INFO, message=name
+        )
         fingerprint = _make_failure(number, str(job.pk), name)
         return {
             "job": str(job.pk),
@@ -80,6 +86,7 @@ def make_things(cluster: str, number: int) -> Things:
             "run": str(run.pk),
             "operation": str(operation.pk),
             "fingerprint": fingerprint,
+            "line": str(line.pk),
             **dict.fromkeys(("name", "queue", "calendar"), name),
         }
 

@@ -116,6 +116,14 @@ def test_a_restored_cluster(viewer, alpha):
     assert "Restored from a backup" in card(viewer)
 
 
+def test_a_passive_cluster(viewer, alpha):
+    make_node()
+    assert "none starts" not in card(viewer)
+    ClusterSetting.objects.all().change({"mode": "passive"}, by="cli:test")
+    forget_policies()
+    assert "The cluster is passive: its jobs are kept, and none starts." in card(viewer)
+
+
 def test_a_card_asks_at_most_fifteen_times(viewer, alpha, queries):
     make_node()
     for n in range(130):

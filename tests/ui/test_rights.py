@@ -163,4 +163,4 @@ def test_a_user_is_made_with_a_role(superuser, stranger):
     from authn.models import AccessAuditEntry
 
     [entry] = AccessAuditEntry.objects.all()
-    assert (entry.actor, entry.verb, entry.target_id) == ("user:root", "access.create", "anna")
+    assert (entry.actor, entry.verb, entry.target_id) == ("user:root", "users.create", "anna")

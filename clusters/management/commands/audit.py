@@ -35,7 +35,9 @@ class Command(OperatorCommand):
 
     def _add_words(self, parser: ArgumentParser) -> None:
         for name in TRACE_WORDS:
-            parser.add_argument(f"--{name.replace('_', '-')}", metavar="TEXT")
+            # `verb` is what was typed, `list` or `export`.
+            dest = f"word_{name}"
+            parser.add_argument(f"--{name.replace('_', '-')}", dest=dest, metavar="TEXT")
         parser.add_argument("--since", type=moment, metavar="TIME", help="done then or later")
         parser.add_argument("--until", type=moment, metavar="TIME", help="done before then")
         parser.add_argument(
@@ -68,8 +70,9 @@ class Command(OperatorCommand):
 
 
 def _rows(asked: Namespace) -> TraceQuerySet:
-    words = (*TRACE_WORDS, "since", "until")
-    values = {name: getattr(asked, name) for name in words if getattr(asked, name) is not None}
+    values = {name: getattr(asked, f"word_{name}") for name in TRACE_WORDS}
+    values |= {"since": asked.since, "until": asked.until}
+    values = {name: value for name, value in values.items() if value is not None}
     rows: TraceQuerySet
     if asked.access:
         check_database_is_there(CONTROL)

@@ -12,7 +12,6 @@ from clusters.deeds import traced
 from clusters.management.base import UsageError, operator
 from jobs.api.secrets import secret_to_json
 from jobs.engine.reseal import reseal
-from jobs.errors import SecretNotFound
 from jobs.management.base import JobsCommand
 from jobs.models import Secret
 
@@ -75,10 +74,7 @@ class Command(JobsCommand):
         return text.removesuffix("\n").removesuffix("\r")
 
     def delete(self, asked: Namespace) -> None:
-        with traced("secrets.write", "secret", asked.name) as trace:
-            if not Secret.objects.filter(name=asked.name).delete()[0]:
-                raise SecretNotFound(f"there is no secret {asked.name!r}")
-            trace.after = {"is_deleted": True}
+        Secret.objects.all().delete_secret(asked.name)
         self.show({"deleted": 1}, lambda: self.say(f"{asked.name} is deleted."))
 
     def reseal(self, asked: Namespace) -> None:

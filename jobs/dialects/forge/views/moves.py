@@ -116,7 +116,7 @@ class MoveView(ForgeView):
     def _told(self, count: int, **asked: Any) -> None:
         """The trace of a batch; it is many transactions, so that none of them holds all jobs."""
         with self.deed("jobs") as trace:
-            trace.after = {**asked, "count": count}
+            trace.count, trace.after = count, {**asked, "count": count}
 
 
 def _counted(count: int, told: bounded.Told) -> HttpResponse:

@@ -1,0 +1,31 @@
+"""Ten thousand requests made from each document of ours; `tests/clients` has the few of every run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.clients.conftest import fetch_document, server  # noqa: F401  a fixture
+from tests.clients.documents import DOCUMENTS, number_of_operations, try_out
+from tests.faults.report import scaled, seed
+
+pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
+
+PHASES = "examples,coverage,fuzzing,stateful"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_no_request_of_ten_thousand_gets_a_surprise(
+    path: str,
+    server: tuple[str, str],  # noqa: F811
+    tmp_path: Path,
+    figures: dict[str, Any],
+) -> None:
+    wanted = scaled(10_000)
+    examples = max(1, wanted // number_of_operations(fetch_document(server, path)))
+    figures["requests"] = try_out(
+        server, path, tmp_path, phases=PHASES, examples=examples, seed=seed()
+    )
+    assert figures["requests"] >= wanted / 4
