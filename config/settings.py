@@ -159,6 +159,7 @@ AXES_HANDLER = "authn.lockout.SharedTries"
 AXES_LOCKOUT_CALLABLE = "authn.lockout.page"
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_VERBOSE = AXES_ENABLE_ADMIN = False
+MIGRATION_MODULES = {"axes": None}  # it only watches; its own tables would stay empty
 # Dialects that answer callers without credentials, on the default cluster: `asyncjobs=operator`.
 ANONYMOUS_ROLES = env.pairs("YARDMASTER_ANONYMOUS")
 # The same for clients with a certificate, where `manage.py serve --tls-client-ca` demands one. The
