@@ -51,6 +51,7 @@ _OF_STATUS = {
     "503": {"Retry-After": "RetryAfter"},
 }
 _END = r"\Z"
+SIGN_IN = "token_issue"
 _METHODS = ("get", "post", "put", "patch", "delete")
 _WITHOUT_BODY = ("get",)
 
@@ -68,6 +69,8 @@ def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
         for method in _METHODS:
             if method in operations:
                 _finish_operation(operations[method], method)
+                if operations[method]["operationId"] == SIGN_IN:
+                    operations[method]["security"] = _with_password(result["security"])
                 used.update(operations[method]["tags"])
     for name, schema in components["schemas"].items():
         if name.endswith("Request") and schema.get("type") == "object":
@@ -81,6 +84,11 @@ def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
         {"name": name, "description": about} for name, about in TAGS.items() if name in used
     ]
     return result
+
+
+def _with_password(ways: list[dict[str, list[str]]]) -> list[dict[str, list[str]]]:
+    """Where one signs in: by a password in headers, or by none, with one in the body."""
+    return [way for way in ways if way.keys() & {"Password", "Basic"}] + [{}]
 
 
 def _finish_operation(operation: dict[str, Any], method: str) -> None:
@@ -146,14 +154,13 @@ def _references(headers: dict[str, str]) -> dict[str, Any]:
 
 def security() -> tuple[dict[str, Any], list[dict[str, list[str]]]]:
     """The ways to say who one is, and that one of them is enough."""
-    taken = getattr(settings, "AUTH_MECHANISMS", ("api_key", "password", "jwt"))
+    taken = settings.AUTH_MECHANISMS
     schemes: dict[str, Any] = {}
     ways: list[tuple[str, ...]] = []
     if "api_key" in taken:
         schemes["ApiKey"] = _header(settings.API_KEY_HEADER, "An API key.")
         ways.append(("ApiKey",))
-    jwt_header = getattr(settings, "JWT_HEADER", "Authorization")
-    jwt_scheme = getattr(settings, "JWT_SCHEME", "Bearer")
+    jwt_header, jwt_scheme = settings.JWT_HEADER, settings.JWT_SCHEME
     is_usual = (jwt_header.lower(), jwt_scheme.lower()) == ("authorization", "bearer")
     if "api_key" in taken or ("jwt" in taken and is_usual):
         schemes["Bearer"] = {
@@ -167,10 +174,9 @@ def security() -> tuple[dict[str, Any], list[dict[str, list[str]]]]:
         schemes["Token"] = _header(jwt_header, f"`{jwt_scheme}`, a blank, and a JWT.")
         ways.append(("Token",))
     if "password" in taken:
-        name = getattr(settings, "USER_HEADER", "X-User-Name")
-        password = getattr(settings, "PASSWORD_HEADER", "X-Password")
-        schemes["UserName"] = _header(name, "The name of a user; goes with the password.")
-        schemes["Password"] = _header(password, "The password of that user.")
+        about = "The name of a user; goes with the password."
+        schemes["UserName"] = _header(settings.USER_HEADER, about)
+        schemes["Password"] = _header(settings.PASSWORD_HEADER, "The password of that user.")
         schemes["Basic"] = {"type": "http", "scheme": "basic", "description": "The two in one."}
         ways += [("UserName", "Password"), ("Basic",)]
     return schemes, [{scheme: [] for scheme in way} for way in ways]

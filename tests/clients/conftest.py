@@ -23,7 +23,9 @@ def server(transactional_db: None, eventually: Callable[..., None]) -> Iterator[
     port = free_port()
     key = create_key("client", "admin", ["*"])[1]
     flags = ("serve", "--bind", f"127.0.0.1:{port}", "--workers", "2")
-    with started(*flags, env=worker_environment()) as process:
+    # Requests with bad credentials are among those that are tried.
+    environment = worker_environment(YARDMASTER_TRIES_PER_MINUTE="1000000")
+    with started(*flags, env=environment) as process:
         eventually(lambda: process.poll() is not None or _answers(port), seconds=30)
         assert process.poll() is None, process.stdout and process.stdout.read()
         yield f"http://127.0.0.1:{port}", key
