@@ -110,9 +110,9 @@ LOGGED_CLUSTERS = env.words("YARDMASTER_REQUEST_LOG")
 # What one caller may ask of a server; and those who may ask for more or less, by name.
 LIMITS = Limits(
     requests_per_second=env.integer(
-        "YARDMASTER_REQUESTS_PER_SECOND", 500, minimum=0, maximum=1_000_000
+        "YARDMASTER_REQUESTS_PER_SECOND", 5000, minimum=0, maximum=1_000_000
     ),
-    streams=env.integer("YARDMASTER_STREAMS_PER_CALLER", 5, minimum=0, maximum=MAX_STREAMS),
+    streams=env.integer("YARDMASTER_STREAMS_PER_CALLER", 20, minimum=0, maximum=MAX_STREAMS),
     statement_seconds=env.integer("YARDMASTER_STATEMENT_SECONDS", 5, minimum=1, maximum=300),
 )
 LIMITS_OF_CALLERS = read_limits(env.text("YARDMASTER_CONFIG"), LIMITS, env.problems)
@@ -159,6 +159,7 @@ AXES_HANDLER = "authn.lockout.SharedTries"
 AXES_LOCKOUT_CALLABLE = "authn.lockout.page"
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_VERBOSE = AXES_ENABLE_ADMIN = False
+MIGRATION_MODULES = {"axes": None}  # it only watches; its own tables would stay empty
 # Dialects that answer callers without credentials, on the default cluster: `asyncjobs=operator`.
 ANONYMOUS_ROLES = env.pairs("YARDMASTER_ANONYMOUS")
 # The same for clients with a certificate, where `manage.py serve --tls-client-ca` demands one. The

@@ -19,7 +19,7 @@ from django.http import HttpResponse
 from django.test import Client
 
 from clusters.health import watch
-from tests.matrix.callers import Caller, make_callers
+from tests.matrix.callers import RANK, Caller, make_callers
 from tests.matrix.endpoints import Endpoint, endpoints, roles
 from tests.matrix.things import Things, filled, make_things, missing_things, names_a_thing
 
@@ -28,7 +28,6 @@ pytestmark = pytest.mark.once
 
 ROLES = roles()
 ENDPOINTS = endpoints()
-OF_NO_ROLE = ("any", "open", "users")
 SURFACES = sorted({(one.surface, one.is_bare and one.surface != "native") for one in ENDPOINTS})
 _client = Client(raise_request_exception=False)
 
@@ -135,7 +134,7 @@ def _violations(
             if wrong := _wrong(endpoint, least, caller, target, response.status_code):
                 yield f"{cell}: {response.status_code}, but {wrong}: {response.content[:200]!r}"
         for name, other in (("foreign id", "missing id"), ("foreign cluster", "no cluster")):
-            if least not in OF_NO_ROLE and name in answers:
+            if least in RANK and name in answers:
                 if caller.cluster == "beta" and "cluster" in name:
                     continue
                 if answers[name] != answers[other]:
@@ -155,8 +154,8 @@ def _wrong(
         return None if status == 200 else "this is open"
     if not caller.is_known:
         return None if status == 401 else "he has no good credentials"
-    if least == "users":
-        return None if status == 403 else "keys get no tokens"
+    if least == "password":
+        return None if status == 403 else "a key is not enough"
     if least == "any":
         return None if status == 200 else "everybody may ask"
     if caller.cluster != target.cluster:
@@ -214,8 +213,8 @@ def _ask(endpoint: Endpoint, caller: Caller, target: Target) -> HttpResponse:
     if endpoint.method not in ("GET", "DELETE"):
         body = json.dumps(BODIES.get(endpoint.key, {}))
         content = filled(endpoint.surface, body, target.cluster, target.things).encode()
-    may = caller.is_known and ROLES[endpoint.role_key] not in OF_NO_ROLE
-    may = may and caller.covers(ROLES[endpoint.role_key])
+    least = ROLES[endpoint.role_key]
+    may = least in RANK and caller.covers(least)
     with transaction.atomic("cluster-alpha"), transaction.atomic("cluster-beta"):
         response: Any = _client.generic(
             endpoint.method, address, content, "application/json", headers=dict(caller.headers)
