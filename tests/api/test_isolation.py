@@ -43,8 +43,8 @@ def of_beta(db: None) -> dict[str, str]:
 
 def named_by(route: str) -> str:
     """What the first id of an address names."""
-    found = re.search(r"<str:(\w+)_id>", route.replace("<str:cluster_id>", ""))
-    return found[1] if found and found[1] != "operation" else "job"
+    found = re.search("<str:(node|schedule|workflow)_id>", route)
+    return found[1] if found else "job"
 
 
 @pytest.mark.parametrize("role", ["viewer", "operator", "admin"])
