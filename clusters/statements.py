@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,15 +50,19 @@ def _forget_limit(connection: BaseDatabaseWrapper) -> None:
 
 @contextmanager
 def _interrupted_after(connection: BaseDatabaseWrapper, seconds: float) -> Iterator[None]:
-    """SQLite knows no such limit, but it asks from time to time whether to go on.
-
-    For the block as a whole: of a request the statements that are slow are few.
-    """
+    """SQLite knows no such limit, but it asks from time to time whether to go on."""
     connection.ensure_connection()
     opened: Any = connection.connection
     until = time.monotonic() + seconds
+
+    def from_now_on(execute: Callable[..., Any], *statement: Any) -> Any:
+        nonlocal until
+        until = time.monotonic() + seconds
+        return execute(*statement)
+
     opened.set_progress_handler(lambda: time.monotonic() > until, SQLITE_STEPS)
     try:
-        yield
+        with connection.execute_wrapper(from_now_on):
+            yield
     finally:
         opened.set_progress_handler(None, 0)

@@ -20,6 +20,10 @@ from tests.api.conftest import Api, check_problem
 from tests.factories import make_job
 
 _numbers = itertools.count()
+COUNTING = """
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {})
+SELECT count(*) FROM n
+"""
 
 
 @pytest.fixture
@@ -167,3 +171,13 @@ def test_how_many_logs_one_follows_is_a_matter_of_the_caller(alpha: object, limi
     streaming = api.get(f"alpha/jobs/{job.pk}/logs/stream")
     assert streaming.of_a_caller == 3
     streaming.close()
+
+
+def test_the_limit_is_of_each_statement_and_not_of_all_together(alpha: object) -> None:
+    with statements_limited("cluster-alpha", 0.5), connections["cluster-alpha"].cursor() as cursor:
+        for _ in range(8):
+            time.sleep(0.1)
+            cursor.execute(COUNTING.format(100_000))
+            assert cursor.fetchone() == (100_000,)
+        with pytest.raises(OperationalError, match=r"interrupted|statement timeout"):
+            cursor.execute(COUNTING.format(10**9))
