@@ -14,7 +14,7 @@ from typing import Any
 from django.db import connections
 from django.db.models import Q
 
-from clusters.models import ClusterSetting, Node, NodeStatus
+from clusters.models import RESTORED, ClusterSetting, Node, NodeStatus
 from clusters.policy import ACTIVE
 from jobs import registry
 from jobs.engine.clock import database_now
@@ -107,13 +107,14 @@ def _steps(job: Job) -> Iterator[Reason]:
 
 
 def _cluster(using: str) -> Iterator[Reason]:
-    mark = ClusterSetting.objects.using(using).all().restored().first()
+    wanted = ClusterSetting.objects.using(using).filter(name__in=(RESTORED, "mode"))
+    settings = {setting.name: setting for setting in wanted}
+    mark, mode = settings.get(RESTORED), settings.get("mode")
     if mark is not None:
         told = "The cluster was restored from a backup; no job starts until somebody confirms."
         data = {"since": mark.updated_at, "by": mark.updated_by}
         yield Reason("cluster_restored", told, data)
-    mode = ClusterSetting.objects.using(using).filter(name="mode").exclude(value=ACTIVE).first()
-    if mode is not None:
+    if mode is not None and mode.value != ACTIVE:
         told = f"The cluster is {mode.value}: its jobs are kept, and none starts."
         data = {"since": mode.updated_at, "by": mode.updated_by}
         yield Reason("cluster_not_active", told, data)
