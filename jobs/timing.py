@@ -8,6 +8,7 @@ counted in milliseconds.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from jobs.zones import (
     EARLIEST,
     LATEST,
     SECOND,
+    Turn,
     Zone,
     from_wall_time,
     to_micros,
@@ -38,6 +40,8 @@ __all__ = [
     "Rule",
     "Stretch",
     "check",
+    "clock_change",
+    "counts_by_hour",
     "excluded_between",
     "from_wall_time",
     "missed",
@@ -54,6 +58,7 @@ HORIZON_YEARS = 5
 HORIZON = HORIZON_YEARS * 366 * DAY
 # Further back than this nobody counts.
 LOOK_BACK = 20 * 366 * DAY
+HOUR = 3600 * SECOND
 
 # Which field says when, by timing.
 _FIELD = {"cron": "expression", "interval": "interval_seconds", "once": "run_at"}
@@ -211,6 +216,28 @@ def excluded_between(rule: Rule, after: datetime, before: datetime) -> Stretch |
     return Stretch(count, bounded > low, moment, to_moment(last), reason)
 
 
+def counts_by_hour(rule: Rule, begins_at: datetime, since: datetime, hours: int) -> dict[int, int]:
+    """How many instants lie in each hour from ``begins_at`` on, and not before ``since``.
+
+    By the number of the hour; hours without an instant are left out, and so is what is excluded.
+    """
+    where = zone(rule.timezone)
+    source = _source(rule, where)
+    start = to_micros(begins_at)
+    low, high = _limits(rule, max(to_micros(since), start), start + hours * HOUR)
+    found: dict[int, int] = {}
+    for begin, end in _free(rule.exclusions, low, high, where):
+        for chunk in source.chunks(begin, end):
+            place = chunk.low
+            while place < chunk.high:
+                hour = (chunk.base + chunk.times[place] - start) // HOUR
+                edge = start + (hour + 1) * HOUR - chunk.base
+                after = bisect_left(chunk.times, edge, place, chunk.high)
+                found[hour] = found.get(hour, 0) + after - place
+                place = after
+    return found
+
+
 def upcoming(
     rule: Rule, after: datetime, count: int, *, include_excluded: bool = False
 ) -> list[Occurrence]:
@@ -349,8 +376,23 @@ def _tally(
     return count, first, last, newest[len(newest) - min(keep, len(newest)) :]
 
 
+def clock_change(instant: datetime, timezone: str) -> tuple[datetime, datetime] | None:
+    """From what to what the clocks of a zone are put on the local day of an instant; None: they are not.
+
+    Both are wall times, written as if they were in UTC.
+    """
+    turn = _turn_of_day(to_micros(instant), zone(timezone))
+    if turn is None:
+        return None
+    return to_moment(turn.at + turn.before), to_moment(turn.at + turn.after)
+
+
 def _is_on_clock_change(micros: int, where: Zone) -> bool:
     """Whether the local day of this instant holds a change of the clock."""
+    return _turn_of_day(micros, where) is not None
+
+
+def _turn_of_day(micros: int, where: Zone) -> Turn | None:
     wall = micros + where.offset(micros)
     midnight = wall // DAY * DAY
     # Wide enough for the day that Samoa skipped.
@@ -359,5 +401,5 @@ def _is_on_clock_change(micros: int, where: Zone) -> bool:
         if turn is not None and segment.start == turn.at:
             shows = {(turn.at + turn.before - 1) // DAY, (turn.at + turn.after) // DAY}
             if midnight // DAY in shows:
-                return True
-    return False
+                return turn
+    return None
