@@ -8,22 +8,19 @@ for two days, hours for as long as the cluster says, days for ever after.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.db import connections
-from django.db.models import OuterRef, Q, QuerySet, Subquery, Sum
-from django.db.models.functions import Coalesce
 
 from clusters.policy import ClusterPolicy
 from jobs.engine.clock import database_now
-from jobs.histogram import mean, percentile
-from jobs.models import Failure, FailureHour
+from jobs.histogram import LARGEST, SMALLEST, mean, percentile
 from jobs.models.rollup import ALL, DAY, HOUR, MINUTE, Event
 from jobs.raw import read_moment
-from jobs.states import State
 
 EVENTS = tuple(event.value for event in Event)
 MINUTES_PROMISED = timedelta(hours=48)
@@ -44,8 +41,8 @@ class Figures:
     """What happened in some stretch of time."""
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EVENTS, 0))
-    wait: dict[int, int] = field(default_factory=dict)
-    run: dict[int, int] = field(default_factory=dict)
+    wait: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    run: dict[int, int] = field(default_factory=lambda: defaultdict(int))
 
     @property
     def finished(self) -> int:
@@ -62,8 +59,24 @@ class Figures:
         """Of waits and of runs, in seconds."""
         return [percentile(self.wait, q) for q in shares], [percentile(self.run, q) for q in shares]
 
+    def add(self, other: Figures) -> None:
+        """Add what happened in another stretch of time."""
+        for event, count in other.counts.items():
+            self.counts[event] += count
+        for mine, others in ((self.wait, other.wait), (self.run, other.run)):
+            for bucket, count in others.items():
+                mine[bucket] += count
+
     def means(self) -> tuple[float | None, float | None]:
         return mean(self.wait), mean(self.run)
+
+
+def together(stretches: Iterable[Figures]) -> Figures:
+    """The figures of several stretches of time as those of one."""
+    whole = Figures()
+    for figures in stretches:
+        whole.add(figures)
+    return whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +121,15 @@ def stats(
     queue: str | None = None,
     type: str | None = None,  # noqa: A002  the word of the models
     group_by: str | None = None,
+    now: datetime | None = None,
 ) -> Stats:
-    """What happened from ``start`` to ``end``, in all or by ``queue`` or ``type``."""
-    now = database_now(connections[using])
+    """What happened from ``start`` to ``end``, in all or by ``queue`` or ``type``.
+
+    ``now`` is the database's time, where it has been asked for it already.
+    """
+    now = now or database_now(connections[using])
     unit = _unit(policy, start, end, now)
-    start, end = _floor(start, unit), _ceiling(end, unit)
+    start, end = floor(start, unit), _ceiling(end, unit)
     found: dict[str, Figures] = {ALL: Figures()} if group_by is None else {}
     tail = _Tail(now)
     asked = _Question(queue, type, group_by)
@@ -131,14 +148,15 @@ def timeline(
     step_seconds: int | None = None,
     queue: str | None = None,
     type: str | None = None,  # noqa: A002  the word of the models
+    now: datetime | None = None,
 ) -> Timeline:
     """Figures step by step, those of steps in which nothing happened too."""
-    now = database_now(connections[using])
+    now = now or database_now(connections[using])
     step = step_seconds or _fitting_step(policy, start, end, now)
     unit = max(length for length in (MINUTE, HOUR, DAY) if length <= step)
     if unit < _finest(policy, start, now):
         raise TooFine
-    start, end = _floor(start, step), _ceiling(end, step)
+    start, end = floor(start, step), _ceiling(end, step)
     number = int((end - start).total_seconds()) // step
     if number > MAX_POINTS:
         raise TooManyPoints
@@ -192,7 +210,7 @@ def _stretches(
     for length in (DAY, HOUR, MINUTE):
         if length < unit:
             break
-        low, high = _ceiling(start, length), _floor(end, length)
+        low, high = _ceiling(start, length), floor(end, length)
         if low < high:
             yield length, low, high
             yield from _stretches(start, low, unit) if start < low else ()
@@ -200,14 +218,14 @@ def _stretches(
             return
 
 
-def _floor(moment: datetime, length: int) -> datetime:
+def floor(moment: datetime, length: int) -> datetime:
     seconds = (moment - _EPOCH) // timedelta(seconds=length)
     return _EPOCH + timedelta(seconds=seconds * length)
 
 
 def _ceiling(moment: datetime, length: int) -> datetime:
-    floor = _floor(moment, length)
-    return floor if floor == moment else floor + timedelta(seconds=length)
+    before = floor(moment, length)
+    return before if before == moment else before + timedelta(seconds=length)
 
 
 # -- Reading ---------------------------------------------------------------------------------------
@@ -267,12 +285,17 @@ class _Row:
         figures.counts[self.event] += self.number
         if self.bucket is not None:
             histogram = figures.wait if self.event == Event.STARTED else figures.run
-            histogram[self.bucket] = histogram.get(self.bucket, 0) + self.number
+            histogram[self.bucket] += self.number
+
+
+# A day of minutes has some forty thousand of them; this and the next is where a chart's time goes.
+_BUCKETS = {str(bucket): bucket for bucket in range(SMALLEST, LARGEST + 1)}
+_decode = json.JSONDecoder().raw_decode
 
 
 def _add(histogram: dict[int, int], stored: str | None) -> None:
-    for bucket, count in json.loads(stored or "{}").items():
-        histogram[int(bucket)] = histogram.get(int(bucket), 0) + count
+    for bucket, count in _decode(stored or "{}")[0].items():
+        histogram[_BUCKETS[bucket]] += count
 
 
 def _read(
@@ -324,164 +347,3 @@ def _read(
 
 def _activity(figures: Figures) -> int:
     return sum(figures.counts.values())
-
-
-# -- Failures --------------------------------------------------------------------------------------
-
-
-class RecentFailures(NamedTuple):
-    in_24_hours: int
-    in_7_days: int
-
-
-def recent_failures(using: str, fingerprints: Iterable[str]) -> dict[str, RecentFailures]:
-    """How often each of these groups was seen of late, by whole hours."""
-    this_hour = _floor(database_now(connections[using]), HOUR)
-    wanted = list(fingerprints)
-    a_day = Q(starts_at__gt=this_hour - timedelta(hours=24))
-    hours = FailureHour.objects.using(using).filter(
-        fingerprint__in=wanted, starts_at__gt=this_hour - timedelta(days=7)
-    )
-    counted = hours.values_list("fingerprint").annotate(
-        in_24_hours=Coalesce(Sum("count", filter=a_day), 0), in_7_days=Sum("count")
-    )
-    found = {row[0]: RecentFailures(*row[1:]) for row in counted}
-    return {fingerprint: found.get(fingerprint, RecentFailures(0, 0)) for fingerprint in wanted}
-
-
-def recent_of(hours: Sequence[tuple[datetime, int]]) -> RecentFailures:
-    """The same of hours that have been read, the last of them being this one."""
-    counts = [count for _, count in hours]
-    return RecentFailures(sum(counts[-24:]), sum(counts[-168:]))
-
-
-def with_recent(groups: QuerySet[Failure]) -> QuerySet[Failure]:
-    """Groups with ``in_24_hours`` and ``in_7_days``, read in one with how often they were seen ever."""
-    this_hour = _floor(database_now(connections[groups.db]), HOUR)
-
-    def seen(length: timedelta) -> Coalesce:
-        hours = FailureHour.objects.using(groups.db).filter(
-            fingerprint=OuterRef("fingerprint"), starts_at__gt=this_hour - length
-        )
-        counted = hours.order_by().values("fingerprint").annotate(n=Sum("count")).values("n")
-        return Coalesce(Subquery(counted), 0)
-
-    return groups.annotate(in_24_hours=seen(timedelta(hours=24)), in_7_days=seen(timedelta(days=7)))
-
-
-def failure_hours(using: str, fingerprint: str, number: int) -> list[tuple[datetime, int]]:
-    """How often a group was seen in each of the last hours, oldest first, those without included."""
-    this_hour = _floor(database_now(connections[using]), HOUR)
-    first = this_hour - timedelta(hours=number - 1)
-    hours = FailureHour.objects.using(using).filter(fingerprint=fingerprint, starts_at__gte=first)
-    counted = dict(hours.values_list("starts_at", "count"))
-    moments = (first + timedelta(hours=index) for index in range(number))
-    return [(moment, counted.get(moment, 0)) for moment in moments]
-
-
-# -- Depth -----------------------------------------------------------------------------------------
-
-# How far a look into each queue goes, and how many keys may be read in all by a second, longer look
-# into those that are deeper. A full count of a million ready jobs takes a second.
-_FIRST_LOOK, _LOOK_BUDGET = 100, 40_000
-# Of jobs that are scheduled, blocked or waiting no index tells the queue, so their rows are read.
-_ROWS_LOOKED_AT = 10_000
-_HOPS = 5000
-# By the index of the claim; the order keeps the planner from collecting whole queues first.
-_READY = """
-SELECT name, (SELECT count(*) FROM (
-   SELECT 1 AS one FROM job WHERE queue = q.name AND state = 'ready'
-    ORDER BY kind, priority, run_at, id LIMIT %s) AS look) AS n
-  FROM queue AS q"""
-_OTHERS = {
-    State.BLOCKED: "state = 'blocked' AND finished_at IS NULL AND NOT state = 'running'"
-    " ORDER BY created_at DESC, id DESC",
-    State.SCHEDULED: "state = 'scheduled' ORDER BY run_at",
-    State.RUNNING: "state = 'running'",
-    State.WAITING: "state = 'waiting' AND finished_at IS NULL AND NOT state = 'running'"
-    " ORDER BY created_at DESC, id DESC",
-}
-# From one queue, kind and priority to the next, of each the first by its due time. The next one is of
-# the same queue and kind, or else of the same queue, or else of another: three places of the index.
-# SQLite would go through a whole queue to compare all three at once.
-_NEXT = """
-(SELECT id FROM job AS {name} WHERE {name}.state = 'ready' AND {where}
-  ORDER BY {name}.queue, {name}.kind, {name}.priority, {name}.run_at, {name}.id LIMIT 1)"""
-_SAME_QUEUE, _SAME_KIND = "{name}.queue = hop.queue", "{name}.kind = hop.kind"
-_NEXT_OF_ALL = ", ".join(
-    _NEXT.format(name=name, where=where.format(name=name))
-    for name, where in (
-        ("p", f"{_SAME_QUEUE} AND {_SAME_KIND} AND {{name}}.priority > hop.priority"),
-        ("k", f"{_SAME_QUEUE} AND {{name}}.kind > hop.kind"),
-        ("q", "{name}.queue > hop.queue"),
-    )
-)
-_OLDEST = f"""
-WITH RECURSIVE hop AS (
-  SELECT * FROM (
-    SELECT queue, kind, priority, run_at FROM job WHERE state = 'ready'
-     ORDER BY queue, kind, priority, run_at, id LIMIT 1) AS first
-  UNION ALL
-  SELECT job.queue, job.kind, job.priority, job.run_at
-    FROM hop JOIN job ON job.id = COALESCE({_NEXT_OF_ALL})
-)
-SELECT queue, min(run_at) FROM (SELECT queue, run_at FROM hop LIMIT %s) AS hops GROUP BY queue
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Depth:
-    """How many jobs; where counting stopped there are more."""
-
-    count: int
-    is_exact: bool
-
-
-def depths(
-    using: str, states: Collection[State] = (State.READY, *_OTHERS)
-) -> dict[str, dict[State, Depth]]:
-    """How many ready jobs, and jobs of these other states, every queue has, counted no further than
-    costs little."""
-    found = {name: {State.READY: depth} for name, depth in _ready_depths(using).items()}
-    for state, condition in _OTHERS.items():
-        if state not in states:
-            continue
-        counts, is_exact = _looked_at(using, condition)
-        for name in counts.keys() - found.keys():
-            # A job may be older than the loss of its queue's row.
-            found[name] = {State.READY: Depth(0, True)}
-        for name, by_state in found.items():
-            by_state[state] = Depth(counts.get(name, 0), is_exact)
-    return found
-
-
-def _ready_depths(using: str) -> dict[str, Depth]:
-    with connections[using].cursor() as cursor:
-        cursor.execute(_READY, [_FIRST_LOOK + 1])
-        counts = dict(cursor.fetchall())
-        deep = [name for name, count in counts.items() if count > _FIRST_LOOK]
-        limit = _FIRST_LOOK
-        if deep:
-            limit = max(_FIRST_LOOK, _LOOK_BUDGET // len(deep))
-            places = ", ".join(["%s"] * len(deep))
-            cursor.execute(f"{_READY} WHERE name IN ({places})", [limit + 1, *deep])
-            counts.update(cursor.fetchall())
-    return {name: Depth(min(count, limit), count <= limit) for name, count in counts.items()}
-
-
-def _looked_at(using: str, condition: str) -> tuple[dict[str, int], bool]:
-    with connections[using].cursor() as cursor:
-        cursor.execute(
-            f"SELECT queue, count(*) FROM (SELECT queue FROM job WHERE {condition} LIMIT %s) AS look"
-            " GROUP BY queue",
-            [_ROWS_LOOKED_AT + 1],
-        )
-        counts = dict(cursor.fetchall())
-    return counts, sum(counts.values()) <= _ROWS_LOOKED_AT
-
-
-def oldest_ready(using: str) -> dict[str, datetime]:
-    """Since when the longest waiting ready job of each queue has been due."""
-    with connections[using].cursor() as cursor:
-        cursor.execute(_OLDEST, [_HOPS])
-        return {queue: read_moment(run_at) for queue, run_at in cursor.fetchall()}

@@ -49,6 +49,7 @@ class Heartbeat(threading.Thread):
         count_running: Callable[[], int],
         wake: Callable[[], None],
         watchdog: Watchdog,
+        is_ending: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(name="heartbeat", daemon=True)
         self._cluster_id = cluster_id
@@ -56,6 +57,7 @@ class Heartbeat(threading.Thread):
         self._policy = policy
         self._count_running = count_running
         self._wake = wake
+        self._is_ending = is_ending
         self._watchdog = watchdog
         # From now on, not from when its thread runs: a node must not call itself ready before.
         self._pulse = watchdog.watch("heartbeat", policy.heartbeat_seconds)
@@ -133,12 +135,21 @@ class Heartbeat(threading.Thread):
         answered = countdown()
         self.latencies.reads.append(answered - written)
         self._measure_skew(beat_at, answered - sent)
-        if drain_at is not None and not self.drain_is_ordered:
-            self.drain_is_ordered = True
-            if status == NodeStatus.LIVE:
-                with self._limited(alias):
-                    nodes.say_draining()
+        self._heed_drain(alias, drain_at is not None, status)
+
+    def _heed_drain(self, alias: str, is_ordered: bool, status: str) -> None:
+        """Drain, or take work again, as somebody wants it; and let the row say which of the two it is."""
+        nodes = Node.objects.using(alias).filter(pk=self._node_id)
+        if is_ordered is not self.drain_is_ordered:
+            self.drain_is_ordered = is_ordered
             self._wake()
+        # What is told is put right with each beat: a signal may come between a look and a write.
+        if status == NodeStatus.LIVE and (is_ordered or self._is_ending()):
+            with self._limited(alias):
+                nodes.say_draining()
+        elif status == NodeStatus.DRAINING and not (is_ordered or self._is_ending()):
+            with self._limited(alias):
+                nodes.say_live()
 
     @contextmanager
     def _limited(self, alias: str) -> Iterator[None]:

@@ -13,7 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.db import InterfaceError, connections
 
-from jobs.hints import CHANNEL
+from jobs.hints import CHANNEL, is_ours
 
 
 class Listener:
@@ -44,7 +44,7 @@ class Listener:
         self.stop()
         raw.prepare_threshold = 0
         # Keeps those that arrive while a statement runs; without it the node sleeps over them.
-        raw.add_notify_handler(lambda note: self._hinted(note.payload))
+        raw.add_notify_handler(lambda note: self._hear(note.pid, note.payload))
         raw.execute(f"LISTEN {CHANNEL}")
         self._on = raw
         # A descriptor of our own: the driver may close its one before we hear of it.
@@ -59,7 +59,11 @@ class Listener:
             raise InterfaceError("the connection was replaced")
         raw.pgconn.consume_input()
         while (note := raw.pgconn.notifies()) is not None:
-            self._hinted(note.extra.decode())
+            self._hear(note.be_pid, note.extra.decode())
+
+    def _hear(self, sender: int, queue: str) -> None:
+        if not is_ours(sender):
+            self._hinted(queue)
 
     def stop(self) -> None:
         if self._descriptor is not None:

@@ -1,4 +1,4 @@
-"""Roll-ups: tallies become counts and histograms, sightings of failures become groups.
+"""Roll-ups: tallies become counts and histograms, and what is too old is deleted.
 
 Folding is one transaction: rows are taken and what they say is added, or neither. A node that is killed
 in between has done nothing, and two nodes that fold at once take different rows and wait for each other
@@ -7,28 +7,26 @@ where they add to the same group; groups are locked in the order of their keys.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 from django.db import connections, models, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Q
 
 from clusters.policy import ClusterPolicy
-from jobs import fingerprints
 from jobs.engine.clock import database_now
-from jobs.models import Attempt, Failure, FailureHour, FailureSighting, Job, Rollup, Tally
+from jobs.models import Failure, FailureHour, FailureMinute, Mark, Rollup, Tally
 from jobs.models.rollup import DAY, HOUR, MINUTE, TOTAL, Event
 from jobs.models.total import ADD
 
-# So many tallies, sightings and old rows a transaction: half a second at most, and on SQLite, where
+# So many tallies and old rows a transaction: half a second at most, and on SQLite, where
 # everybody else waits to write, a fifth of one.
 FOLD_TALLIES = {"postgresql": 10_000, "sqlite": 2000}
-FOLD_SIGHTINGS = 1000
-DELETE_ROWS = 2000
+DELETE_ROWS, DELETE_GROUPS = 2000, 1000
 # Two days by the minute are promised; an hour more, so that a question about them finds all of them.
 MINUTES_KEPT = timedelta(hours=49)
+# A day of failures by the minute, for alerts that look so far back.
+FAILURE_MINUTES_KEPT = timedelta(hours=25)
 # At least; longer where hours are kept longer.
 DAYS_KEPT = timedelta(days=401)
 
@@ -152,153 +150,6 @@ def fold_tallies(using: str, policy: ClusterPolicy) -> int:
         return folded
 
 
-# -- Sightings -------------------------------------------------------------------------------------
-
-
-def fold_sightings(using: str, policy: ClusterPolicy) -> int:
-    """Add some sightings to their groups of failures, each exactly once; returns how many."""
-    if not FailureSighting.objects.using(using).exists():
-        return 0
-    with transaction.atomic(using=using):
-        rows = _take_sightings(connections[using])
-        seen: dict[str, _Seen] = {}
-        for fingerprint, job_id, fence, seen_at in rows:
-            seen.setdefault(fingerprint, _Seen()).add(job_id, fence, seen_at)
-        if seen:  # another node may have been faster
-            _add_to_groups(using, seen)
-        return len(rows)
-
-
-class _Seen:
-    """What some sightings of one group say."""
-
-    # So many of the latest are tried for one whose attempt is still there.
-    CANDIDATES = 3
-
-    def __init__(self) -> None:
-        self.times: list[datetime] = []
-        self.by_hour: dict[datetime, int] = {}
-        self.latest: list[tuple[datetime, UUID, int]] = []
-
-    def add(self, job_id: UUID, fence: int, seen_at: datetime) -> None:
-        hour = seen_at.replace(minute=0, second=0, microsecond=0)
-        self.times.append(seen_at)
-        self.by_hour[hour] = self.by_hour.get(hour, 0) + 1
-        self.latest = sorted([*self.latest, (seen_at, job_id, fence)], reverse=True)
-        del self.latest[self.CANDIDATES :]
-
-
-def _take_sightings(connection: BaseDatabaseWrapper) -> list[tuple[str, UUID, int, datetime]]:
-    sightings = FailureSighting.objects.using(connection.alias)
-    skips = connection.features.has_select_for_update_skip_locked
-    taken = sightings.select_for_update(skip_locked=skips).order_by("pk")
-    rows = list(
-        taken.values_list("pk", "fingerprint", "job_id", "fence", "seen_at")[:FOLD_SIGHTINGS]
-    )
-    sightings.filter(pk__in=[row[0] for row in rows])._raw_delete(connection.alias)
-    return [row[1:] for row in rows]
-
-
-def _add_to_groups(using: str, seen: dict[str, _Seen]) -> None:
-    examples = _examples(using, seen)
-    groups, hours = [], []
-    # In the order of their keys: two nodes that add to the same groups wait, and never for each other.
-    for fingerprint in sorted(seen):
-        group = seen[fingerprint]
-        last, job_id, _ = group.latest[0]
-        example = examples.get(fingerprint) or Failure(job_id=job_id)
-        example.fingerprint = fingerprint
-        example.count = len(group.times)
-        example.first_seen_at, example.last_seen_at = min(group.times), last
-        groups.append(example)
-        hours += [(fingerprint, hour, group.by_hour[hour]) for hour in sorted(group.by_hour)]
-    _upsert_groups(using, groups)
-    _upsert_hours(using, hours)
-
-
-def _examples(using: str, seen: dict[str, _Seen]) -> dict[str, Failure]:
-    """For each group the newest attempt that is still there, in the columns of a group."""
-    wanted = {key[1:] for group in seen.values() for key in group.latest}
-    jobs = Job.objects.using(using).in_bulk({job_id for job_id, _ in wanted})
-    tries = Attempt.objects.using(using).filter(job_id__in=list(jobs))
-    attempts = {(row.job_id, row.fence): row for row in tries if (row.job_id, row.fence) in wanted}
-    found = {}
-    for fingerprint, group in seen.items():
-        for _, job_id, fence in group.latest:
-            if (attempt := attempts.get((job_id, fence))) is not None:
-                found[fingerprint] = _example(jobs[job_id], attempt)
-                break
-    return found
-
-
-def _example(job: Job, attempt: Attempt) -> Failure:
-    text = attempt.error or ""
-    parts = fingerprints.parts(attempt.error_type, fingerprints.message_of(text), text)
-    return Failure(
-        error_type=parts.error_type,
-        message=parts.message,
-        frame=parts.frame,
-        type=job.type,
-        queue=job.queue,
-        job_id=job.pk,
-        example=text,
-    )
-
-
-_EXAMPLE = ("error_type", "message", "frame", "type", "queue", "job_id", "example")
-_NEWER = "excluded.last_seen_at >= failure.last_seen_at"
-# An example that was not found has no type, and leaves the one that is there.
-_GROUP_CHANGES = ", ".join(
-    [
-        "count = failure.count + excluded.count",
-        "first_seen_at = CASE WHEN excluded.first_seen_at < failure.first_seen_at"
-        " THEN excluded.first_seen_at ELSE failure.first_seen_at END",
-        f"last_seen_at = CASE WHEN {_NEWER}"
-        " THEN excluded.last_seen_at ELSE failure.last_seen_at END",
-        *(
-            f"{column} = CASE WHEN {_NEWER} AND excluded.type <> ''"
-            f" THEN excluded.{column} ELSE failure.{column} END"
-            for column in _EXAMPLE
-        ),
-    ]
-)
-
-
-def _upsert_groups(using: str, groups: Sequence[Failure]) -> None:
-    columns = ("fingerprint", *_EXAMPLE, "count", "first_seen_at", "last_seen_at")
-    rows = [[getattr(group, column) for column in columns] for group in groups]
-    _upsert(using, Failure, columns, rows, f"(fingerprint) DO UPDATE SET {_GROUP_CHANGES}")
-
-
-def _upsert_hours(using: str, hours: Sequence[Sequence[Any]]) -> None:
-    changes = "(fingerprint, starts_at) DO UPDATE SET count = failure_hour.count + excluded.count"
-    _upsert(using, FailureHour, ("fingerprint", "starts_at", "count"), hours, changes)
-
-
-def _upsert(
-    using: str,
-    model: type[models.Model],
-    columns: Sequence[str],
-    rows: Sequence[Sequence[Any]],
-    on_conflict: str,
-) -> None:
-    connection = connections[using]
-    by_name = {field.column: field for field in model._meta.concrete_fields}
-    fields = [by_name[column] for column in columns]
-    values = [
-        field.get_db_prep_save(value, connection)
-        for row in rows
-        for field, value in zip(fields, row, strict=True)
-    ]
-    places = ", ".join([f"({', '.join(['%s'] * len(columns))})"] * len(rows))
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO {model._meta.db_table} ({', '.join(columns)}) VALUES {places}"
-            f" ON CONFLICT {on_conflict}",
-            values,
-        )
-
-
 # -- What is too old -------------------------------------------------------------------------------
 
 
@@ -321,7 +172,8 @@ def compact(using: str, policy: ClusterPolicy) -> int:
         }
         deleted += _delete_some(using, Rollup, **old)
     unseen_since = now - timedelta(seconds=policy.retain_failed_seconds)
-    deleted += _forget_failures(using, unseen_since)
+    deleted += _forget_failures(using, unseen_since, now - DAYS_KEPT)
+    deleted += _delete_some(using, FailureMinute, starts_at__lt=now - FAILURE_MINUTES_KEPT)
     deleted += _delete_some(using, FailureHour, starts_at__lt=now - max(hours_kept, DAYS_KEPT))
     return deleted
 
@@ -338,9 +190,15 @@ def _delete_some(using: str, model: type[models.Model], **conditions: Any) -> in
         return rows.filter(pk__in=keys)._raw_delete(using) or 0
 
 
-def _forget_failures(using: str, unseen_since: datetime) -> int:
-    """Delete some groups that have not been seen since, with their hours."""
-    old = Failure.objects.using(using).filter(last_seen_at__lt=unseen_since)
+def _forget_failures(using: str, unseen_since: datetime, people_since: datetime) -> int:
+    """Delete some groups that have not been seen since, with their hours.
+
+    One of which people said something is kept for longer: it comes back as what they said it is.
+    """
+    untouched = Q(mark=Mark.NEW, owner="", ticket="")
+    old = Failure.objects.using(using).filter(
+        untouched | Q(last_seen_at__lt=people_since), last_seen_at__lt=unseen_since
+    )
     if not old.exists():
         return 0
     with transaction.atomic(using=using):
@@ -348,7 +206,7 @@ def _forget_failures(using: str, unseen_since: datetime) -> int:
         # Oldest first, by the index; locked, so that none is seen again before its hours are gone.
         some = old.order_by("last_seen_at", "fingerprint")
         locked = some.select_for_update(skip_locked=skips)
-        keys = list(locked.values_list("pk", flat=True)[:FOLD_SIGHTINGS])
+        keys = list(locked.values_list("pk", flat=True)[:DELETE_GROUPS])
         hours = FailureHour.objects.using(using).filter(fingerprint__in=keys)
         hours._raw_delete(using)
         return Failure.objects.using(using).filter(pk__in=keys)._raw_delete(using) or 0

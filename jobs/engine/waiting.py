@@ -12,14 +12,25 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.db import connections
-from django.db.models import Q
+from django.db.models import OuterRef, Q, Subquery
+from django.db.models.functions import Now
 
 from clusters.models import RESTORED, ClusterSetting, Node, NodeStatus
 from clusters.policy import ACTIVE
 from jobs import registry
 from jobs.engine.clock import database_now
 from jobs.engine.limits import Limit, room_again_at
-from jobs.models import Job, JobDependency, Needs, Queue, Schedule, Status, Step, StepsRun
+from jobs.models import (
+    Job,
+    JobDependency,
+    Needs,
+    Queue,
+    Schedule,
+    ScheduleDependency,
+    Status,
+    Step,
+    StepsRun,
+)
 from jobs.states import FINAL, State, WaitsFor
 
 # Beyond these, counting stops and says so.
@@ -49,11 +60,13 @@ def why_waiting(job: Job) -> list[Reason]:
     if job.state == State.WAITING:
         return [*_steps(job)]
     using = job._state.db or "default"
-    now = database_now(connections[using])
+    queues: Any = Queue.objects.using(using).filter(name=job.queue)
+    queue = queues.annotate(now=Now()).first()
+    now = database_now(connections[using]) if queue is None else queue.now
     reasons = [
         *_cluster(using),
         *_own(job, now),
-        *_queue(using, job, now),
+        *_queue(using, job, queue, now),
         *_nodes(using, job, now),
     ]
     if job.state == State.READY:
@@ -125,7 +138,9 @@ def _cluster(using: str) -> Iterator[Reason]:
 
 def _own(job: Job, now: datetime) -> Iterator[Reason]:
     if job.state == State.BLOCKED:
-        yield from _dependencies(job)
+        # What its schedule lets it wait for counts as one.
+        if parents := job.pending_dependencies - (job.waits_for is not None):
+            yield from _dependencies(job, parents)
         yield from _held_back(job)
     if job.run_at > now and job.state != State.READY:
         again = f"Attempt {job.attempts + 1}" if job.attempts else "It"
@@ -143,21 +158,23 @@ def _own(job: Job, now: datetime) -> Iterator[Reason]:
         yield Reason("expires", told, {"until": min(ends)})
 
 
-def _dependencies(job: Job) -> Iterator[Reason]:
+def _dependencies(job: Job, number: int) -> Iterator[Reason]:
     edges = JobDependency.objects.using(job._state.db).filter(child_id=job.pk, satisfied_at=None)
+    parent = Job.objects.filter(pk=OuterRef("parent_id"))
+    edges = edges.annotate(
+        state=Subquery(parent.values("state")[:1]), type=Subquery(parent.values("type")[:1])
+    )
     rows = list(edges.order_by("parent_id")[:MAX_PARENTS_NAMED])
-    jobs = Job.objects.using(job._state.db).filter(pk__in=[row.parent_id for row in rows])
-    parents = {pk: rest for pk, *rest in jobs.values_list("pk", "state", "type")}
     for row in rows:
-        state, type_ = parents.get(row.parent_id, (None, None))
+        state, type_ = row.state, row.type
         what = f"({type_}), which is {state}" if state else "which is gone"
         enough = ", or for another of which one is enough" if row.needs == Needs.ANY else ""
         data = {"job_id": row.parent_id, "state": state, "type": type_, "needs": row.needs}
         yield Reason("dependency", f"It waits for job {row.parent_id} {what}{enough}.", data)
-    more = job.pending_dependencies - len(rows)
+    more = number - len(rows)
     if more > 0:
         told = f"It waits for {more} more job(s)."
-        yield Reason("dependencies", told, {"count": job.pending_dependencies})
+        yield Reason("dependencies", told, {"count": number})
 
 
 def _held_back(job: Job) -> Iterator[Reason]:
@@ -172,17 +189,22 @@ def _held_back(job: Job) -> Iterator[Reason]:
         data = {"schedule_id": job.schedule_id, "job_ids": runs}
         yield Reason("run_before", f"{told}{shown}.", data)
     elif job.waits_for == WaitsFor.SCHEDULES and job.schedule_id is not None:
-        schedule = Schedule.objects.using(using).filter(id=job.schedule_id).first()
-        if schedule is not None:
-            yield _prerequisites(schedule)
+        edges = ScheduleDependency.objects.using(using).filter(schedule_id=job.schedule_id)
+        edges = edges.select_related("schedule", "prerequisite")
+        if rows := list(edges.order_by("prerequisite__name", "prerequisite_id")):
+            yield _prerequisites(rows[0].schedule, [row.prerequisite for row in rows])
+        else:
+            told = (
+                "It waited for other schedules, which its own no longer needs; upkeep lets it go."
+            )
+            yield Reason("schedules", told, {"schedule_id": job.schedule_id, "schedules": []})
 
 
-def _prerequisites(schedule: Schedule) -> Reason:
-    rows = Schedule.objects.using(schedule._state.db).filter(dependants__schedule_id=schedule.pk)
+def _prerequisites(schedule: Schedule, prerequisites: Sequence[Schedule]) -> Reason:
     since = schedule.dependencies_since
     missing = [
         one
-        for one in rows.order_by("name", "pk")
+        for one in prerequisites
         if one.last_succeeded_at is None or (since is not None and one.last_succeeded_at <= since)
     ]
     shown = ", ".join(f"{one.name!r}{_stopped(one)}" for one in missing[:MAX_PARENTS_NAMED])
@@ -210,8 +232,7 @@ def _stopped(schedule: Schedule) -> str:
 # -- The queue -------------------------------------------------------------------------------------
 
 
-def _queue(using: str, job: Job, now: datetime) -> Iterator[Reason]:
-    queue = Queue.objects.using(using).filter(name=job.queue).first()
+def _queue(using: str, job: Job, queue: Queue | None, now: datetime) -> Iterator[Reason]:
     if queue is None:
         yield Reason("queue_missing", f"There is no queue {job.queue}.", {"queue": job.queue})
         return

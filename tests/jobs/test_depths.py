@@ -8,8 +8,8 @@ from datetime import timedelta
 from django.db import connections
 from django.utils import timezone
 
-from jobs import metrics
-from jobs.metrics import Depth, depths, oldest_ready
+from jobs import depths as depths_module
+from jobs.depths import Depth, depths, oldest_ready
 from jobs.models import Job
 from jobs.states import State
 from tests.factories import make_job, make_node, make_queue
@@ -49,8 +49,8 @@ def test_every_queue_has_a_depth_of_every_open_state(alpha):
 
 
 def test_counting_a_deep_queue_stops_and_says_so(alpha, monkeypatch):
-    monkeypatch.setattr(metrics, "_FIRST_LOOK", 5)
-    monkeypatch.setattr(metrics, "_LOOK_BUDGET", 40)
+    monkeypatch.setattr(depths_module, "_FIRST_LOOK", 5)
+    monkeypatch.setattr(depths_module, "_LOOK_BUDGET", 40)
     for queue, number in (("shallow", 5), ("deep", 12), ("deeper", 30)):
         make_queue(queue)
         make_many(number, queue=queue)
@@ -62,7 +62,7 @@ def test_counting_a_deep_queue_stops_and_says_so(alpha, monkeypatch):
 
 
 def test_counting_scheduled_jobs_stops_and_says_so(alpha, monkeypatch):
-    monkeypatch.setattr(metrics, "_ROWS_LOOKED_AT", 4)
+    monkeypatch.setattr(depths_module, "_ROWS_LOOKED_AT", 4)
     make_many(4, state=State.SCHEDULED, queue="default")
     assert depths(USING)["default"][State.SCHEDULED] == Depth(4, True)
     make_many(4, state=State.SCHEDULED, queue="default")
@@ -100,10 +100,10 @@ def explain(sql: str, parameters: list[object]) -> str:
 
 
 READ_FROM = [
-    (metrics._READY, "job_ready"),
-    (metrics._OLDEST, "job_ready"),
+    (depths_module._READY, "job_ready"),
+    (depths_module._OLDEST, "job_ready"),
     *(
-        (f"SELECT queue FROM job WHERE {metrics._OTHERS[state]} LIMIT %s", index)
+        (f"SELECT queue FROM job WHERE {depths_module._OTHERS[state]} LIMIT %s", index)
         for state, index in (
             (State.BLOCKED, "job_open"),
             (State.SCHEDULED, "job_due"),

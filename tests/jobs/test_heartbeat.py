@@ -100,3 +100,29 @@ def test_only_the_heart_has_these_limits(
             cursor.execute("SELECT current_setting('statement_timeout')")
             assert cursor.fetchone() == ("5s",)
             cursor.connection.close()
+
+
+def test_a_beat_says_whether_the_node_drains(node: Node) -> None:
+    is_ending = [False]
+    heart = Heartbeat(
+        *("alpha", str(node.pk), POLICY, lambda: 0, lambda: None, Watchdog("test")),
+        lambda: is_ending[0],
+    )
+
+    def status() -> str:
+        heart._beat(USING)
+        return str(Node.objects.get().status)
+
+    assert status() == "live"
+    Node.objects.all().order_drain()
+    assert (status(), heart.drain_is_ordered) == ("draining", True)
+    Node.objects.all().end_drain()
+    assert (status(), heart.drain_is_ordered) == ("live", False)
+    # One that was told to stop drains on, whatever is wanted of it.
+    Node.objects.all().order_drain()
+    is_ending[0] = True
+    assert status() == "draining"
+    Node.objects.all().end_drain()
+    assert (status(), heart.drain_is_ordered) == ("draining", False)
+    Node.objects.update(status="live")
+    assert status() == "draining"

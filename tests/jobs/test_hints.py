@@ -6,11 +6,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import pytest
-from django.db import InterfaceError, connections
+from django.db import connections
 
 from clusters.models import Node
 from jobs import hints
@@ -89,13 +90,18 @@ def each_ran_once(path: Path, jobs: list[Job], eventually: Eventually) -> None:
 
 
 def test_a_hint_that_cannot_be_sent_is_no_error_of_what_was_committed(hinted, monkeypatch):
-    class Closed:
-        def cursor(self) -> None:
-            raise InterfaceError("connection already closed")
-
-    monkeypatch.setattr(hints, "connections", {USING: Closed()})
     monkeypatch.setattr(hints, "_last_sent", {})
-    hints._notify(USING, {"default"})
+
+    def on_a_connection_that_is_gone() -> None:
+        try:
+            connections[USING].ensure_connection()
+            connections[USING].connection.close()
+            hints._notify(USING, {"default"})
+        finally:
+            connections[USING].close()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(on_a_connection_that_is_gone).result()
     assert hints._last_sent
 
 
