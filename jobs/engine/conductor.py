@@ -337,18 +337,14 @@ def _report(ending: Ending, took: float, policy: ClusterPolicy) -> Report:
 
 
 class Conductor(threading.Thread):
-    """Conducts the bound cluster's jobs for one node until ``stop``; calls ``wake`` when jobs became
-    ready."""
+    """Conducts the bound cluster's jobs for one node until ``stop``."""
 
-    def __init__(
-        self, cluster_id: str, node_id: str, watchdog: Watchdog, wake: Callable[[], None]
-    ) -> None:
+    def __init__(self, cluster_id: str, node_id: str, watchdog: Watchdog) -> None:
         super().__init__(name="conductor", daemon=True)
         self._cluster_id = cluster_id
         self._node_id = node_id
         self._watchdog = watchdog
         self._pulse = watchdog.watch("conductor")
-        self._wake_node = wake
         self._lock = threading.Lock()
         # Claimed by the node and not started.
         self._in_hand: dict[tuple[str, int], Claimed] = {}
@@ -437,7 +433,4 @@ class Conductor(threading.Thread):
             with self._lock:
                 for key in given:
                     self._in_hand.pop(key, None)
-        did = conduct(self._alias)
-        if did:
-            self._wake_node()
-        return did + len(given)
+        return conduct(self._alias) + len(given)

@@ -1,16 +1,14 @@
-"""The child: run attempts and report how they ended.
+"""The process child: it runs attempts and reports how they ended.
 
-A process child runs one job at a time in its main thread; a second thread reads the pipe, so that
-cancel requests and recalls arrive while a handler works. An io child runs many jobs in one event loop.
-Neither has a database connection or decides anything about a job.
+One job at a time runs in its main thread; a second thread reads the pipe, so that cancel requests and
+recalls arrive while a handler works. Like the io child it has no connection to a cluster's database and
+decides nothing about a job.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import json
 import math
 import os
 import queue
@@ -20,7 +18,6 @@ import socket
 import sys
 import threading
 import time
-import traceback
 from dataclasses import replace
 from typing import Any, TextIO, cast
 
@@ -29,7 +26,7 @@ from django.db import connections
 from jobs import registry
 from jobs.engine.capture import CapturedStream, JobLog, Pipes
 from jobs.engine.clock import countdown
-from jobs.engine.frames import MOST_RETRY_AFTER_SECONDS, BrokenPeer, encode, read_frame
+from jobs.engine.frames import MOST_RETRY_AFTER_SECONDS, BrokenPeer, read_frame
 from jobs.engine.leftovers import (
     SHORT_SECONDS,
     ForkGuard,
@@ -39,149 +36,31 @@ from jobs.engine.leftovers import (
 )
 from jobs.engine.marks import REPORTED, SUCCEEDED, Marks
 from jobs.engine.output import BoundedOutput, clean
-from jobs.engine.secret_values import WithSecrets, filled_in
-from jobs.executors import KINDS, PYTHON, RESULT_BYTES, Assignment, Outcome
-from jobs.executors.doubt import StoppedInDoubt
-from jobs.nul import holds_nul
+from jobs.engine.reporter import (
+    ERROR,
+    FLUSH_SECONDS,
+    Reporter,
+    assignment,
+    failure,
+    has_secrets,
+    hopeless,
+    redacted,
+    trace_of,
+)
+from jobs.engine.secret_values import filled_in
+from jobs.executors import KINDS, PYTHON, Assignment, Outcome
 from jobs.redaction import Redaction, redaction_of
 from jobs.references import MissingSecret
-from jobs.sealing import is_sealed
 
-# Results of a moment are sent together; no result waits longer than this for company.
-FLUSH_SECONDS = 0.02
 # Handlers' own connections are looked at no more often than this: it costs more than a short job.
 CONNECTION_CHECK_SECONDS = 0.05
 # How long the thread that reads may take for a request that was sent before the signal.
 CATCH_UP_SECONDS = 0.25
-MAX_ERROR = 4096
-MAX_TRACE = 16_384
 # Secrets of jobs before, of which a thread that one of them left behind may still speak.
 MAX_PAST_MASKS = 64
 
-OK, ERROR, CANCELLED = "ok", "error", "cancelled"
 # The work failed in a way that leaves its process unfit for more.
 CRASHED = "crashed"
-
-
-class Reporter:
-    """Collects what is to be said to the node and sends it in few frames.
-
-    When an attempt began and ended is said in whole microseconds: floats take three times as long to
-    write and to read.
-
-    Two threads flush. A row is made before it is added: a flush while it is being made would take the
-    list away, and the row would be added to what has been sent.
-    """
-
-    def __init__(self, sock: socket.socket, max_result_bytes: int) -> None:
-        self._sock = sock
-        self._lock = threading.Lock()
-        self._results: list[list[Any]] = []
-        self._logs: list[list[Any]] = []
-        self._progress: dict[int, list[Any]] = {}
-        self.max_result_bytes = max_result_bytes
-        # Set while something is held whose loss the shared marks could not make good.
-        self.is_urgent = False
-
-    def log(self, seq: int, stream: str, level: str | None, text: str) -> None:
-        row = [seq, countdown(), stream, level, text]
-        self._logs.append(row)
-
-    def progress(self, seq: int, percent: float, note: str) -> None:
-        self._progress[seq] = [percent, clean(note)[:200]]
-
-    def succeeded_with_nothing(self, seq: int, started: float, finished: float) -> None:
-        row = [seq, OK, int(started * 1e6), int(finished * 1e6)]
-        self._results.append(row)
-
-    def ended(
-        self,
-        seq: int,
-        started: float,
-        outcome: Outcome,
-        trace: str | None = None,
-        failed: str = ERROR,
-    ) -> None:
-        result, outcome = self._as_text(outcome)
-        row = [
-            seq,
-            OK if outcome.ok else failed,
-            int(started * 1e6),
-            int(countdown() * 1e6),
-            result,
-            clean(outcome.error_type)[:200] if outcome.error_type else None,
-            clean(outcome.error)[:MAX_ERROR] if outcome.error else None,
-            clean(trace)[-MAX_TRACE:] if trace else None,
-            outcome.is_permanent,
-            outcome.retry_after_seconds,
-            outcome.effect_unknown,
-            outcome.is_throttled,
-            outcome.is_bad_definition,
-        ]
-        self._results.append(row)
-        self.is_urgent = True
-
-    def cancelled(self, seq: int, started: float, in_doubt: bool = False) -> None:
-        row = [seq, CANCELLED, int(started * 1e6), int(countdown() * 1e6)]
-        if in_doubt:
-            row.append(True)
-        self._results.append(row)
-        self.is_urgent = True
-
-    @property
-    def is_empty(self) -> bool:
-        return not (self._results or self._logs or self._progress)
-
-    def flush(self, **extra: Any) -> None:
-        with self._lock:
-            # Before they are taken: what comes meanwhile is as urgent.
-            self.is_urgent = False
-            results, self._results = self._results, []
-            logs, self._logs = self._logs, []
-            progress, self._progress = self._progress, {}
-            message: dict[str, Any] = dict(extra)
-            if results:
-                message["results"] = results
-            if logs:
-                message["logs"] = logs
-            if progress:
-                message["progress"] = progress
-            if message:
-                self._sock.sendall(encode(message))
-
-    def _as_text(self, outcome: Outcome) -> tuple[str | None, Outcome]:
-        """The result as JSON the database can store; a result that is none makes the job fail."""
-        if outcome.result is None:
-            return None, outcome
-        try:
-            text = json.dumps(outcome.result, allow_nan=False, ensure_ascii=False)
-            text.encode()
-        except (TypeError, ValueError, RecursionError) as error:
-            return None, _refused(f"the result is not JSON: {error}")
-        if holds_nul(text):
-            return None, _refused("the result holds a NUL character")
-        if (size := len(text.encode())) > self.max_result_bytes:
-            return None, _refused(
-                f"the result has {size} bytes, the cluster allows {self.max_result_bytes}"
-            )
-        return text, outcome
-
-
-def _refused(why: str) -> Outcome:
-    return Outcome(False, error=why, error_type="InvalidResult", is_permanent=True)
-
-
-def assignment(row: list[Any]) -> Assignment:
-    """The fields in order; one more at the end says that the payload is bytes in base64, or holds what
-    is stored of the secrets that it names."""
-    if len(row) > len(Assignment._fields):
-        *row, payload, more = row
-        is_named = isinstance(more, dict)
-        row.append(WithSecrets(payload, more) if is_named else base64.b64decode(payload))
-    return Assignment._make(row)
-
-
-# -- Process children ------------------------------------------------------------------------------
 
 
 class JobContext:
@@ -307,9 +186,9 @@ class ProcessChild:
         except registry.JobCancelled:
             outcome = None
         except MissingSecret as error:
-            outcome = _hopeless(error)
+            outcome = hopeless(error)
         except Exception as error:
-            outcome, trace = _failure(error), _trace(error)
+            outcome, trace = failure(error), trace_of(error)
         self._finish(job, started, outcome, trace, ERROR)
 
     def _run_handler(self, job: Assignment) -> None:
@@ -357,21 +236,21 @@ class ProcessChild:
         except registry.JobCancelled:
             outcome = None
         except MissingSecret as error:
-            outcome = _hopeless(error)
+            outcome = hopeless(error)
         except registry.PermanentError as error:
-            outcome, trace = _failure(error, is_permanent=True), _trace(error)
+            outcome, trace = failure(error, is_permanent=True), trace_of(error)
         except registry.Throttled as error:
             outcome = _throttled(error)
         except MemoryError as error:
             # Whatever could not be had may be missing anywhere in this process.
-            outcome, trace, failed, self._is_unfit = _failure(error), _trace(error), CRASHED, True
+            outcome, trace, failed, self._is_unfit = failure(error), trace_of(error), CRASHED, True
         except BaseException as error:  # the runner of attempts is the one place that takes all
-            outcome, trace = _failure(error), _trace(error)
+            outcome, trace = failure(error), trace_of(error)
         self._finish(job, started, outcome, trace, failed)
 
     def _open(self, job: Assignment) -> Any:
         """The payload, and from now on what must not be seen of it."""
-        if not _has_secrets(job.payload):
+        if not has_secrets(job.payload):
             return job.payload
         payload, masks = filled_in(job.kind, job.payload)
         both = dict.fromkeys((*masks, *self._past_masks))
@@ -395,7 +274,7 @@ class ProcessChild:
         if outcome is None:
             self.reporter.cancelled(job.seq, started)
         else:
-            outcome, trace = _redacted(self._redaction, outcome, trace)
+            outcome, trace = redacted(self._redaction, outcome, trace)
             self.reporter.ended(job.seq, started, outcome, trace, failed)
         self.marks.end(job.seq, REPORTED)
         if self._is_unfit:
@@ -513,170 +392,10 @@ class ProcessChild:
         self.reporter.flush(recalled=recalled)
 
 
-def _has_secrets(payload: Any) -> bool:
-    return isinstance(payload, WithSecrets) or is_sealed(payload)
-
-
-def _hopeless(error: MissingSecret) -> Outcome:
-    """No attempt can find what nobody has written."""
-    return replace(_failure(error, is_permanent=True), is_bad_definition=True)
-
-
-def _failure(error: BaseException, is_permanent: bool = False) -> Outcome:
-    try:
-        text = str(error)
-    except Exception:
-        text = "(its text cannot be shown)"
-    return Outcome(
-        False, error=text or repr(error), error_type=type(error).__name__, is_permanent=is_permanent
-    )
-
-
-def _redacted(
-    redaction: Redaction | None, outcome: Outcome, trace: str | None
-) -> tuple[Outcome, str | None]:
-    """What an attempt says of itself, without its secrets; done before any cut goes through one."""
-    if redaction is None:
-        return outcome, trace
-    try:
-        result = redaction.value(outcome.result)
-    except RecursionError:
-        return _refused("the result is nested too deeply"), None
-    outcome = replace(
-        outcome,
-        result=result,
-        # Executors quote from what programs and servers said, and cut what is long.
-        error="\n".join(map(redaction.clipped, redaction.text(outcome.error).split("\n")))
-        if outcome.error
-        else outcome.error,
-        error_type=redaction.text(outcome.error_type) if outcome.error_type else outcome.error_type,
-    )
-    return outcome, redaction.text(trace) if trace else trace
-
-
 def _throttled(error: registry.Throttled) -> Outcome:
-    outcome, seconds = _failure(error), error.retry_after_seconds
+    outcome, seconds = failure(error), error.retry_after_seconds
     # Foreign code said it; what is no number of seconds is not said.
     is_sound = isinstance(seconds, (int, float)) and 0 <= seconds <= MOST_RETRY_AFTER_SECONDS
     return replace(
         outcome, is_throttled=True, retry_after_seconds=float(seconds or 0.0) if is_sound else None
     )
-
-
-def _trace(error: BaseException) -> str:
-    # From the handler inwards: the frames above it are ours and say nothing.
-    inner = error.__traceback__.tb_next if error.__traceback__ else None
-    try:
-        return "".join(traceback.format_exception(type(error), error, inner))
-    except Exception:
-        return type(error).__name__
-
-
-# -- Io children -----------------------------------------------------------------------------------
-
-
-class IoOutput(BoundedOutput):
-    """What one job of an io child says while it runs."""
-
-    def __init__(self, child: IoChild, seq: int, redaction: Redaction | None) -> None:
-        super().__init__(lambda stream, level, text: child.log(seq, stream, level, text), redaction)
-        self._child = child
-        self._seq = seq
-
-    def progress(self, percent: float) -> None:
-        self._child.progress(self._seq, percent)
-
-
-class IoChild:
-    def __init__(self, sock: socket.socket, marks: Marks, max_result_bytes: int) -> None:
-        self.sock = sock
-        self.marks = marks
-        self.reporter = Reporter(sock, max_result_bytes)
-        self._max_result_bytes = max_result_bytes
-        self._running: dict[int, asyncio.Task[None]] = {}
-        self._flush_is_due = False
-
-    def run(self) -> None:
-        asyncio.run(self._main())
-
-    async def _main(self) -> None:
-        # Every job's task begins in a copy of this context.
-        RESULT_BYTES.set(self._max_result_bytes)
-        loop = asyncio.get_running_loop()
-        node_is_gone = asyncio.Event()
-        loop.add_signal_handler(signal.SIGTERM, node_is_gone.set)
-
-        def readable() -> None:
-            try:
-                self._handle(read_frame(self.sock))
-            except (BrokenPeer, OSError):
-                loop.remove_reader(self.sock)
-                node_is_gone.set()
-
-        loop.add_reader(self.sock, readable)
-        await node_is_gone.wait()
-        # The node died: end what runs, children and sockets included, before its lease is over.
-        tasks = list(self._running.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        os._exit(0)
-
-    def _handle(self, message: dict[str, Any]) -> None:
-        for row in message.get("run", ()):
-            job = assignment(row)
-            self._running[job.seq] = asyncio.create_task(self._run(job))
-        for seq in message.get("cancel", ()):
-            if seq in self._running:
-                self._running[seq].cancel()
-
-    async def _run(self, job: Assignment) -> None:
-        started = countdown()
-        self.marks.begin(job.seq, started)
-        outcome: Outcome | None = None
-        trace: str | None = None
-        in_doubt = False
-        output: IoOutput | None = None
-        redaction: Redaction | None = None
-        try:
-            if _has_secrets(job.payload):
-                payload, masks = filled_in(job.kind, job.payload)
-                job, redaction = job._replace(payload=payload), redaction_of(masks)
-            output = IoOutput(self, job.seq, redaction)
-            outcome = await KINDS[job.kind].executor.run(job, output)
-        except asyncio.CancelledError as stopped:
-            in_doubt = isinstance(stopped, StoppedInDoubt)
-        except MissingSecret as error:
-            outcome = _hopeless(error)
-        except Exception as error:
-            outcome, trace = _failure(error), _trace(error)
-        if output is not None:
-            output.close()
-        self._running.pop(job.seq, None)
-        if outcome is None:
-            self.reporter.cancelled(job.seq, started, in_doubt)
-        else:
-            outcome, trace = _redacted(redaction, outcome, trace)
-            self.reporter.ended(job.seq, started, outcome, trace)
-        self.marks.end(job.seq, REPORTED)
-        self._flush_soon(0)
-
-    def log(self, seq: int, stream: str, level: str | None, text: str) -> None:
-        self.reporter.log(seq, stream, level, text)
-        self._flush_soon(FLUSH_SECONDS * 5)
-
-    def progress(self, seq: int, percent: float) -> None:
-        self.reporter.progress(seq, percent, "")
-        self._flush_soon(FLUSH_SECONDS * 5)
-
-    def _flush_soon(self, seconds: float) -> None:
-        if seconds and self._flush_is_due:
-            return
-        self._flush_is_due = True
-        asyncio.get_running_loop().call_later(seconds, self._flush)
-
-    def _flush(self) -> None:
-        self._flush_is_due = False
-        # The node going away is noticed by the reader, which ends this process.
-        with contextlib.suppress(OSError):
-            self.reporter.flush()

@@ -46,8 +46,9 @@ from jobs.engine.upkeep import Upkeep, duties
 from jobs.engine.watchdog import Watchdog
 from jobs.executors import CONDUCTED, CONDUCTOR, IO, KINDS
 from jobs.executors.host_label import wear
-from jobs.hints import ANY_QUEUE, STEPS
+from jobs.hints import ANY_QUEUE, STEPS, tell_node
 from jobs.models import Job
+from jobs.models.queue import ALERT_QUEUE
 from jobs.states import Outcome, State
 
 logger = logging.getLogger(__name__)
@@ -103,10 +104,10 @@ class Worker:
     ) -> None:
         self.cluster_id = cluster_id
         self.alias = current_cluster().alias
-        self.queues = queues
         needs_io = any(KINDS[kind].pool == IO for kind in kinds)
-        # Webhooks are told by every node that calls others anyway.
+        # Webhooks, and so alerts, are told by every node that calls others anyway.
         told = [webhooks.KIND] if needs_io else []
+        self.queues = queues and [*dict.fromkeys([*queues, *([ALERT_QUEUE] if needs_io else [])])]
         self.kinds = [*dict.fromkeys([*kinds, *told, *CONDUCTED])]
         self.concurrency = concurrency
         self.io_slots = io_slots if needs_io else 0
@@ -187,6 +188,12 @@ class Worker:
         self._hinted = True
         self._wake()
 
+    def _hint_at_once(self, queue: str) -> None:
+        """This process has committed something, in any of its threads."""
+        self._hint(queue)
+        if self._hinted:
+            self._wake()
+
     def _register(self) -> None:
         """Become a node: a new random id and a lease, however long the database takes to answer."""
         self.node_id = str(uuid7())
@@ -228,6 +235,7 @@ class Worker:
             lambda: sum(len(child.held) for child in self._children.all),
             self._wake,
             self._watchdog,
+            lambda: self._drain_started_at is not None,
         )
         self._heartbeat.start()
         tasks = duties(self._template.declarations, self._heartbeat.latencies)
@@ -235,9 +243,8 @@ class Worker:
             self.cluster_id, self.node_id, self._watchdog, self._look_at_once, tasks
         )
         self._upkeep.start()
-        self._conductor = Conductor(
-            self.cluster_id, self.node_id, self._watchdog, self._look_at_once
-        )
+        self._conductor = Conductor(self.cluster_id, self.node_id, self._watchdog)
+        tell_node(self.alias, self._hint_at_once)
         self._conductor.start()
         self._vitals.now_of(self.node_id, self._heartbeat, self._upkeep)
         self._spawn_missing()
@@ -274,6 +281,7 @@ class Worker:
         self._register()
 
     def _close(self) -> None:
+        tell_node(self.alias, None)
         if hasattr(self, "_heartbeat"):
             self._conductor.stop()
             self._heartbeat.stop()

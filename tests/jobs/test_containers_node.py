@@ -21,7 +21,7 @@ from tests.jobs.executors.programs import living
 from tests.jobs.test_worker import cluster, ends, log_of, state_of  # noqa: F401
 from tests.processes import started, worker_environment
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
 SECONDS = 60.0
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from jobs.engine.execute import Reporter
 from jobs.engine.frames import read_frame
+from jobs.engine.reporter import Reporter
 from jobs.executors import Outcome
 
 

@@ -356,6 +356,10 @@ def test_a_node_ordered_to_drain_says_so_and_takes_nothing_new(eventually):
         time.sleep(1)
         assert state_of(job) == State.READY
         assert Node.objects.get().running_jobs == 0
+        # And when nobody wants it any more it works on.
+        assert Node.objects.all().end_drain() == 1
+        ends(job, eventually)
+        eventually(lambda: Node.objects.get().status == NodeStatus.LIVE)
 
 
 def test_long_jobs_are_not_hoarded_by_the_first_node(eventually):
