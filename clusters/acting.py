@@ -14,6 +14,10 @@ from dataclasses import dataclass
 NATIVE, ADMIN, COMMAND = "native", "admin", "command"
 
 
+def _no_kinds(cluster_id: str) -> frozenset[str]:
+    return frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class Acting:
     """Somebody at a surface, with what the audit tells of him."""
@@ -28,6 +32,10 @@ class Acting:
     surface: str = ""
     address: str = ""
     request_id: str = ""
+    # Of the kinds of work that need a grant those that he may start on a cluster.
+    kinds: Callable[[str], frozenset[str]] = _no_kinds
+    # Users, groups and the list of clusters are his; he may hand out what he has not.
+    is_superuser: bool = False
 
 
 _acting: ContextVar[Acting | None] = ContextVar("yardmaster_acting", default=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 
+from clusters.acting import who_acts
 from clusters.models import ClusterSetting
 from clusters.policy import ACTIVE, ARCHIVED, effective
 from clusters.registry import Cluster
@@ -12,6 +13,14 @@ from clusters.registry import Cluster
 # An archive may have one of its own, and that one too.
 MAX_CHAIN = 10
 UNKNOWN = "is no cluster that this process knows"
+
+
+def problem_of_asking(cluster_id: str, target_id: str) -> str | None:
+    """The same for whoever acts: nobody may write into a cluster by way of another one's archive."""
+    somebody = who_acts()
+    if somebody is not None and not somebody.may("settings.change", target_id):
+        return UNKNOWN
+    return target_problem(cluster_id, target_id)
 
 
 def target_problem(cluster_id: str, target_id: str) -> str | None:

@@ -155,7 +155,7 @@ def tell(
     assert somebody is not None, "a surface acts for somebody"
     _check(somebody, verb, EVERYWHERE if using == CONTROL else id_of(using))
     trace = Trace(str(target_id), before=before, after=after)
-    _write(somebody, using, verb, target_type, trace, reason)
+    write(somebody, using, verb, target_type, trace, reason)
 
 
 @contextmanager
@@ -239,12 +239,13 @@ def _told(
         with _in(within):
             yield trace
         if trace.is_done:
-            _write(somebody, using, verb, target_type, trace, reason)
+            write(somebody, using, verb, target_type, trace, reason)
 
 
-def _write(
+def write(
     somebody: Acting, using: str, verb: str, target_type: str, trace: Trace, reason: str
 ) -> None:
+    """Write a trace in the running transaction."""
     from django.apps import apps
 
     # By name: models call deeds, and deeds write models.

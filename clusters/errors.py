@@ -28,11 +28,14 @@ class UnknownCluster(LookupError):
 
 
 class NotAllowed(PermissionDenied):
-    """Whoever acts has no role that covers the verb; every surface refuses it in its own words."""
+    """Whoever acts has no role that covers the verb; every surface refuses it in its own words.
 
-    def __init__(self, verb: str) -> None:
+    ``kind``: the role would do, and it takes a grant for work of this kind.
+    """
+
+    def __init__(self, verb: str, kind: str = "") -> None:
         super().__init__(f"no role of yours covers {verb}")
-        self.verb = verb
+        self.verb, self.kind = verb, kind
 
 
 class Unchangeable(TypeError):

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Collection
+from datetime import UTC, datetime
 
 from django.db import connections
 
@@ -23,6 +24,7 @@ class Watch:
         self._known: dict[str, tuple[float, bool]] = {}
         self._asked: set[str] = set()
         self._awaiting: dict[str, bool | None] = {}
+        self._down_since: dict[str, datetime] = {}
         self._changed = threading.Condition()
 
     def ask(self, aliases: Collection[str], wait_seconds: float) -> dict[str, bool | None]:
@@ -31,6 +33,8 @@ class Watch:
             for alias in aliases:
                 self._start_probe(alias)
             self._changed.wait_for(lambda: self._asked.isdisjoint(aliases), wait_seconds)
+            for alias in self._asked & set(aliases):
+                self._down_since.setdefault(alias, datetime.now(UTC))
             return {
                 alias: self._known[alias][1] if alias in self._known else None for alias in aliases
             }
@@ -44,9 +48,14 @@ class Watch:
         """Whether a cluster was restored and waits for a person, as last known; None: not known."""
         return self._awaiting.get(alias)
 
+    def down_since(self, alias: str) -> datetime | None:
+        """Since when nobody here has had an answer, by this host's clock; None: it answers."""
+        return self._down_since.get(alias)
+
     def report_down(self, alias: str) -> None:
         """Somebody could not reach this database; find out when it is back."""
         with self._changed:
+            self._down_since.setdefault(alias, datetime.now(UTC))
             self._known[alias] = (float("-inf"), False)
             self._start_probe(alias)
 
@@ -62,6 +71,7 @@ class Watch:
     def forget(self) -> None:
         with self._changed:
             self._known.clear()
+            self._down_since.clear()
 
     def _start_probe(self, alias: str) -> None:
         if alias not in self._asked and not self._is_fresh(alias):
@@ -84,6 +94,10 @@ class Watch:
         with self._changed:
             self._known[alias] = (time.monotonic(), is_up)
             self._awaiting[alias] = is_waiting
+            if is_up:
+                self._down_since.pop(alias, None)
+            else:
+                self._down_since.setdefault(alias, datetime.now(UTC))
             self._asked.discard(alias)
             self._changed.notify_all()
 

@@ -18,7 +18,7 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from clusters.binding import current_cluster
-from clusters.deeds import deed, verb_of_rows
+from clusters.deeds import deed, require, verb_of_rows
 from clusters.errors import OutdatedSettings, Unchangeable, UnsoundSettings
 from clusters.log import LogEntry  # noqa: F401  a model of this app, in a file of its own
 from clusters.policy import FIELDS, ClusterPolicy, combination_problems, effective, value_problem
@@ -64,6 +64,11 @@ class NodeQuerySet(models.QuerySet["Node"]):
         """Nodes tell that they take nothing new."""
         return self.filter(status=NodeStatus.LIVE).update(status=NodeStatus.DRAINING)
 
+    def say_live(self) -> int:
+        """Nodes tell that they take work again, which nobody asks them to leave any more."""
+        again = self.filter(status=NodeStatus.DRAINING, drain_requested_at=None)
+        return again.update(status=NodeStatus.LIVE)
+
     def close(self) -> int:
         """Nodes end by themselves, holding nothing."""
         return self.alive().update(status=NodeStatus.CLOSED, closed_at=Now(), running_jobs=0)
@@ -76,6 +81,13 @@ class NodeQuerySet(models.QuerySet["Node"]):
     def order_drain(self) -> int:
         """Ask nodes to take nothing new; they learn of it with their next heartbeat."""
         return self.alive().filter(drain_requested_at=None).update(drain_requested_at=Now())
+
+    @verb_of_rows("nodes.undrain", "node")
+    def end_drain(self) -> int:
+        """Let nodes take work again that were asked to drain; one that was told to stop goes on with
+        that."""
+        asked = self.alive().filter(drain_requested_at__isnull=False)
+        return asked.update(drain_requested_at=None)
 
 
 class Node(models.Model):
@@ -177,11 +189,13 @@ class ClusterSettingQuerySet(models.QuerySet["ClusterSetting"]):
         Returns those that are others now, each as it was and as it is. With ``versions`` only if the
         settings are still one of these.
         """
+        require("settings.change", self.db)
         problems = {
             name: problem
             for name, value in values.items()
             if (problem := value_problem(name, value if value is not None else _default(name)))
         }
+        problems = problems or _archive_problems(id_of(self.db), values.get("archive_to"))
         if problems:
             raise UnsoundSettings(problems)
         return self._write(values, by=by, reason=reason, versions=versions)
@@ -238,6 +252,15 @@ class ClusterSettingQuerySet(models.QuerySet["ClusterSetting"]):
 _SETTINGS_LOCK = 0x59_41_52_44_53
 
 
+def _archive_problems(cluster_id: str, target: str | None) -> dict[str, str]:
+    """Why jobs cannot be moved there when their time is over; whoever acts must rule there too."""
+    # By then: it looks into the settings of other clusters.
+    from clusters.archives import problem_of_asking
+
+    problem = problem_of_asking(cluster_id, target) if target else None
+    return {"archive_to": f"{target!r} {problem}"} if problem else {}
+
+
 def _default(name: str) -> Any:
     return FIELDS[name].default if name in FIELDS else None
 
@@ -284,12 +307,15 @@ class SettingChange(models.Model):
 
 class TraceQuerySet(models.QuerySet[Any]):
     def about(self, target_type: str, target_id: str) -> TraceQuerySet:
-        """What was done to one thing, the latest first."""
-        return self.filter(target_type=target_type, target_id=target_id).order_by("-at", "-id")
+        """What was done to one thing, the latest first; what was refused is not done."""
+        rows = self.filter(target_type=target_type, target_id=target_id).exclude(verb=REFUSED)
+        return rows.order_by("-at", "-id")
 
     def matching(self, asked: Mapping[str, Any]) -> TraceQuerySet:
         """Those that search words choose: names of columns, and the two ends of a time."""
         rows = self.filter(**{name: asked[name] for name in TRACE_WORDS if name in asked})
+        if "reason" in asked:
+            rows = rows.filter(reason__icontains=asked["reason"])
         if "since" in asked:
             rows = rows.filter(at__gte=asked["since"])
         if "until" in asked:
@@ -303,8 +329,13 @@ class TraceQuerySet(models.QuerySet[Any]):
         raise Unchangeable
 
 
+# What the audit calls a deed that was refused; ``after`` says which. See ``clusters.refusals``.
+REFUSED = "deeds.refuse"
 # What a search in the audit may name, beside a time.
-TRACE_WORDS = ("actor", "verb", "surface", "target_type", "target_id", "request_id")
+TRACE_WORDS = (
+    *("actor", "credential", "surface", "address", "request_id"),
+    *("verb", "target_type", "target_id"),
+)
 
 
 class Trace(models.Model):
@@ -322,7 +353,7 @@ class Trace(models.Model):
     surface = models.CharField(max_length=20, default="", db_default="")
     # Where the request came from, as the server saw it.
     address = models.CharField(max_length=45, default="")
-    # A verb of ``authn.permissions``.
+    # A verb of ``authn.permissions``, or ``REFUSED``.
     verb = models.CharField(max_length=60)
     target_type = models.CharField(max_length=40)
     target_id = models.CharField(max_length=200)
@@ -352,6 +383,12 @@ class Trace(models.Model):
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         raise Unchangeable
+
+    @property
+    def what(self) -> str:
+        """The verb, and of a deed that was refused which one that was."""
+        wanted = self.after.get("verb") if isinstance(self.after, dict) else None
+        return f"{self.verb} ({wanted})" if self.verb == REFUSED and wanted else self.verb
 
 
 class AuditEntry(Trace):

@@ -15,11 +15,14 @@ from clusters.policy import CLUSTER_ID, explicit_problems
 
 # First path segments below the API base that are no cluster.
 MAX_ENVIRONMENT = 20
+# The environment in which nothing is tried out and whoever destroys is asked twice.
+PRODUCTION = "production"
 _TABLE_KEYS = frozenset({"database_url", "database_url_file", "title", "environment", "settings"})
 # The other one is read by ``config.limits``.
 _TABLES = frozenset({"clusters", "callers"})
 RESERVED_IDS = frozenset(
     {"clusters", "whoami", "swagger", "openapi.json", "metrics", "token", "readyz"}
+    | {"keys", "roles", "access-audit"}
 )
 
 

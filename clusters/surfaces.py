@@ -21,7 +21,9 @@ from rest_framework.views import APIView
 
 from authn.acting import acting_of
 from authn.authentication import CredentialAuthentication, OpenDialect
+from authn.permissions import verb_of
 from authn.principal import Principal
+from clusters import refusals
 from clusters.acting import NATIVE, Acting, acting_as
 from clusters.binding import cluster_bound
 from clusters.health import watch
@@ -55,6 +57,29 @@ class SurfaceView(APIView):
             # For the log of requests, which must not ask for a session.
             request._request.caller = caller.actor  # type: ignore[attr-defined]
             _hold_to_rate(request, caller)
+
+    def handle_exception(self, exc: Exception) -> Any:
+        """Answer it in the words of the surface; that somebody may not do this is told in the audit."""
+        # Not the property, which would look for credentials anew where that is what failed.
+        if isinstance(getattr(self.request, "_user", None), Principal):
+            refusals.tell(
+                self.request,
+                exc,
+                self.acting(),
+                cluster_id=self.kwargs.get("cluster_id"),
+                verb=verb_of(self.request, self) or "",
+            )
+        return super().handle_exception(exc)
+
+    def acting(self) -> Acting:
+        """The caller, as the domain and the audit know him."""
+        surface = getattr(self, "dialect", NATIVE)
+        return acting_of(self.principal, surface, self.request, self.request.auth)
+
+    @property
+    def principal(self) -> Principal:
+        principal: Principal = self.request.user  # type: ignore[assignment]
+        return principal
 
     @property
     def limits(self) -> Limits:
@@ -101,16 +126,6 @@ class ClusterView(SurfaceView):
         if isinstance(request.user, Principal):
             self.binding.enter_context(acting_as(self.acting()))
         _find_chunked_body(request)
-
-    def acting(self) -> Acting:
-        """The caller, as the domain and the audit know him."""
-        surface = getattr(self, "dialect", NATIVE)
-        return acting_of(self.principal, surface, self.request, self.request.auth)
-
-    @property
-    def principal(self) -> Principal:
-        principal: Principal = self.request.user  # type: ignore[assignment]
-        return principal
 
 
 def reply(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpResponse:

@@ -39,6 +39,42 @@ class FailureNotFound(JobError):
     code = "not_found"
 
 
+class InvalidFailure(JobError):
+    """This cannot be said of a group of failures."""
+
+    code = "invalid"
+
+
+class AlertNotFound(JobError):
+    """There is no such alert."""
+
+    code = "not_found"
+
+
+class InvalidAlert(JobError):
+    """The alert cannot be as asked for."""
+
+    code = "invalid"
+
+
+class DuplicateAlert(JobError):
+    """An alert with this name exists."""
+
+    code = "duplicate_name"
+
+
+class AlertNotFiring(JobError):
+    """The alert does not fire; there is nothing to acknowledge."""
+
+    code = "invalid_transition"
+
+
+class OutdatedAlert(JobError):
+    """The alert was changed since you read it; read it again."""
+
+    code = "precondition_failed"
+
+
 class InvalidTransition(JobError):
     """The job's state does not allow this."""
 
@@ -73,6 +109,10 @@ class KindNotGranted(JobError):
     """Jobs of this kind need a grant of their own."""
 
     code = "kind_not_granted"
+
+    def __init__(self, message: str = "", *, field: str | None = None, kind: str = "") -> None:
+        super().__init__(message, field=field)
+        self.kind = kind
 
 
 class DuplicateJob(JobError):
@@ -167,6 +207,12 @@ class InvalidTimezone(InvalidSchedule):
 
 class ScheduleNotFound(JobError):
     """There is no such schedule."""
+
+    code = "not_found"
+
+
+class FireNotFound(JobError):
+    """The schedule has no such fire."""
 
     code = "not_found"
 

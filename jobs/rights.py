@@ -7,7 +7,9 @@ do anything.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from clusters.acting import who_acts
 
 
 class Rights(NamedTuple):
@@ -32,3 +34,24 @@ def rights_of(actor: str, verb: str, cluster_id: str) -> Rights:
     for resolver in _resolvers:
         return resolver(actor, verb, cluster_id)
     return NONE
+
+
+# Refuses rows of jobs among which some start what whoever acts may not start.
+Guard = Callable[[Any], None]
+_guards: list[Guard] = []
+
+
+def guard_with(guard: Guard) -> None:
+    """Let this function look at jobs that somebody starts again."""
+    _guards[:] = [guard]
+
+
+def check_start(rows: Any) -> None:
+    """Refuse whoever acts to start these jobs, if their kinds need a grant that he does not have.
+
+    What jobs start is known to the engine, and models do not know that one.
+    """
+    if who_acts() is not None:
+        # Without a guard nobody starts anything.
+        (guard,) = _guards
+        guard(rows)
