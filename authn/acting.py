@@ -19,4 +19,6 @@ def acting_of(principal: Principal, surface: str, request: Any, credential: Any 
         surface=surface,
         address=request.META.get("REMOTE_ADDR", ""),
         request_id=getattr(request, "request_id", None) or "",
+        kinds=principal.kinds_granted_on,
+        is_superuser=principal.is_superuser,
     )

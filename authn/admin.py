@@ -20,6 +20,7 @@ from authn.models import ALL_CLUSTERS, ApiKey, GroupRole, RoleBinding, UserRole
 from jobs.executors import KINDS
 from ui import theme
 from ui.admin import ControlAdmin
+from ui.callers import asks_for
 
 
 class UserRoleForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -36,6 +37,9 @@ class UserRoleForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        for name, field in self.fields.items():
+            # Where it is narrow the headings that would tell are not shown.
+            field.widget.attrs["aria-label"] = str(field.label or name.replace("_", " "))
         clusters = [(ALL_CLUSTERS, "all clusters"), *((id_, id_) for id_ in settings.CLUSTERS)]
         self.fields["cluster_id"].choices = clusters  # type: ignore[attr-defined]
         kinds = [(name, name) for name, kind in sorted(KINDS.items()) if kind.needs_grant]
@@ -96,6 +100,10 @@ class UserAdmin(ControlAdmin, DjangoUserAdmin):  # type: ignore[misc, type-arg]
     )
     add_fieldsets = ((None, {"fields": ("username", "password1", "password2")}),)
     inlines = (UserRoleInline,)
+
+    def user_change_password(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        asks_for(request, self.verbs["change"])
+        return super().user_change_password(request, *args, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows: QuerySet[Any] = super().get_queryset(request)

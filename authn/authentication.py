@@ -13,9 +13,10 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 
-from authn import keys, passwords, providers, tokens, tries
+from authn import keys, passwords, providers, refusals, tokens, tries
 from authn.presented import API_KEY, JWT, PASSWORD, UNUSABLE, Presented, presented
 from authn.principal import NATIVE, Principal, anonymous_of
+from authn.transport import refuse_in_the_clear
 from authn.users import principal_of
 
 
@@ -31,13 +32,16 @@ class CredentialAuthentication(BaseAuthentication):
 
     def authenticate(self, request: Request) -> tuple[Principal, str] | None:
         if providers.replaces_credentials():
+            refuse_in_the_clear(request._request)
             return self._identified(request)
         credential = presented(request.META)
         if credential is None:
             return None
+        refuse_in_the_clear(request._request)
         address = str(request.META.get("REMOTE_ADDR", ""))
         principal = _FIND[credential.mechanism](credential, address)
         if principal is None:
+            refusals.tell(request._request, credential, surface_of(request))
             raise InvalidCredentials
         return principal, credential.mechanism
 
@@ -48,10 +52,17 @@ class CredentialAuthentication(BaseAuthentication):
         principal = providers.identity_of(request._request)
         if principal is not None:
             return principal, "provided"
-        if presented(request.META) is not None:
+        if (credential := presented(request.META)) is not None:
+            tries.count_failure(tries.subjects_of(str(request.META.get("REMOTE_ADDR", ""))))
+            refusals.tell(request._request, credential, surface_of(request))
             # He shows something, so he is not nobody.
             raise InvalidCredentials
         return None
+
+
+def surface_of(request: Request) -> str:
+    """Where he shows it, as the audit says it."""
+    return getattr(request.parser_context.get("view"), "dialect", NATIVE)
 
 
 def _of_key(credential: Presented, address: str) -> Principal | None:
@@ -86,6 +97,8 @@ class AdminSessionAuthentication(BaseAuthentication):
     """Somebody signed in to the screen; only for reading the documentation of the API."""
 
     def authenticate(self, request: Request) -> tuple[Principal, str] | None:
+        if settings.SESSION_COOKIE_NAME in request.COOKIES:
+            refuse_in_the_clear(request._request)
         user = getattr(request._request, "user", None)
         principal = principal_of(user)
         if principal is None or not (principal.roles or getattr(user, "is_staff", False)):

@@ -29,3 +29,30 @@ def providers_can_be_called(app_configs: Any, **kwargs: Any) -> list[checks.Chec
                 checks.Error(f"YARDMASTER_{name}: {path!r} cannot be called.", id="authn.E001")
             )
     return found
+
+
+@checks.register(TAG)
+def tls_is_said_where_it_is_required(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
+    if not settings.REQUIRE_TLS or settings.USE_TLS:
+        return []
+    return [
+        checks.Warning(
+            "YARDMASTER_REQUIRE_TLS is on and YARDMASTER_TLS is not: browsers would send the cookies of "
+            "the screen over plain HTTP as well.",
+            hint="Set YARDMASTER_TLS=yes, unless `serve --tls-cert` says so for you.",
+            id="authn.W001",
+        )
+    ]
+
+
+@checks.register(TAG, deploy=True)
+def credentials_need_tls(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
+    if settings.REQUIRE_TLS:
+        return []
+    return [
+        checks.Warning(
+            "Credentials are taken over plain HTTP too; whoever reads along can use them again.",
+            hint="Set YARDMASTER_REQUIRE_TLS=yes.",
+            id="authn.W002",
+        )
+    ]

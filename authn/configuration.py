@@ -29,6 +29,7 @@ _KEY_FIELDS = {"sha256", "key_file", "expires_at", "addresses"} | _ROLE_FIELDS
 _ISSUER_FIELDS = {
     *("issuer", "audience", "algorithm", "jwks_file", "public_key_file", "secret_file"),
     *("subjects", "roles_claim", "roles", "max_lifetime_seconds"),
+    "one_time",
 }
 _MAX_LIFETIME = 30 * 86400
 
@@ -72,6 +73,8 @@ class Issuer:
     roles_claim: str = ""
     roles: Mapping[str, RoleOn] = field(default_factory=dict)
     max_lifetime_seconds: int = 86400
+    # Each of its tokens has an id, and is good for one request.
+    is_one_time: bool = False
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,9 @@ class _Reader:
         roles_claim, roles = table.get("roles_claim", ""), table.get("roles", {})
         if names_users == "mapped" and not (roles_claim and roles):
             raise _Mistake('needs roles_claim and [roles], or subjects = "users"')
+        is_one_time = table.get("one_time", False)
+        if not isinstance(is_one_time, bool):
+            raise _Mistake("one_time: expected true or false")
         if not isinstance(roles_claim, str) or not isinstance(roles, dict):
             raise _Mistake("roles_claim must be text, and roles a table")
         return Issuer(
@@ -189,6 +195,7 @@ class _Reader:
             roles_claim=roles_claim,
             roles={word: self.mapped(word, given) for word, given in roles.items()},
             max_lifetime_seconds=lifetime,
+            is_one_time=is_one_time,
         )
 
     def mapped(self, word: str, table: Any) -> RoleOn:

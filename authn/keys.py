@@ -3,6 +3,9 @@
 The public id finds the row, the secret of 256 random bits proves the key, and only its SHA-256 is kept.
 Both parts are hexadecimal, so there is one way to write a key and one way to take it apart. Scanners for
 leaked secrets know them by ``ym_``. Keys of the configuration may be any text of some length.
+
+What a key may do is a gift of whoever makes it, rotates it or changes it, so he must have all of it
+himself. To revoke a key takes nothing but the right to, on each of its clusters.
 """
 
 from __future__ import annotations
@@ -13,20 +16,23 @@ import json
 import logging
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.db import DatabaseError, connections, transaction
+from django.db import DatabaseError, IntegrityError, connections, transaction
 
 from authn import providers
-from authn.addresses import is_within, kept_networks
+from authn.addresses import is_within, kept_networks, read_networks
 from authn.configuration import ConfiguredKey
+from authn.errors import DuplicateKey, InvalidAccess, KeyEnded
 from authn.models import USE_NOTED_EVERY, ApiKey, RoleBinding
 from authn.principal import Principal, principal_with
-from clusters.deeds import access_deed
+from authn.reach import check_clusters, check_gift, check_role
+from clusters.deeds import access_deed, differences
 from clusters.routers import CONTROL
 
 logger = logging.getLogger(__name__)
@@ -34,6 +40,8 @@ logger = logging.getLogger(__name__)
 PREFIX = "ym_"
 KEY = re.compile(r"ym_([0-9a-f]{16})_([0-9a-f]{64})\Z")
 MAX_LENGTH = 1024
+MAX_NAME = 100
+MAX_GRACE = timedelta(days=90)
 # Compared where there is no such key, so that an unknown id costs what a wrong secret does.
 _NOBODYS_DIGEST = hashlib.sha256(secrets.token_bytes(32)).digest()
 
@@ -50,39 +58,63 @@ def create_key(
 ) -> tuple[ApiKey, str]:
     """Store a new key with one role on these clusters (``*``: all); its text is never seen again."""
     public_id, secret = secrets.token_hex(8), secrets.token_hex(32)
-    addresses = list(addresses)
-    clusters, grants = [*dict.fromkeys(clusters)], sorted(set(grants))
-    addresses = [*addresses]
-    with access_deed("keys.create", "api_key", name, on=clusters) as trace:
+    clusters, kinds = [*dict.fromkeys(clusters)], sorted({*grants})
+    asked = {"name": name, "owner": owner, "expires_at": expires, "addresses": addresses}
+    check_clusters(clusters)
+    check_role(role)
+    with (
+        _names_are_unique(),
+        access_deed("keys.create", "api_key", name, on=clusters) as trace,
+    ):
+        columns = _checked(asked)
+        for cluster_id in clusters:
+            check_gift(cluster_id, kinds)
         trace.after = {
             "public_id": public_id,
             "role": role,
             "clusters": clusters,
-            "granted_kinds": grants,
+            "granted_kinds": kinds,
             "expires_at": expires,
             "owner": owner,
-            "addresses": addresses,
+            "addresses": columns["addresses"],
         }
-        key = ApiKey.objects.create(
-            name=name,
-            owner=owner,
-            public_id=public_id,
-            digest=digest_of(secret),
-            addresses=addresses,
-            expires_at=expires,
-        )
+        key = ApiKey.objects.create(public_id=public_id, digest=digest_of(secret), **columns)
         RoleBinding.objects.bulk_create(
-            RoleBinding(api_key=key, cluster_id=cluster_id, role=role, granted_kinds=grants)
+            RoleBinding(api_key=key, cluster_id=cluster_id, role=role, granted_kinds=kinds)
             for cluster_id in clusters
         )
     return key, f"{PREFIX}{public_id}_{secret}"
 
 
+def change_key(key: ApiKey, values: Mapping[str, Any], *, reason: str = "") -> bool:
+    """Change its name, owner, expiry or addresses; False where all of it is so already.
+
+    What a key did under another name is told under that one, and work that goes on in the background
+    asks for the rights of that name: a schedule that needs a grant is to be written anew.
+    """
+    deed = access_deed("keys.change", "api_key", key.name, on=_clusters_of(key), reason=reason)
+    with _names_are_unique(), deed as trace:
+        stored = ApiKey.objects.select_for_update().filter(pk=key.pk, revoked_at=None).first()
+        if stored is None:
+            raise KeyEnded("the key was revoked")
+        columns = _checked(values, known_as=stored.name)
+        _check_gifts(stored)
+        before = {name: getattr(stored, name) for name in columns}
+        trace.before, trace.after = differences(before, columns)
+        trace.is_done = bool(trace.after)
+        if trace.is_done:
+            ApiKey.objects.filter(pk=key.pk).update(**columns)
+    return trace.is_done
+
+
 def rotate_key(key: ApiKey, keep_old: timedelta) -> str | None:
     """Give a valid key a new text; the old one is good for so much longer. None where it is not valid."""
+    if not timedelta(0) <= keep_old <= MAX_GRACE:
+        text = f"the old text may be good for {MAX_GRACE.days} days at most"
+        raise InvalidAccess(text, field="grace_seconds")
     secret = secrets.token_hex(32)
-    on = [*key.role_bindings.values_list("cluster_id", flat=True)]
-    with access_deed("keys.change", "api_key", key.name, on=on) as trace:
+    with access_deed("keys.change", "api_key", key.name, on=_clusters_of(key)) as trace:
+        _check_gifts(key)
         trace.after = {"is_rotated": True, "old_good_for_seconds": keep_old.total_seconds()}
         rows = ApiKey.objects.filter(pk=key.pk)
         trace.is_done = rows.replace_secret(digest_of(secret), keep_old=keep_old) > 0
@@ -231,3 +263,45 @@ def _question() -> str:
 def digest_of(text: str) -> bytes:
     """What is kept of a secret."""
     return hashlib.sha256(text.encode("utf-8", "replace")).digest()
+
+
+# -- Rules of what is stored -----------------------------------------------------------------------
+
+
+def _clusters_of(key: ApiKey) -> list[str]:
+    return [*RoleBinding.objects.filter(api_key=key).values_list("cluster_id", flat=True)]
+
+
+def _check_gifts(key: ApiKey) -> None:
+    for binding in RoleBinding.objects.filter(api_key=key):
+        check_gift(binding.cluster_id, binding.granted_kinds)
+
+
+def _checked(values: Mapping[str, Any], known_as: str = "") -> dict[str, Any]:
+    """Columns of a key as they will be stored."""
+    columns = dict(values)
+    for name, least in (("name", 1), ("owner", 0)):
+        text = columns.get(name, known_as or "x")
+        if not least <= len(text) <= MAX_NAME or not text.isprintable():
+            problem = f"must have {least} to {MAX_NAME} printable characters"
+            raise InvalidAccess(problem, field=name)
+    if settings.AUTH.key_named(columns.get("name", "")):
+        raise DuplicateKey("a key of the configuration has this name", field="name")
+    expires = columns.get("expires_at")
+    if expires is not None and expires <= datetime.now(UTC):
+        raise InvalidAccess("a key must expire in the future", field="expires_at")
+    if "addresses" in columns:
+        try:
+            columns["addresses"] = [str(one) for one in read_networks(columns["addresses"])]
+        except ValueError as error:
+            raise InvalidAccess(str(error), field="addresses") from None
+    return columns
+
+
+@contextmanager
+def _names_are_unique() -> Iterator[None]:
+    try:
+        with transaction.atomic(using=CONTROL):
+            yield
+    except IntegrityError:
+        raise DuplicateKey(field="name") from None

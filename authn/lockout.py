@@ -10,7 +10,9 @@ from django.contrib.auth import get_user_model
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from authn import tries
+from authn import refusals, tries
+from authn.presented import PASSWORD, Presented
+from clusters.acting import ADMIN
 
 
 class SharedTries(AbstractAxesHandler, AxesBaseHandler):  # type: ignore[misc]
@@ -36,6 +38,8 @@ class SharedTries(AbstractAxesHandler, AxesBaseHandler):  # type: ignore[misc]
             tries.count_failure(_subjects(request, credentials))
         except tries.TooManyTries as error:
             refuse(request, error.wait or 1)
+            return
+        refusals.tell(request, Presented(PASSWORD, user=_name_in(credentials)), ADMIN)
 
     def user_logged_in(self, sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
         tries.forgive(tries.subjects_of("", user=user.get_username()))
@@ -59,9 +63,11 @@ def page(request: HttpRequest, credentials: Any = None, *_: Any) -> HttpResponse
 
 
 def _subjects(request: Any, credentials: Mapping[str, Any] | None) -> list[str]:
-    name = (credentials or {}).get(get_user_model().USERNAME_FIELD) or (credentials or {}).get(
-        "username"
-    )
     return tries.subjects_of(
-        str(request.META.get("REMOTE_ADDR", "")), user=str(name) if name else None
+        str(request.META.get("REMOTE_ADDR", "")), user=_name_in(credentials) or None
     )
+
+
+def _name_in(credentials: Mapping[str, Any] | None) -> str:
+    said = credentials or {}
+    return str(said.get(get_user_model().USERNAME_FIELD) or said.get("username") or "")

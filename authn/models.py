@@ -9,11 +9,14 @@ from django.conf import settings
 from django.db import models, transaction
 from django.db.models import F, Q, Value
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from clusters.deeds import access_deed
 from clusters.models import Trace, TraceQuerySet
 
 ALL_CLUSTERS = "*"
+# What the audit calls credentials that were not good; of these rows, and no others, the count goes up.
+REFUSED = "credentials.refuse"
 USE_NOTED_EVERY = timedelta(minutes=1)
 
 
@@ -27,19 +30,35 @@ class Role(models.TextChoices):
 RANK: dict[str, int] = {Role.VIEWER.value: 1, Role.OPERATOR.value: 2, Role.ADMIN.value: 3}
 
 
+class KeyState(models.TextChoices):
+    VALID = "valid"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def valid(self) -> ApiKeyQuerySet:
         """Keys that are neither revoked nor expired."""
         return self.filter(Q(expires_at=None) | Q(expires_at__gt=Now()), revoked_at=None)
 
-    def revoke(self) -> int:
+    def in_state(self, state: str) -> ApiKeyQuerySet:
+        """Those that are `valid`, `expired` or `revoked`."""
+        if state == KeyState.REVOKED:
+            return self.filter(revoked_at__isnull=False)
+        return (
+            self.valid()
+            if state == KeyState.VALID
+            else self.filter(expires_at__lte=Now(), revoked_at=None)
+        )
+
+    def revoke(self, *, reason: str = "") -> int:
         """Refuse these keys from now on."""
         with transaction.atomic(using=self.db):
             valid = self.filter(revoked_at=None).select_for_update(of=("self",))
             keys = [*valid.prefetch_related("role_bindings")]
             for key in keys:
                 on = [binding.cluster_id for binding in key.role_bindings.all()]
-                with access_deed("keys.revoke", "api_key", key.name, on=on) as trace:
+                with access_deed("keys.revoke", "api_key", key.name, on=on, reason=reason) as trace:
                     trace.after = {"public_id": key.public_id, "is_revoked": True}
                     ApiKey.objects.filter(pk=key.pk).update(revoked_at=Now())
         return len(keys)
@@ -88,6 +107,14 @@ class ApiKey(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def state(self) -> KeyState:
+        """As ``ApiKeyQuerySet.in_state`` finds it."""
+        if self.revoked_at is not None:
+            return KeyState.REVOKED
+        is_over = self.expires_at is not None and self.expires_at <= timezone.now()
+        return KeyState.EXPIRED if is_over else KeyState.VALID
+
 
 class RoleBinding(models.Model):
     """The role of a key on one cluster, or on all of them (`*`), with grants for kinds of work."""
@@ -109,16 +136,27 @@ class RoleBinding(models.Model):
         return f"{self.role} on {self.cluster_id}"
 
 
-class UserRole(models.Model):
-    """The role of a user on one cluster, or on all of them (`*`). A superuser is admin everywhere."""
+class ClusterRole(models.Model):
+    """A role on one cluster, or on all of them (`*`), of whoever the subclass says."""
 
     id = models.BigAutoField(primary_key=True)
-    user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="cluster_roles"
-    )
     cluster_id = models.CharField("cluster", max_length=25)
     role = models.CharField(max_length=8, choices=Role)
     granted_kinds = models.JSONField(default=list, blank=True)
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return f"{self.role} on {self.cluster_id}"
+
+
+class UserRole(ClusterRole):
+    """The role of a user. A superuser is admin everywhere."""
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="cluster_roles"
+    )
 
     class Meta:
         constraints = [
@@ -128,18 +166,11 @@ class UserRole(models.Model):
             models.CheckConstraint(name="user_role_known", condition=Q(role__in=Role.values)),
         ]
 
-    def __str__(self) -> str:
-        return f"{self.role} on {self.cluster_id}"
 
+class GroupRole(ClusterRole):
+    """The role of all users of a group."""
 
-class GroupRole(models.Model):
-    """The role of all users of a group on one cluster, or on all of them (`*`)."""
-
-    id = models.BigAutoField(primary_key=True)
     group = models.ForeignKey("auth.Group", on_delete=models.CASCADE, related_name="cluster_roles")
-    cluster_id = models.CharField("cluster", max_length=25)
-    role = models.CharField(max_length=8, choices=Role)
-    granted_kinds = models.JSONField(default=list, blank=True)
 
     class Meta:
         constraints = [
@@ -148,9 +179,6 @@ class GroupRole(models.Model):
             ),
             models.CheckConstraint(name="group_role_known", condition=Q(role__in=Role.values)),
         ]
-
-    def __str__(self) -> str:
-        return f"{self.role} on {self.cluster_id}"
 
 
 class AccessAuditEntry(Trace):
@@ -202,3 +230,26 @@ class Tries(models.Model):
 
     def is_blocked(self, now: datetime) -> bool:
         return self.blocked_until is not None and self.blocked_until > now
+
+
+class UsedTokenQuerySet(models.QuerySet["UsedToken"]):
+    def over(self, after: timedelta) -> UsedTokenQuerySet:
+        """Those whose token could not be used any more in any case."""
+        return self.filter(expires_at__lt=Now() - after)
+
+
+class UsedToken(models.Model):
+    """A token that was good once, and was used; kept until it would have expired."""
+
+    # Of its issuer and its id.
+    digest = models.CharField(max_length=64, primary_key=True)
+    expires_at = models.DateTimeField()
+
+    objects: ClassVar[models.Manager[UsedToken]] = UsedTokenQuerySet.as_manager()
+
+    class Meta:
+        db_table = "used_token"
+        indexes = [models.Index(name="used_token_over", fields=["expires_at"])]
+
+    def __str__(self) -> str:
+        return self.digest

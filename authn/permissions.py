@@ -6,18 +6,18 @@ an entry here, are denied.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from django.conf import settings
 from rest_framework.exceptions import NotAuthenticated, NotFound
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from authn.models import RANK, Role
+from authn.models import ALL_CLUSTERS, RANK, Role
 from authn.principal import Principal
 from authn.providers import permits
-from jobs.errors import KindNotGranted
-from jobs.executors import KINDS
+from clusters.errors import NotAllowed
 
 LEAST_ROLE: Mapping[str, Role] = {
     "clusters.read": Role.VIEWER,
@@ -26,6 +26,8 @@ LEAST_ROLE: Mapping[str, Role] = {
     "jobs.cancel": Role.OPERATOR,
     "jobs.retry": Role.OPERATOR,
     "jobs.run_now": Role.OPERATOR,
+    # One that was held for a decision stays failed.
+    "jobs.close": Role.OPERATOR,
     "jobs.requeue": Role.OPERATOR,
     "jobs.change": Role.OPERATOR,
     "jobs.delete": Role.ADMIN,
@@ -55,6 +57,8 @@ LEAST_ROLE: Mapping[str, Role] = {
     "schedules.pause": Role.OPERATOR,
     "schedules.resume": Role.OPERATOR,
     "schedules.trigger": Role.OPERATOR,
+    "schedules.skip_next": Role.OPERATOR,
+    "schedules.run_missed": Role.OPERATOR,
     "schedules.reschedule": Role.OPERATOR,
     "schedules.restore": Role.OPERATOR,
     "schedules.export": Role.ADMIN,
@@ -73,11 +77,24 @@ LEAST_ROLE: Mapping[str, Role] = {
     "workflows.cancel": Role.OPERATOR,
     "nodes.read": Role.VIEWER,
     "nodes.drain": Role.OPERATOR,
+    "nodes.undrain": Role.OPERATOR,
     "stats.read": Role.VIEWER,
     "failures.read": Role.VIEWER,
+    # What people say of a group: known, muted, whose it is.
+    "failures.change": Role.OPERATOR,
+    "alerts.read": Role.VIEWER,
+    "alerts.create": Role.OPERATOR,
+    "alerts.change": Role.OPERATOR,
+    "alerts.delete": Role.OPERATOR,
+    "alerts.acknowledge": Role.OPERATOR,
+    "alerts.mute": Role.OPERATOR,
+    "alerts.test": Role.OPERATOR,
     "metrics.read": Role.VIEWER,
     # Who asked for what, and from where.
     "logs.read": Role.OPERATOR,
+    # Filters of the list of jobs, which everybody keeps for himself or shares.
+    "views.keep": Role.VIEWER,
+    "views.delete": Role.VIEWER,
     "settings.read": Role.VIEWER,
     "settings.change": Role.ADMIN,
     # Their names; values are read by nobody.
@@ -87,11 +104,15 @@ LEAST_ROLE: Mapping[str, Role] = {
     "restored.confirm": Role.ADMIN,
     "audit.read": Role.OPERATOR,
     # On the clusters of the key or the role; for those of all clusters, a role on all of them.
+    "keys.read": Role.ADMIN,
+    "roles.read": Role.ADMIN,
     "keys.create": Role.ADMIN,
     "keys.change": Role.ADMIN,
     "keys.revoke": Role.ADMIN,
     "roles.give": Role.ADMIN,
     "roles.take": Role.ADMIN,
+    # What was done to keys, roles and users, and who was turned away; on all clusters.
+    "access_audit.read": Role.ADMIN,
     # Without any role: those are given by whoever administers all of it.
     "users.create": Role.ADMIN,
     # Of those who administer all clusters; the screen asks for a superuser besides.
@@ -105,6 +126,14 @@ LEAST_ROLE: Mapping[str, Role] = {
 ANY_CALLER = frozenset(
     {"whoami.read", "documentation.read", "clusters.list", "metrics.list", "tokens.issue"}
 )
+# At addresses that name no cluster: whoever may do it on one of them comes in, and the domain asks for
+# those that are meant.
+SOMEWHERE = frozenset(
+    {"keys.read", "keys.create", "keys.change", "keys.revoke"}
+    | {"roles.read", "roles.give", "roles.take"}
+)
+# The same, of those who may do it on all.
+EVERYWHERE = frozenset({"access_audit.read"})
 
 
 def is_allowed(principal: Principal, verb: str, cluster_id: str) -> bool:
@@ -113,27 +142,6 @@ def is_allowed(principal: Principal, verb: str, cluster_id: str) -> bool:
     if role is None or least is None or RANK.get(role, 0) < RANK[least]:
         return False
     return permits(principal, verb, cluster_id)
-
-
-def barred_kinds(principal: Principal, cluster_id: str) -> frozenset[str]:
-    """Kinds of work that need a grant which the caller does not have."""
-    granted = principal.kinds_granted_on(cluster_id)
-    return frozenset(name for name, kind in KINDS.items() if kind.needs_grant) - granted
-
-
-def check_kinds(
-    principal: Principal, cluster_id: str, kinds: Iterable[str | Collection[str]]
-) -> None:
-    """Refuse jobs of kinds that need a grant which the caller does not have; say which job.
-
-    Of each job its kind, or all those that it starts: ``jobs.executors.kinds_started``.
-    """
-    barred = barred_kinds(principal, cluster_id)
-    for index, started in enumerate(kinds):
-        for name in sorted(barred.intersection([started] if isinstance(started, str) else started)):
-            error = KindNotGranted(f"jobs of kind {name!r} need a grant of their own", field="kind")
-            error.index = index
-            raise error
 
 
 class RolePermission(BasePermission):
@@ -149,15 +157,31 @@ class RolePermission(BasePermission):
             raise NotFound
         if _is_unanswered(request, view):
             return True
-        verb = _verb(request, view)
+        verb = verb_of(request, view)
         if verb is None:
             return False
         if cluster_id is None:
-            return verb in ANY_CALLER and permits(principal, verb, None)
-        return is_allowed(principal, verb, cluster_id)
+            may = is_allowed_without_cluster(principal, verb)
+        else:
+            may = is_allowed(principal, verb, cluster_id)
+        if not may:
+            raise NotAllowed(verb)
+        return True
 
 
-def _verb(request: Request, view: Any) -> str | None:
+def is_allowed_without_cluster(principal: Principal, verb: str) -> bool:
+    if verb in ANY_CALLER:
+        return permits(principal, verb, None)
+    clusters = [ALL_CLUSTERS, *settings.CLUSTERS]
+    if verb in EVERYWHERE:
+        return all(is_allowed(principal, verb, cluster_id) for cluster_id in clusters)
+    return verb in SOMEWHERE and any(
+        is_allowed(principal, verb, cluster_id) for cluster_id in clusters
+    )
+
+
+def verb_of(request: Request, view: Any) -> str | None:
+    """What the action that was asked for needs."""
     action = getattr(view, "action", None) or (request.method or "").lower()
     verb: str | None = getattr(view, "verbs", {}).get(action)
     return verb

@@ -23,6 +23,7 @@ class Principal:
     actor: str
     roles: Mapping[str, str]
     granted_kinds: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    is_superuser: bool = False
 
     def role_on(self, cluster_id: str) -> str | None:
         """The role on a cluster; one given for that very cluster wins over one given for all."""

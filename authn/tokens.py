@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import logging
 import re
+import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.db import IntegrityError, transaction
 from rest_framework.exceptions import APIException
 from rest_framework_simplejwt.backends import TokenBackend
 from rest_framework_simplejwt.exceptions import TokenBackendError
@@ -29,8 +31,10 @@ from rest_framework_simplejwt.tokens import AccessToken
 from authn import providers
 from authn.configuration import Issuer
 from authn.key_material import BadKey, read_key_set
+from authn.models import UsedToken
 from authn.principal import Principal, principal_with
 from authn.users import principal_of
+from clusters.routers import CONTROL
 from config.parsers import parse_json
 
 logger = logging.getLogger(__name__)
@@ -43,6 +47,14 @@ REFUSED_HEADERS = frozenset({"jku", "jwk", "x5u", "x5c", "crit", "b64", "zip", "
 _PARTS = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\Z")
 _LATEST = 1 << 40
 _MAX_VALUES = 500
+# The claim of our own tokens that are good for one request.
+ONE_TIME = "once"
+MAX_TOKEN_ID = 200
+# Longer than clocks differ, or a token could be good once more after it was forgotten.
+_KEPT_AFTER = timedelta(hours=1)
+_CLEAR_ONE_IN = 50
+# The end of the year 9000, which databases can still hold.
+_LATEST_KEPT = 221_845_392_000
 
 
 class Issued(NamedTuple):
@@ -50,13 +62,18 @@ class Issued(NamedTuple):
     expires_at: datetime
 
 
-def issue(user: Any, lifetime: timedelta | None = None) -> Issued:
-    """A token for a user, good until it expires, he is barred or his password changes."""
+def issue(user: Any, lifetime: timedelta | None = None, *, is_one_time: bool = False) -> Issued:
+    """A token for a user, good until it expires, he is barred or his password changes.
+
+    One for one time is good for one request, whichever comes first.
+    """
     token = AccessToken()
     if lifetime is not None:
         token.set_exp(from_time=token.current_time, lifetime=lifetime)
     token["sub"] = user.get_username()
     token["pwd"] = _password_mark(user)
+    if is_one_time:
+        token[ONE_TIME] = True
     return Issued(str(token), datetime.fromtimestamp(token["exp"], UTC))
 
 
@@ -140,7 +157,10 @@ def _of_own(text: str, header: Mapping[str, Any]) -> Principal | None:
         return None
     if not hmac.compare_digest(mark.encode(), _password_mark(user).encode()):
         return None
-    return principal_of(user)
+    principal = principal_of(user)
+    if principal is not None and claims.get(ONE_TIME) and not _spend(claims):
+        return None
+    return principal
 
 
 def _password_mark(user: Any) -> str:
@@ -154,6 +174,26 @@ def _user(name: str) -> Any:
     return model._default_manager.filter(**{model.USERNAME_FIELD: name}).first()
 
 
+def _spend(claims: Mapping[str, Any]) -> bool:
+    """Use up a token; False where somebody did, or where it has no id by which that could be told.
+
+    Of two at the same moment one inserts its row, and the other waits for it.
+    """
+    token_id = claims.get("jti")
+    if not isinstance(token_id, str) or not 0 < len(token_id) <= MAX_TOKEN_ID:
+        return False
+    digest = hashlib.sha256(f"{claims['iss']}\0{token_id}".encode("utf-8", "replace")).hexdigest()
+    expires_at = datetime.fromtimestamp(min(claims["exp"], _LATEST_KEPT), UTC)
+    try:
+        with transaction.atomic(using=CONTROL):
+            UsedToken.objects.create(digest=digest, expires_at=expires_at)
+    except IntegrityError:
+        return False
+    if secrets.randbelow(_CLEAR_ONE_IN) == 0:
+        UsedToken.objects.all().over(_KEPT_AFTER).delete()
+    return True
+
+
 # -- Those of others -------------------------------------------------------------------------------
 
 
@@ -161,9 +201,12 @@ def _of_issuer(issuer: Issuer, text: str, header: Mapping[str, Any]) -> Principa
     claims = _checked(_backend(issuer, header), text, header, issuer.max_lifetime_seconds)
     if claims is None:
         return None
-    if issuer.names_users:
-        return principal_of(_user(claims["sub"]))
-    return _mapped(issuer, claims)
+    principal = (
+        principal_of(_user(claims["sub"])) if issuer.names_users else _mapped(issuer, claims)
+    )
+    if principal is not None and issuer.is_one_time and not _spend(claims):
+        return None
+    return principal
 
 
 def _backend(issuer: Issuer, header: Mapping[str, Any]) -> TokenBackend | None:

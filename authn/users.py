@@ -31,7 +31,7 @@ def principal_of(user: Any) -> Principal | None:
         grants[cluster_id] = grants.get(cluster_id, frozenset()) | frozenset(kinds)
     if user.is_superuser:
         roles = {ALL_CLUSTERS: str(Role.ADMIN)}
-    return Principal(name=name, actor=f"user:{name}", roles=roles, granted_kinds=grants)
+    return Principal(name, f"user:{name}", roles, grants, is_superuser=bool(user.is_superuser))
 
 
 def _given_to(user: Any) -> list[tuple[str, str, list[str]]]:

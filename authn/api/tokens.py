@@ -14,12 +14,14 @@ from rest_framework import serializers
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
-from authn import passwords
-from authn.authentication import CredentialAuthentication, InvalidCredentials
-from authn.presented import PASSWORD
+from authn import passwords, refusals
+from authn.authentication import CredentialAuthentication, InvalidCredentials, surface_of
+from authn.presented import PASSWORD, Presented
 from authn.principal import Principal
 from authn.tokens import issue
+from authn.transport import refuse_in_the_clear
 from clusters.api.base import NativeViewSet, reply
+from clusters.api.fields import Boolean
 from clusters.api.schema import BODY, answers
 
 MIN_LIFETIME = 60
@@ -41,6 +43,9 @@ class TokenForm(serializers.Serializer[Any]):
     lifetime_seconds = serializers.IntegerField(
         required=False, min_value=MIN_LIFETIME, max_value=settings.JWT_MAX_LIFETIME
     )
+    one_time = Boolean(
+        required=False, help_text="True: good for one request, and refused from then on."
+    )
 
 
 class Token(serializers.Serializer[Any]):
@@ -60,9 +65,12 @@ class PasswordInBody(BaseAuthentication):
         name, password = body.get("username"), body.get("password")
         if not isinstance(name, str) or not isinstance(password, str):
             return None
+        refuse_in_the_clear(request._request)
         address = str(request.META.get("REMOTE_ADDR", ""))
         principal = passwords.find_principal(name, password, address)
         if principal is None:
+            shown = Presented(PASSWORD, user=name)
+            refusals.tell(request._request, shown, surface_of(request))
             raise InvalidCredentials
         return principal, PASSWORD
 
@@ -86,7 +94,8 @@ class TokenViewSet(NativeViewSet):
         if user is None:
             raise PermissionDenied
         seconds = form.get("lifetime_seconds") or settings.JWT_LIFETIME
-        issued = issue(user, timedelta(seconds=seconds))
+        is_one_time = form.get("one_time", False)
+        issued = issue(user, timedelta(seconds=seconds), is_one_time=is_one_time)
         left = issued.expires_at - datetime.now(UTC)
         return reply(
             {

@@ -12,6 +12,9 @@ from tests.api.conftest import Api, check_problem
 from tests.api.routes import MISSING_ID as ID
 from tests.factories import make_job, make_step_beside_a_program
 
+# Rights are the program's, not the database's.
+pytestmark = pytest.mark.once
+
 # Every way to change something, and the least role that may.
 CHANGES = [
     ("POST", "alpha/jobs", Role.OPERATOR),
@@ -161,7 +164,7 @@ def test_a_role_is_read_at_each_request(make_key: Callable[..., str], alpha: obj
     check_problem(api.post("alpha/jobs", {"type": "a"}), 403, "permission_denied")
 
 
-@pytest.mark.parametrize("grants", [(), ("other",)])
+@pytest.mark.parametrize("grants", [(), ("container",)])
 def test_a_kind_that_needs_a_grant_is_403_without_it_and_nothing_is_stored(
     grants: tuple[str, ...], make_key: Callable[..., str], alpha: object
 ) -> None:

@@ -22,6 +22,9 @@ from authn.tokens import find_principal, issue
 from tests.api.conftest import Api, check_problem
 from tests.authn.conftest import EC_ISSUER, RSA_ISSUER, Issuers, jwk, public_pem
 
+# Rights are the program's, not the database's.
+pytestmark = pytest.mark.once
+
 CORPUS = Path(__file__).parent.parent / "corpora/forged_tokens.txt"
 CASES = [json.loads(line) for line in CORPUS.read_text().splitlines() if line.startswith("{")]
 LONG = "x" * 9000

@@ -65,7 +65,8 @@ def test_a_key_that_is_not_valid_gets_no_new_text() -> None:
     key, _ = create_key("ci", "operator", ["alpha"])
     ApiKey.objects.all().revoke()
     assert rotate_key(key, DAY) is None
-    old, _ = create_key("old", "operator", ["alpha"], expires=timezone.now() - DAY)
+    old, _ = create_key("old", "operator", ["alpha"])
+    ApiKey.objects.filter(pk=old.pk).update(expires_at=timezone.now() - DAY)
     assert rotate_key(old, DAY) is None
 
 

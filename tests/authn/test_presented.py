@@ -13,6 +13,9 @@ from authn.settings import credential_problems
 from authn.tokens import issue
 from tests.api.conftest import Api, check_problem
 
+# Rights are the program's, not the database's.
+pytestmark = pytest.mark.once
+
 NAMES = {
     "YARDMASTER_API_KEY_HEADER": "x-api-key",
     "YARDMASTER_USER_HEADER": "X-User-Name",

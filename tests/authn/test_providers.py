@@ -43,6 +43,14 @@ def test_an_identity_provider_stands_in_the_place_of_all_credentials(
     )
 
 
+def test_credentials_beside_an_identity_provider_are_counted(settings: Any, db: None) -> None:
+    settings.TRIES_PER_MINUTE = 10
+    settings.IDENTITY_PROVIDER = f"{EXAMPLES}.by_trusted_header"
+    caller = Api("ym_0123456789abcdef_" + "0" * 64)
+    answers = [caller.get("whoami").status_code for _ in range(12)]
+    assert answers[0] == 401 and answers[-1] == 429
+
+
 def test_an_identity_provider_is_asked_by_the_dialects_too(settings: Any, alpha: object) -> None:
     settings.IDENTITY_PROVIDER = f"{EXAMPLES}.by_trusted_header"
     client = Api(None).client

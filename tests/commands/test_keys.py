@@ -62,6 +62,7 @@ def test_a_name_is_used_once(run):
     assert ApiKey.objects.count() == 1
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("words", "code"),
     [

@@ -8,15 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
 
-from authn.addresses import read_networks
-from authn.keys import create_key, digest_of, rotate_key
+from authn.api.keys import key_to_json
+from authn.keys import change_key, create_key, digest_of, rotate_key
 from authn.models import ALL_CLUSTERS, ApiKey, Role
 from clusters.management.base import (
     Conflict,
     NotFound,
-    OperatorCommand,
     UsageError,
     check_database_is_there,
     duration,
@@ -24,11 +22,10 @@ from clusters.management.base import (
 )
 from clusters.routers import CONTROL
 from jobs.executors import KINDS
+from jobs.management.base import JobsCommand
 
-MAX_GRACE_SECONDS = 90 * 86400
 
-
-class Command(OperatorCommand):
+class Command(JobsCommand):
     help = "Make, list, rotate and revoke API keys. The text of a key is shown once."
     acts_on_cluster = False
 
@@ -71,6 +68,22 @@ class Command(OperatorCommand):
         self.verb(
             "digest", self.digest, "print the SHA-256 of a key read from stdin, for the auth file"
         )
+        change = self.verb("change", self.change, "change what is named of a key")
+        change.add_argument("name")
+        change.add_argument("--rename", metavar="NAME", help="what it is called from now on")
+        change.add_argument("--owner", help="who answers for it")
+        when = change.add_mutually_exclusive_group()
+        when.add_argument("--expires", type=_expiry, metavar="30d", help="a duration or a time")
+        when.add_argument("--never-expires", action="store_true", help="take back its end")
+        where = change.add_mutually_exclusive_group()
+        where.add_argument(
+            "--from",
+            dest="addresses",
+            action="append",
+            metavar="NETWORK",
+            help="where its callers must come from, in the place of what was said before",
+        )
+        where.add_argument("--from-anywhere", action="store_true")
         revoke = self.verb("revoke", self.revoke, "refuse a key from now on, for ever")
         revoke.add_argument("name")
         revoke.add_argument("--yes", action="store_true", help="do not ask")
@@ -82,47 +95,33 @@ class Command(OperatorCommand):
                 f"there is no cluster {', '.join(sorted(unknown))}; "
                 f"known: {', '.join(settings.CLUSTERS)}"
             )
-        if not 1 <= len(asked.name) <= 100 or not asked.name.isprintable():
-            raise UsageError("a name has 1 to 100 printable characters", field="name")
-        if len(asked.owner) > 100 or not asked.owner.isprintable():
-            raise UsageError("an owner has up to 100 printable characters", field="owner")
-        if settings.AUTH.key_named(asked.name):
-            raise Conflict(f"the auth file has a key {asked.name!r}", code="duplicate_key")
-        try:
-            addresses = [str(network) for network in read_networks(asked.addresses)]
-        except ValueError as error:
-            raise UsageError(str(error), field="from") from None
-        try:
-            with transaction.atomic(using=CONTROL):
-                key, text = create_key(
-                    asked.name,
-                    role=asked.role,
-                    clusters=[ALL_CLUSTERS] if asked.all_clusters else asked.cluster,
-                    grants=asked.grant,
-                    expires=asked.expires,
-                    owner=asked.owner,
-                    addresses=addresses,
-                )
-        except IntegrityError:
-            raise Conflict(f"a key named {asked.name!r} exists", code="duplicate_key") from None
-        self.show({**_document(_read(key.name)), "key": text}, lambda: self.stdout.write(text))
+        key, text = create_key(
+            asked.name,
+            role=asked.role,
+            clusters=[ALL_CLUSTERS] if asked.all_clusters else asked.cluster,
+            grants=asked.grant,
+            expires=asked.expires,
+            owner=asked.owner,
+            addresses=asked.addresses,
+        )
+        self.show({**key_to_json(_read(key.name)), "key": text}, lambda: self.stdout.write(text))
         self.say("Keep it safe: this text cannot be shown again.")
 
     def list_keys(self, asked: Namespace) -> None:
         check_database_is_there(CONTROL)
         documents = [
-            _document(key)
+            key_to_json(key)
             for key in ApiKey.objects.prefetch_related("role_bindings").order_by("name")
         ]
         self.show(
             {"items": documents},
             lambda: self.print_table(
-                ("name", "owner", "status", "roles", "grants", "from", "used", "expires"),
+                ("name", "owner", "state", "roles", "grants", "from", "used", "expires"),
                 (
                     (
                         key["name"],
                         key["owner"],
-                        key["status"],
+                        key["state"],
                         [f"{binding['role']} on {binding['cluster']}" for binding in key["roles"]],
                         sorted({kind for b in key["roles"] for kind in b["granted_kinds"]}),
                         key["addresses"],
@@ -136,14 +135,28 @@ class Command(OperatorCommand):
 
     def rotate(self, asked: Namespace) -> None:
         check_database_is_there(CONTROL)
-        if asked.grace > MAX_GRACE_SECONDS:
-            raise UsageError("the old text may be good for 90 days at most", field="grace")
         key = _read(asked.name)
         text = rotate_key(key, timedelta(seconds=asked.grace))
         if text is None:
             raise Conflict(f"the key {asked.name!r} is not valid any more")
-        self.show({**_document(_read(key.name)), "key": text}, lambda: self.stdout.write(text))
+        self.show({**key_to_json(_read(key.name)), "key": text}, lambda: self.stdout.write(text))
         self.say("Keep it safe: this text cannot be shown again.")
+
+    def change(self, asked: Namespace) -> None:
+        check_database_is_there(CONTROL)
+        key = _read(asked.name)
+        named = {"name": asked.rename, "owner": asked.owner, "expires_at": asked.expires}
+        values: dict[str, Any] = {k: value for k, value in named.items() if value is not None}
+        if asked.never_expires:
+            values["expires_at"] = None
+        if asked.addresses or asked.from_anywhere:
+            values["addresses"] = asked.addresses or []
+        if not values:
+            raise UsageError("names nothing to change")
+        if not change_key(key, values):
+            self.say(f"{asked.name} is so already.")
+        document = key_to_json(_read(values.get("name", asked.name)))
+        self.show(document, lambda: self.print_record(document))
 
     def digest(self, asked: Namespace) -> None:
         text = sys.stdin.readline().strip()
@@ -158,7 +171,7 @@ class Command(OperatorCommand):
         self.confirm(f"Revoke the key {asked.name!r}?", is_confirmed=asked.yes)
         if not ApiKey.objects.filter(pk=key.pk).revoke():
             raise Conflict(f"the key {asked.name!r} was revoked before")
-        document = _document(_read(asked.name))
+        document = key_to_json(_read(asked.name))
         self.show(document, lambda: self.stdout.write(f"{asked.name} revoked"))
 
 
@@ -167,41 +180,6 @@ def _read(name: str) -> ApiKey:
         return ApiKey.objects.prefetch_related("role_bindings").get(name=name)
     except ApiKey.DoesNotExist:
         raise NotFound(f"there is no key named {name[:100]!r}") from None
-
-
-def _document(key: ApiKey) -> dict[str, Any]:
-    return {
-        "name": key.name,
-        "owner": key.owner,
-        "public_id": key.public_id,
-        "status": _status(key),
-        "roles": [
-            {
-                "cluster": binding.cluster_id,
-                "role": binding.role,
-                "granted_kinds": binding.granted_kinds,
-            }
-            for binding in key.role_bindings.all()
-        ],
-        "addresses": key.addresses,
-        "created_at": _time(key.created_at),
-        "rotated_at": _time(key.rotated_at),
-        "previous_until": _time(key.previous_until),
-        "last_used_at": _time(key.last_used_at),
-        "expires_at": _time(key.expires_at),
-        "revoked_at": _time(key.revoked_at),
-    }
-
-
-def _status(key: ApiKey) -> str:
-    if key.revoked_at is not None:
-        return "revoked"
-    expired = key.expires_at is not None and key.expires_at <= datetime.now(UTC)
-    return "expired" if expired else "valid"
-
-
-def _time(value: datetime | None) -> str | None:
-    return None if value is None else value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _expiry(text: str) -> datetime:

@@ -13,15 +13,15 @@ from authn.roles import HOLDERS, Holder
 from clusters.management.base import (
     Conflict,
     NotFound,
-    OperatorCommand,
     UsageError,
     check_database_is_there,
 )
 from clusters.routers import CONTROL
 from jobs.executors import KINDS
+from jobs.management.base import JobsCommand
 
 
-class Command(OperatorCommand):
+class Command(JobsCommand):
     help = "Who may do what: roles of users, of groups and of API keys, on one cluster or on all."
     acts_on_cluster = False
 

@@ -33,6 +33,9 @@ class Command(OperatorCommand):
             metavar="1h",
             help=f"default {settings.JWT_LIFETIME}s, at most {settings.JWT_MAX_LIFETIME}s",
         )
+        parser.add_argument(
+            "--one-time", action="store_true", help="good for one request, and refused from then on"
+        )
         parser.set_defaults(run=self.print_token)
 
     def print_token(self, asked: Namespace) -> None:
@@ -43,7 +46,7 @@ class Command(OperatorCommand):
             raise NotFound(f"there is no user {asked.user[:100]!r}")
         if not user.is_active:
             raise Conflict(f"the user {asked.user!r} may not sign in")
-        issued = issue(user, asked.lifetime)
+        issued = issue(user, asked.lifetime, is_one_time=asked.one_time)
         when = issued.expires_at.isoformat().replace("+00:00", "Z")
         self.show(
             {"access_token": issued.text, "token_type": "Bearer", "expires_at": when},
