@@ -276,7 +276,11 @@ def _number(field: _Field, word: str) -> int | None:
     if word in field.words:
         return field.words.index(word) + field.low
     largest = 7 if field.words is _DAYS else field.high
-    return int(word) if word.isdigit() and field.low <= int(word) <= largest else None
+    return (
+        int(word)
+        if word.isascii() and word.isdigit() and field.low <= int(word) <= largest
+        else None
+    )
 
 
 def _blame(plain: Sequence[str], given: Sequence[str]) -> str:

@@ -64,9 +64,12 @@ def _prepared(
     connection.ensure_connection()
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
         cursor.execute(statement, parameters)
-        if cursor.description is None:
+        found = cursor.pgresult
+        if found is None or not found.nfields:
             return (), []
-        return tuple(column.name for column in cursor.description), cursor.fetchall()
+        # Not the cursor's description: that is an object with all that is known of each column.
+        names = tuple((found.fname(place) or b"").decode() for place in range(found.nfields))
+        return names, cursor.fetchall()
 
 
 _Read = Callable[[Any, Any, BaseDatabaseWrapper], Any]

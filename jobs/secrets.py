@@ -22,6 +22,8 @@ _EXPRESSION = re.compile(r"([A-Za-z]+ )?\{\{[\w\s.\[\]\"'-]+\}\}\Z")
 
 # Kinds whose payload is ours, so that we know by its names what is a secret in it.
 _KNOWN = frozenset({"http", "webhook"})
+# An address that we call for somebody may be a secret from its path on.
+_BEYOND_HOST = re.compile(r"([a-z]+://[^/?#]*)[/?#].+", re.IGNORECASE | re.DOTALL)
 _OF_STEPS = frozenset({"steps", "group"})
 
 
@@ -47,7 +49,8 @@ def redacted(kind: str, payload: Sealed) -> Any:
 def meant_payload(kind: str, payload: Any, stored: Any) -> Any:
     """A payload that somebody has read and sends back changed: a mask in it means what is stored."""
     if not is_sealed(stored):
-        return unmasked(payload, stored) if kind in _KNOWN else payload
+        meant = unmasked(payload, stored) if kind in _KNOWN else payload
+        return _with_address(meant, stored) if kind == "webhook" else meant
     kept = opened(stored)
     return _as_stored(payload, kept.payload, redacted(kind, kept))
 
@@ -55,7 +58,23 @@ def meant_payload(kind: str, payload: Any, stored: Any) -> Any:
 def _masked_by_name(kind: str, payload: Any, *, is_step: bool = False) -> Any:
     if kind in _OF_STEPS:
         return _masked_steps(payload)
+    if kind == "webhook" and isinstance(payload, dict):
+        payload = _without_path(payload)
     return masked(payload, is_step=is_step) if kind in _KNOWN else payload
+
+
+def _without_path(payload: dict[str, Any]) -> dict[str, Any]:
+    """A delivery with the host alone of where it goes."""
+    found = _BEYOND_HOST.fullmatch(str(payload.get("url")))
+    return {**payload, "url": f"{found[1]}/{MASK}"} if found else payload
+
+
+def _with_address(meant: Any, stored: Any) -> Any:
+    """A delivery with the stored address, where what is shown of that came back."""
+    if not isinstance(meant, dict) or not isinstance(stored, dict) or "url" not in stored:
+        return meant
+    is_shown = meant.get("url") == _without_path(stored)["url"]
+    return {**meant, "url": stored["url"]} if is_shown else meant
 
 
 def _masked_steps(value: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connections
@@ -21,6 +21,8 @@ FOLLOW_SECONDS, POLL_SECONDS = 300.0, 0.3
 # How much later than its neighbours a line may become visible.
 OVERLAP_SECONDS = 5.0
 PAGE = 500
+# A text is looked for so long.
+SEEK_SECONDS = 0.1
 
 # Of each step no more lines are read than are shown: a look at each, and not at all its lines.
 _POSTGRES = """
@@ -76,6 +78,40 @@ def lines_of(
         "limit": limit,
     }
     return list(LogLine.objects.using(using).raw(text, values))
+
+
+class Sought(NamedTuple):
+    """Lines that hold a text, the oldest first, and before which line nobody has looked."""
+
+    lines: list[Any]
+    reached: int | None
+
+
+def find_lines(
+    using: str, job_id: UUID, text: str, *, with_steps: bool, limit: int, before: int = LAST
+) -> Sought:
+    """The last lines that hold the text in any case, looked for backwards and for a short time."""
+    until, wanted = time.monotonic() + SEEK_SECONDS, text.casefold()
+    found: list[Any] = []
+    while True:
+        page = lines_of(
+            using,
+            job_id,
+            with_steps=with_steps,
+            limit=PAGE,
+            before=before,
+            is_newest_first=True,
+        )
+        for line in page:
+            if wanted in line.message.casefold():
+                found.append(line)
+                if len(found) == limit:
+                    return Sought(found[::-1], line.pk)
+        if len(page) < PAGE:
+            return Sought(found[::-1], None)
+        before = page[-1].pk
+        if time.monotonic() >= until:
+            return Sought(found[::-1], before)
 
 
 class Follower:

@@ -11,7 +11,9 @@ from typing import Any
 from clusters.deeds import deed
 from clusters.models import current_policy
 from jobs.engine.new_job import NewJob, check
+from jobs.engine.started_kinds import check_kinds
 from jobs.errors import InvalidJob, InvalidTransition, JobError, JobNotFound, OutdatedJob
+from jobs.executors import kinds_started
 from jobs.hints import hint_ready
 from jobs.models import Job
 from jobs.models.job import check_priority, check_queue
@@ -46,6 +48,9 @@ def edit(job: Job, changes: Changes, *, versions: Collection[str] | None = None)
     jobs = Job.objects.using(job._state.db)
     columns = _columns(job, changes)
     with deed("jobs.change", "job", job.pk, using=jobs.db) as trace:
+        if "payload" in columns:
+            # Another payload is another program.
+            check_kinds(jobs.db, kinds_started(job.kind, columns["payload"]))
         row = jobs.select_for_update(no_key=True).filter(pk=job.pk).first()
         if row is None:
             raise JobNotFound
@@ -56,12 +61,12 @@ def edit(job: Job, changes: Changes, *, versions: Collection[str] | None = None)
         if row.state == State.READY and columns.get("queue", row.queue) != row.queue:
             hint_ready(jobs.db, {columns["queue"]})
         if trace.is_wanted:
-            trace.before = _told_of(row, {name: getattr(row, name) for name in columns})
-            trace.after = _told_of(row, columns)
+            trace.before = told_of(row, {name: getattr(row, name) for name in columns})
+            trace.after = told_of(row, columns)
     job.refresh_from_db()
 
 
-def _told_of(job: Job, values: Mapping[str, Any]) -> dict[str, Any]:
+def told_of(job: Job, values: Mapping[str, Any]) -> dict[str, Any]:
     """Some columns as a trace tells them; secrets are masked as everywhere."""
     payload = {"payload": shown_payload(job.kind, values["payload"])} if "payload" in values else {}
     return {**values, **payload}

@@ -30,6 +30,7 @@ from jobs.engine.insert import Row, Shared
 from jobs.engine.new_job import CheckedJob, NewJob, Terms, check, check_ids, unknown_queue
 from jobs.engine.overflow import make_fit
 from jobs.engine.repeat import is_repeat
+from jobs.engine.started_kinds import check_news
 from jobs.errors import ClusterArchived, Conflict, DuplicateJob, JobError
 from jobs.hints import hint_ready
 from jobs.models import Event, Job, Queue
@@ -122,6 +123,7 @@ def _as_deed(news: Sequence[NewJob], accept: Callable[[], list[Enqueued]]) -> li
     """What somebody enqueues. The job itself tells who did; the audit does where the cluster wants it."""
     using = router.db_for_write(Job)
     require("jobs.enqueue", using)
+    check_news(using, news)
     if not current_policy().audit_enqueues:
         return accept()
     with deed("jobs.enqueue", "job", using=using) as trace:

@@ -31,7 +31,9 @@ from jobs.engine.enqueue import enqueue_many
 from jobs.engine.fire_plan import OpenRuns, Plan, check_rights, open_runs_of, park, planned
 from jobs.engine.new_job import NewJob, Origin
 from jobs.engine.schedule_work import made_by
+from jobs.engine.started_kinds import check_kinds, check_schedule
 from jobs.errors import InvalidSchedule, JobError, ScheduleNotFound, ScheduleState
+from jobs.executors import kinds_started
 from jobs.models import (
     Fire,
     FireReason,
@@ -294,6 +296,7 @@ def trigger(pk: UUID, *, by: str, payload: Any = UNCHANGED, even_disabled: bool 
             raise ScheduleNotFound
         if not schedule.is_enabled and not even_disabled:
             raise ScheduleState("the schedule is disabled", code="disabled")
+        check_schedule(schedule, using)
         now = database_now(connections[using])
         if schedule.workflow_id is not None:
             if not isinstance(payload, Unchanged):
@@ -314,6 +317,7 @@ def trigger(pk: UUID, *, by: str, payload: Any = UNCHANGED, even_disabled: bool 
                 raise InvalidSchedule("nobody can give a sealed payload", field="payload.$sealed")
             # Of this copy of the row only; variables in it are filled in as in the schedule's own.
             schedule.payload, schedule.payload_bytes = payload, None
+            check_kinds(using, kinds_started(schedule.kind, payload))
         new = made_by(schedule, origin, now)
         job_id = UUID(enqueue_many([new], by=by)[0].job_id)
         trace.after = {"job_id": job_id, "other_payload": not isinstance(payload, Unchanged)}

@@ -82,9 +82,14 @@ def save(using: str, schedule: Schedule, *, is_new: bool = False) -> None:
         with transaction.atomic(using=using):
             schedule.save(using=using, force_insert=is_new, force_update=not is_new)
     except IntegrityError:
-        same = Schedule.objects.using(using).kept().filter(name__iexact=schedule.name)
-        if not same.exclude(pk=schedule.pk).exists():
-            raise
+        refuse_same_name(using, schedule)
+        raise
+
+
+def refuse_same_name(using: str, schedule: Schedule) -> None:
+    """Refuse a name that another schedule has."""
+    same = Schedule.objects.using(using).kept().filter(name__iexact=schedule.name)
+    if same.exclude(pk=schedule.pk).exists():
         raise DuplicateSchedule(
             f"there is a schedule named {schedule.name!r}", field="name"
         ) from None

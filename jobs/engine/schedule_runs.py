@@ -15,7 +15,9 @@ from jobs.engine.enqueue import enqueue_many
 from jobs.engine.fires import replace_soon
 from jobs.engine.new_job import Origin
 from jobs.engine.requeue import copied
+from jobs.engine.started_kinds import check_kinds
 from jobs.errors import InvalidTransition, ScheduleNotFound
+from jobs.executors import kinds_started
 from jobs.models import Job, Overlap, Schedule
 from jobs.states import FINAL, RETRYABLE_FROM, State, Trigger, WaitsFor
 
@@ -40,6 +42,7 @@ def retry(job: Job, *, by: str) -> Job:
         if job.state not in RETRYABLE_FROM:
             raise InvalidTransition(f"cannot retry what has {_said(job.state)}", field="state")
         new = copied(job)
+        check_kinds(using, kinds_started(new.kind, new.payload))
         new.unique_key = None
         has_to_wait = schedule.overlap != Overlap.ALLOW and _is_live(using, schedule.pk)
         new.origin = Origin(

@@ -24,7 +24,17 @@ from jobs.engine import arm, definition, prerequisites
 from jobs.engine.clock import database_now
 from jobs.engine.definition import EDITABLE
 from jobs.engine.prerequisites import Needed
-from jobs.engine.schedule_rows import TARGET, go_on, held, one, save, told_of, touch
+from jobs.engine.schedule_rows import (
+    TARGET,
+    go_on,
+    held,
+    one,
+    refuse_same_name,
+    save,
+    told_of,
+    touch,
+)
+from jobs.engine.started_kinds import check_schedule
 from jobs.engine.upcoming import next_runs, preview
 from jobs.errors import (
     InvalidSchedule,
@@ -44,6 +54,7 @@ __all__ = [
     "delete",
     "delete_for_good",
     "draft",
+    "foreseen",
     "get",
     "next_runs",
     "pause",
@@ -96,6 +107,7 @@ def create(
         )
         definition.hold_calendars(using, values.get("exclusions"))
         definition.apply(using, schedule, values, now, is_new=True)
+        check_schedule(schedule, using)
         if source != Source.CODE and not before_its_handler:
             definition.check_handler(using, schedule)
         if depends_on:
@@ -125,7 +137,10 @@ def change(
         before = definition.timing_of(schedule)
         was_running = arm.is_running(schedule)
         handler = schedule.kind, schedule.type
+        # What it started before as well: from now on it does so in his name.
+        check_schedule(schedule, using)
         definition.apply(using, schedule, values, now)
+        check_schedule(schedule, using)
         if source != Source.CODE and handler != (schedule.kind, schedule.type):
             definition.check_handler(using, schedule)
         if source is not None:
@@ -159,6 +174,7 @@ def reschedule(
     ``values`` has ``timing`` and its companion. An interval counts from that moment.
     """
     with held("schedules.reschedule", pk, versions) as (schedule, now, using):
+        check_schedule(schedule, using)
         timing_values = {name: values.get(name) for name in arm.TIMING_FIELDS}
         if effective_from is not None and effective_from.tzinfo is None:
             raise InvalidSchedule("needs an offset from UTC", field="effective_from")
@@ -333,6 +349,7 @@ def add_exclusions(
 ) -> Schedule:
     """Lay these over those that are there."""
     with held("schedules.change", pk, versions, exclusions=document) as (schedule, now, using):
+        check_schedule(schedule, using)
         merged = dict(schedule.exclusions)
         for rule, entries in definition.read_exclusions(using, document).to_json().items():
             merged[rule] = [*merged.get(rule, ()), *entries]
@@ -375,6 +392,7 @@ def delete(pk: UUID, *, by: str, versions: Collection[int] | None = None) -> Nee
 def restore(pk: UUID, *, by: str) -> Schedule:
     """Bring back a schedule that was deleted; it goes on from now."""
     with held("schedules.restore", pk, is_deleted=True) as (schedule, now, using):
+        check_schedule(schedule, using)
         schedule.deleted_at = None
         arm.arm(schedule, now, definition.calendars_of(using, schedule))
         touch(schedule, by, now)
@@ -435,6 +453,24 @@ def draft(values: Mapping[str, Any]) -> Schedule:
     # In a transaction that ends without a change: a workflow that is named is held for the look.
     with transaction.atomic(using=using):
         definition.apply(using, schedule, values, now, is_new=True)
+    return schedule
+
+
+def foreseen(values: Mapping[str, Any], of: Schedule | None = None) -> Schedule:
+    """A schedule as it would be made, or changed, with all that this asks for; nothing is stored."""
+    using = router.db_for_read(Schedule)
+    if of is None:
+        schedule = draft(values)
+    else:
+        schedule, now = get(of.pk), database_now(connections[using])
+        with transaction.atomic(using=using):
+            definition.apply(using, schedule, values, now)
+        if any(getattr(of, name) != getattr(schedule, name) for name in arm.TIMING_FIELDS):
+            schedule.pending = schedule.effective_from = None
+    if of is None or (of.kind, of.type) != (schedule.kind, schedule.type):
+        definition.check_handler(using, schedule)
+    refuse_same_name(using, schedule)
+    schedule._state.db = using
     return schedule
 
 

@@ -35,7 +35,8 @@ from jobs import registry
 from jobs.declarations import Declaration
 from jobs.engine.capture import STREAMS, Pipes
 from jobs.engine.clock import countdown
-from jobs.engine.execute import IoChild, ProcessChild
+from jobs.engine.execute import ProcessChild
+from jobs.engine.io_child import IoChild
 from jobs.engine.marks import Marks, shared_file, shared_memory
 from jobs.executors import IO, PROCESS
 from jobs.executors.host_label import VARIABLE, worn

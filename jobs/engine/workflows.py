@@ -25,7 +25,13 @@ from jobs.engine.clock import database_now
 from jobs.engine.enqueue import enqueue_many
 from jobs.engine.new_job import NewJob, Origin
 from jobs.engine.schedule_work import made_by
-from jobs.engine.started_kinds import kinds_to_grant
+from jobs.engine.started_kinds import (
+    check_kinds,
+    check_rows,
+    check_schedules,
+    kinds_started_by,
+    kinds_to_grant,
+)
 from jobs.engine.workflow_rows import (
     NewNode,
     locked,
@@ -57,6 +63,7 @@ from jobs.models import (
 from jobs.models.release import release_ended
 from jobs.models.runs import node_states, settle_workflow_run
 from jobs.rights import rights_of
+from jobs.sealing import is_sealed
 from jobs.states import UNSTARTED, State, Trigger
 
 # What the audit calls one.
@@ -78,6 +85,7 @@ def create(
     """Make a workflow of schedules that exist."""
     using = router.db_for_write(Workflow)
     with deed("workflows.create", TARGET, using=using) as trace:
+        _check_nodes(using, nodes)
         workflow = Workflow(created_by=by[:200], updated_by=by[:200], source=source)
         set_words(workflow, name, description)
         save(using, workflow, is_new=True)
@@ -110,11 +118,17 @@ def change(
         if source is not None:
             workflow.source = source
         if nodes is not None:
+            _check_nodes(using, nodes)
             replace_nodes(using, workflow, nodes)
         touch(using, workflow, by)
         save(using, workflow)
         trace.before, trace.after = differences(before, told_of(using, workflow, trace))
     return workflow
+
+
+def _check_nodes(using: str, nodes: Sequence[NewNode]) -> None:
+    """Whoever puts the work of others together answers for what it starts."""
+    check_schedules(using, pk__in=[node.schedule_id for node in nodes])
 
 
 def delete(pk: UUID, *, by: str, versions: Collection[int] | None = None) -> None:
@@ -163,10 +177,30 @@ def kinds_of(workflow_id: UUID | None) -> list[str]:
     return _kinds(nodes.values_list("schedule__kind", "schedule__payload"))
 
 
+def kinds_started_with(workflow_id: UUID, payloads: Mapping[UUID, Any]) -> list[str]:
+    """What a run with these payloads starts, beside what its nodes start with their own."""
+    rows = WorkflowNode.objects.filter(workflow_id=workflow_id, schedule_id__in=list(payloads))
+    kinds = rows.values_list("schedule_id", "schedule__kind")
+    given = _kinds((kind, payloads[pk]) for pk, kind in kinds)
+    return sorted({*given, *kinds_of(workflow_id)})
+
+
 def kinds_of_schedules(ids: Collection[UUID]) -> list[str]:
     """What these schedules start."""
     rows = Schedule.objects.filter(pk__in=ids)
     return _kinds(rows.values_list("kind", "payload"))
+
+
+def kinds_of_run(run: WorkflowRun) -> list[str]:
+    """What the nodes of a run start if they run again, those that were given a payload with that."""
+    own = kinds_of_schedules([UUID(node["schedule_id"]) for node in run.nodes])
+    given = [UUID(node["job_id"]) for node in run.nodes if node.get("has_input")]
+    if not given:
+        return own
+    using = str(run._state.db)
+    jobs = Job.objects.using(using).filter(pk__in=given)
+    started = kinds_started_by(using, dict(jobs.values_list("pk", "kind")))
+    return sorted({*own, *(name for names in started.values() for name in names)})
 
 
 def _kinds(rows: Iterable[tuple[str, Any]]) -> list[str]:
@@ -183,8 +217,12 @@ def start_run(
     trigger: str = Trigger.MANUAL,
     schedule_id: UUID | None = None,
     due_at: datetime | None = None,
+    payloads: Mapping[UUID, Any] | None = None,
 ) -> WorkflowRun:
-    """Begin a run: the jobs of all nodes, enqueued in one transaction."""
+    """Begin a run: the jobs of all nodes, enqueued in one transaction.
+
+    ``payloads`` take the place of those of the nodes' schedules, for this run.
+    """
     using = router.db_for_write(Workflow)
     with deed("workflows.trigger", TARGET, pk, using=using) as trace:
         workflow = get(pk)
@@ -197,6 +235,9 @@ def start_run(
                 raise InvalidTransition(f"schedule {node.schedule.name!r} has been deleted")
         if trigger == Trigger.SCHEDULE:
             _check_rights(using, nodes)
+        check_schedules(using, workflow_nodes__workflow_id=pk)
+        given = dict(payloads or {})
+        _use(using, given, [node.schedule for node in nodes])
         run = WorkflowRun(
             workflow=workflow,
             trigger=trigger,
@@ -211,14 +252,30 @@ def start_run(
                 "job_id": str(uuid7()),
                 "depends_on": node.depends_on,
                 "on_failure": str(node.on_failure),
+                **({"has_input": True} if node.schedule_id in given else {}),
             }
             for node in nodes
         ]
         run.save(using=using, force_insert=True)
         _enqueue(using, run, {str(node.schedule_id): node.schedule for node in nodes}, by)
         trace.after = {"run_id": run.pk}
+        if given:
+            trace.after["other_payloads"] = sorted(map(str, given))
     run.refresh_from_db(using=using)
     return run
+
+
+def _use(using: str, payloads: Mapping[UUID, Any], schedules: Sequence[Schedule]) -> None:
+    """Put payloads into these copies of the rows; variables in them are filled in as in their own."""
+    known = {schedule.pk: schedule for schedule in schedules}
+    for pk, payload in payloads.items():
+        if pk not in known:
+            raise InvalidWorkflow("is no node of this workflow", field=f"payloads.{pk}")
+        if is_sealed(payload):
+            field = f"payloads.{pk}.$sealed"
+            raise InvalidWorkflow("nobody can give a sealed payload", field=field)
+        check_kinds(using, kinds_started(known[pk].kind, payload))
+        known[pk].payload, known[pk].payload_bytes = payload, None
 
 
 def _check_rights(using: str, nodes: Sequence[WorkflowNode]) -> None:
@@ -249,6 +306,7 @@ def rerun(run_id: UUID, *, by: str) -> WorkflowRun:
             raise InvalidTransition("every node of this run has succeeded", field="state")
         ids = [node["schedule_id"] for node in old.nodes]
         schedules = Schedule.objects.using(using).kept().in_bulk([UUID(pk) for pk in ids])
+        check_schedules(using, pk__in=ids)
         run = WorkflowRun(
             workflow_id=old.workflow_id,
             trigger=Trigger.RETRY,
@@ -266,11 +324,33 @@ def rerun(run_id: UUID, *, by: str) -> WorkflowRun:
             if not is_done:
                 fresh["job_id"] = str(uuid7())
             run.nodes.append(fresh)
+        _use_again(using, old.nodes, done, schedules)
         run.save(using=using, force_insert=True)
         _enqueue(using, run, {str(pk): schedule for pk, schedule in schedules.items()}, by)
         trace.after = {"run_id": run.pk, "rerun_of": old.pk}
     run.refresh_from_db(using=using)
     return run
+
+
+def _use_again(
+    using: str,
+    nodes: Sequence[dict[str, Any]],
+    done: Collection[str],
+    schedules: Mapping[UUID, Schedule],
+) -> None:
+    """What was given to a run instead of the schedules' payloads is given to its nodes again."""
+    again = [node for node in nodes if node.get("has_input") and node["schedule_id"] not in done]
+    rows = Job.objects.using(using).filter(pk__in=[UUID(node["job_id"]) for node in again])
+    check_rows(rows)
+    jobs = {job.pk: job for job in rows}
+    for node in again:
+        job = jobs.get(UUID(node["job_id"]))
+        if job is None:
+            raise InvalidTransition(f"the input of {node['name']!r} is not kept any more")
+        schedule = schedules[UUID(node["schedule_id"])]
+        # As it is stored: its variables are filled in, and what was sealed is so.
+        schedule.payload, schedule.payload_bytes = job.payload, None
+        schedule.has_variables = False
 
 
 def _enqueue(using: str, run: WorkflowRun, schedules: Mapping[str, Schedule], by: str) -> None:

@@ -201,10 +201,14 @@ def kinds_started(kind: str, payload: Any) -> list[str]:
     if KINDS.get(kind) is None or KINDS[kind].pool != CONDUCTOR:
         return [kind]
     from jobs.executors.steps_definition import kinds_in
-    from jobs.sealing import SealError, opened
+    from jobs.sealing import Sealed, SealError, opened
 
     try:
-        definition = opened(payload).payload
+        # One that is taken over for a new job has been opened, or could not be.
+        found = payload if isinstance(payload, Sealed) else opened(payload)
+        if found.problem is not None:
+            raise found.problem
+        definition = found.payload
     except SealError:
         # What nobody can read may be anything.
         return sorted(KINDS)

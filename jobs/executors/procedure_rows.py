@@ -47,7 +47,7 @@ FROM wanted JOIN pg_catalog.pg_type AS t USING (oid)
 
 Row = Sequence["str | None"]
 
-_DIMENSIONS = re.compile(r"(\[-?\d+:-?\d+\])+=")
+_DIMENSIONS = re.compile(r"(\[-?\d+:-?\d+\])+=")  # noqa: DUO138  brackets part them
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Collection
+from typing import Any, ClassVar
+from uuid import UUID
 
-from django.db import models
+from django.db import connections, models
 from django.db.models import Q
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
@@ -26,6 +28,39 @@ class FireReason(models.TextChoices):
     MISFIRE = "misfire"
     NO_RIGHTS = "no_rights"
     REFUSED = "refused"  # the job could not be enqueued
+
+
+class FireQuerySet(models.QuerySet["Fire"]):
+    def missed(self) -> FireQuerySet:
+        """Gaps: what nobody was there for, and nobody has decided about since."""
+        return self.filter(state=FireState.MISSED)
+
+    def latest_of(self, ids: Collection[UUID], count: int) -> dict[UUID, list[Fire]]:
+        """The last fires of each of these schedules, the oldest of them first, by one statement.
+
+        Each has ``outcome``: the state of the job or of the run of a workflow that it made, None where
+        that is not kept any more.
+        """
+        found: dict[UUID, list[Fire]] = {pk: [] for pk in ids}
+        if not found:
+            return found
+        connection = connections[self.db]
+        key = Fire._meta.get_field("schedule").target_field
+        # A look along the index for each schedule; a window would read all fires there are.
+        one = "SELECT * FROM (SELECT * FROM fire WHERE schedule_id = %s ORDER BY due_at DESC LIMIT %s) s"
+        values: list[Any] = []
+        for pk in found:
+            values += [key.get_db_prep_value(pk, connection), count]
+        rows = self.raw(
+            "SELECT f.*, coalesce(j.state, r.state) AS outcome FROM ("
+            + " UNION ALL ".join([one] * len(found))
+            + ") f LEFT JOIN job j ON j.id = f.job_id"
+            " LEFT JOIN workflow_run r ON r.id = f.workflow_run_id",
+            values,
+        )
+        for fire in sorted(rows, key=lambda row: row.due_at):
+            found[fire.schedule_id].append(fire)
+        return found
 
 
 class Fire(models.Model):
@@ -50,7 +85,7 @@ class Fire(models.Model):
     # When a node looked at it.
     fired_at = models.DateTimeField(db_default=Now())
 
-    objects: ClassVar[models.Manager[Fire]] = models.Manager()
+    objects: ClassVar[models.Manager[Fire]] = FireQuerySet.as_manager()
 
     class Meta:
         db_table = "fire"
@@ -62,7 +97,15 @@ class Fire(models.Model):
                 | (~Q(state=FireState.FIRED) & Q(reason__isnull=False)),
             ),
         ]
-        indexes = [models.Index(name="fire_fired_at", fields=["fired_at"])]
+        indexes = [
+            models.Index(name="fire_fired_at", fields=["fired_at"]),
+            # gaps that somebody has to decide about, and the schedules that have one
+            models.Index(
+                name="fire_missed",
+                fields=["schedule", "due_at"],
+                condition=Q(state=FireState.MISSED),
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.schedule_id} {self.due_at:%Y-%m-%d %H:%M:%S} {self.state}"

@@ -21,6 +21,7 @@ from clusters.deeds import deed, verb_of_rows
 from jobs.errors import InvalidJob, InvalidTransition, UniqueKeyTaken, UnknownQueue
 from jobs.hints import ANY_QUEUE, hint_ready
 from jobs.models.lookups import RandomMoment
+from jobs.rights import check_start
 from jobs.states import (
     FINAL,
     RETRYABLE_FROM,
@@ -183,6 +184,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         their turn nor for a time that has passed. Of jobs with one unique key the newest is taken,
         and none while another holds the key.
         """
+        check_start(self)
         for _ in range(3):
             try:
                 with transaction.atomic(using=self.db):
@@ -278,9 +280,16 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Let ready jobs wait until a moment."""
         return self.filter(state=State.READY)._write(state=State.SCHEDULED, run_at=until)
 
+    @verb_of_rows("jobs.close", "job")
+    def close(self) -> Touched:
+        """Somebody has decided about held jobs: they stay failed, and wait for nobody any more."""
+        closed = self.filter(is_held=True)._write(is_held=False)
+        return Touched(closed, closed=closed)
+
     @verb_of_rows("jobs.run_now", "job")
     def run_now(self) -> Touched:
         """Make scheduled jobs ready without waiting for their time."""
+        check_start(self)
         scheduled = self.filter(state=State.SCHEDULED)
         made_ready = self._hinted(scheduled._write(state=State.READY, run_at=Now()))
         return Touched(made_ready, made_ready=made_ready)
@@ -639,6 +648,12 @@ class Job(models.Model):
                 field="unique_key",
             )
         self._move("retry", retried)
+
+    def close(self) -> None:
+        rows = self._only_me().close()
+        if not rows:
+            raise InvalidTransition("the job does not wait for a decision", field="state")
+        self.refresh_from_db()
 
     def run_now(self) -> None:
         rows = self._only_me().run_now()

@@ -37,6 +37,9 @@ QUEUE_NAME = RegexValidator(
 _NAME = re.compile(QUEUE_NAME.regex)
 # The queue of jobs that name none.
 DEFAULT_QUEUE = "default"
+# That of deliveries of alerts, made with the first of them. Every node that can deliver takes from it,
+# so that no pause, no limit and no crowd in a queue of jobs keeps an alert about it.
+ALERT_QUEUE = "yardmaster:alerts"
 # `queues/count` is the number of queues.
 RESERVED_NAMES = frozenset({"count"})
 MAX_REASON_LENGTH = 500

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from datetime import timedelta
 from functools import reduce
 from operator import or_
 from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
 
 from django.db import connections, models
-from django.db.models import F, Func, Q, Value
+from django.db.models import Exists, F, Func, OuterRef, Q, Value
 from django.db.models.functions import Lower, Now
 from uuid_utils.compat import uuid7
 
@@ -26,6 +27,8 @@ from jobs.states import OnLost
 MAX_NAME_LENGTH, MAX_DESCRIPTION_LENGTH, MAX_REASON_LENGTH = 200, 2000, 500
 # The most instants that a schedule may catch up on.
 MAX_MISFIRES = 100
+# A run that nobody has started so long after it was due is late; the alert ScheduleLate has it, too.
+LATE_AFTER = timedelta(minutes=2)
 
 
 class Timing(models.TextChoices):
@@ -126,6 +129,19 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
     def due(self) -> ScheduleQuerySet:
         """Schedules whose next run has come, the latest ones first."""
         return self.filter(next_run_at__lte=Now()).order_by("next_run_at", "id")
+
+    def late(self, is_late: bool = True) -> ScheduleQuerySet:
+        """Schedules whose next run should have started some time ago, or the others."""
+        late = Q(next_run_at__lt=Now() - LATE_AFTER)
+        return self.filter(late) if is_late else self.filter(Q(next_run_at=None) | ~late)
+
+    def with_gaps(self, has_gaps: bool = True) -> ScheduleQuerySet:
+        """Schedules with runs that were missed and that nobody has decided about, or the others."""
+        from jobs.models.fire import Fire
+
+        gaps = Fire.objects.using(self.db).all().missed()
+        missed = Exists(gaps.filter(schedule_id=OuterRef("pk")))
+        return self.filter(missed) if has_gaps else self.filter(~missed)
 
     def active(self) -> ScheduleQuerySet:
         """Schedules that nobody has stopped."""

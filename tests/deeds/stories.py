@@ -22,6 +22,10 @@ JOB = {
 JOB |= {"scheduleExpression": "0 4 * * *"}
 DATES = {"dates": ["2034-01-01"]}
 EXCLUDED = {"excludedDates": ["2034-01-01"]}
+NEW_KEY = {"name": "new", "role": "operator", "clusters": ["alpha"], "granted_kinds": ["shell"]}
+MAKE_KEY = ("POST", "/jm-api/keys", NEW_KEY)
+NEW_ROLE = {"sort": "key", "name": "viewer-1", "cluster": "alpha", "role": "operator"}
+GIVE_ROLE = ("POST", "/jm-api/roles", NEW_ROLE)
 TORK_SCHEDULE = STEPS | {"schedule": {"cron": "@hourly"}}
 
 
@@ -43,6 +47,10 @@ def native(method: str, path: str, body: Any = None, **how: Any) -> Story:
     return Story(method, f"{NATIVE}/{path}", body, **how)
 
 
+def access(method: str, path: str, body: Any = None, **how: Any) -> Story:
+    return Story(method, f"/jm-api/{path}", body, is_access=True, **how)
+
+
 def scheduler(method: str, path: str, body: Any = None, **how: Any) -> Story:
     return Story(method, f"{SCHEDULER}/{path}", body, **how)
 
@@ -56,6 +64,7 @@ STORIES: dict[str, Story] = {
     "native JobViewSet bulk": enqueue("POST", f"{NATIVE}/jobs/bulk", {"jobs": [{"type": "a"}] * 2}),
     "native JobViewSet cancel": native("POST", "jobs/{ready}/cancel"),
     "native JobViewSet retry": native("POST", "jobs/{failed}/retry"),
+    "native JobViewSet close": native("POST", "jobs/{held}/close"),
     "native JobViewSet run_now": native("POST", "jobs/{scheduled}/run-now"),
     "native JobViewSet requeue": native("POST", "jobs/{succeeded}/requeue"),
     "native JobViewSet partial_update": native("PATCH", "jobs/{ready}", {"priority": 7}),
@@ -84,12 +93,24 @@ STORIES: dict[str, Story] = {
     "native ScheduleViewSet trigger": native("POST", "schedules/{nightly}/trigger"),
     "native ScheduleViewSet pause_all": native("POST", "schedules/pause-all", {"reason": "x"}),
     "native ScheduleViewSet resume_all": native("POST", "schedules/resume-all"),
+    "native ScheduleRulesViewSet skip_next": native(
+        "POST", "schedules/{nightly}/skip-next", {"reason": "x"}),
+    "native ScheduleRulesViewSet run_missed": native(
+        "POST", "schedules/{nightly}/run-missed", {"fire_id": "{gap}", "which": "latest", "reason": "x"}),
     "native ScheduleRulesViewSet set_exclusions": native("PUT", "schedules/{nightly}/exclusions", DATES),
     "native ScheduleRulesViewSet add_exclusions": native("POST", "schedules/{nightly}/exclusions", DATES),
     "native ScheduleRulesViewSet clear_exclusions": native("DELETE", "schedules/{other}/exclusions"),
     "native ScheduleRulesViewSet set_dependencies": native(
         "PUT", "schedules/{nightly}/dependencies", {"depends_on": ["{sent}"]}),
     "native ScheduleRulesViewSet clear_dependencies": native("DELETE", "schedules/{other}/dependencies"),
+    "native FailureViewSet partial_update": native("PATCH", "failures/{failure}", {"owner": "ann"}),
+    "native AlertViewSet create": native("POST", "alerts", {"name": "n", "kind": "dead_nodes"}),
+    "native AlertViewSet partial_update": native("PATCH", "alerts/{alert}", {"limit_seconds": 2}),
+    "native AlertViewSet destroy": native("DELETE", "alerts/{alert}"),
+    "native AlertViewSet test": native("POST", "alerts/{alert}/test"),
+    "native AlertViewSet acknowledge": native("POST", "alerts/{alert}/acknowledge", {"reason": "r"}),
+    "native AlertViewSet mute": native("POST", "alerts/{alert}/mute", {"seconds": 60}),
+    "native AlertViewSet unmute": native("POST", "alerts/{alert}/unmute"),
     "native CalendarViewSet create": native("POST", "calendars", {"name": "new", **DATES}),
     "native CalendarViewSet partial_update": native("PATCH", "calendars/holidays", {"description": "x"}),
     "native CalendarViewSet destroy": native("DELETE", "calendars/holidays"),
@@ -102,11 +123,18 @@ STORIES: dict[str, Story] = {
     "native WorkflowRunViewSet rerun": native("POST", "workflows/{flow}/runs/{ended}/rerun"),
     "native WorkflowRunViewSet skip": native("POST", "workflows/{flow}/runs/{going}/nodes/{sent}/skip"),
     "native NodeViewSet drain": native("POST", "nodes/{node}/drain"),
+    "native NodeViewSet undrain": native("POST", "nodes/{drained}/undrain"),
     "native SettingsViewSet partial_update": native(
         "PATCH", "settings", {"values": {"mode": "passive"}, "reason": "x"}),
     "native SecretViewSet create": native("POST", "secrets", {"name": "new", "value": "a long one"}),
     "native SecretViewSet partial_update": native("PATCH", "secrets/token", {"value": "another one"}),
     "native SecretViewSet destroy": native("DELETE", "secrets/token"),
+    "native KeyViewSet create": access("POST", "keys", NEW_KEY),
+    "native KeyViewSet partial_update": access("PATCH", "keys/{made}", {"owner": "y"}, first=MAKE_KEY),
+    "native KeyViewSet rotate": access("POST", "keys/{made}/rotate", {}, first=MAKE_KEY),
+    "native KeyViewSet revoke": access("POST", "keys/{made}/revoke", {"reason": "x"}, first=MAKE_KEY),
+    "native RoleViewSet create": access("POST", "roles", NEW_ROLE),
+    "native RoleViewSet destroy": access("DELETE", "roles/{made}", first=GIVE_ROLE),
 
     "asyncjobs TaskView create": enqueue("POST", "/v1/tasks", {"type": "demo:noop"}),
     "asyncjobs TaskView destroy": Story("DELETE", "/v1/tasks/{succeeded}"),

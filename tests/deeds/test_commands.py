@@ -20,7 +20,7 @@ APPS = {
     **dict.fromkeys(
         ("jobs", "queues", "schedules", "workflows", "pause", "resume", "trigger"), "jobs"
     ),
-    **dict.fromkeys(("definitions", "restored", "failures", "doctor", "secrets"), "jobs"),
+    **dict.fromkeys(("definitions", "restored", "failures", "alerts", "doctor", "secrets"), "jobs"),
     **dict.fromkeys(("nodes", "clusters", "audit"), "clusters"),
     **dict.fromkeys(("keys", "roles", "token"), "authn"),
 }
@@ -46,6 +46,8 @@ DEEDS: dict[str, tuple[str, str | None]] = {
     "schedules pause": ("nightly", "schedules.pause"),
     "schedules resume": ("paused", "schedules.resume"),
     "schedules trigger": ("nightly", "schedules.trigger"),
+    "schedules skip-next": ("nightly", "schedules.skip_next"),
+    "schedules run-missed": ("nightly --which latest", "schedules.run_missed"),
     "schedules pause-all": ("", "schedules.pause_all"),
     "schedules resume-all": ("", "schedules.resume_all"),
     "workflows trigger": ("flow", "workflows.trigger"),
@@ -57,6 +59,17 @@ DEEDS: dict[str, tuple[str, str | None]] = {
     "secrets set": ("token --from-file {file}", "secrets.write"),
     "secrets delete": ("token", "secrets.write"),
     "secrets reseal": ("", "secrets.write"),
+    "failures known": ("{failure} --reason r", "failures.change"),
+    "failures mute": ("{failure} --for 8h", "failures.change"),
+    "failures unmute": ("{failure}", "failures.change"),
+    "failures own": ("{failure} --owner ann", "failures.change"),
+    "alerts create": ("n --kind dead_nodes", "alerts.create"),
+    "alerts change": ("late --limit 9m", "alerts.change"),
+    "alerts delete": ("late --yes", "alerts.delete"),
+    "alerts test": ("late", "alerts.test"),
+    "alerts acknowledge": ("late --reason r", "alerts.acknowledge"),
+    "alerts mute": ("late --for 2h", "alerts.mute"),
+    "alerts unmute": ("late", "alerts.mute"),
     "nodes drain": ("{node}", "nodes.drain"),
     "clusters set": ("alpha max_crashes=4 --reason r", "settings.change"),
     "keys create": ("--name k --role viewer --cluster alpha", "keys.create"),
@@ -67,10 +80,27 @@ LOOKS = {
     *("jobs bulk-list", "queues list", "queues show", "schedules list", "schedules show"),
     *("schedules next", "schedules fires", "workflows list", "workflows show", "workflows runs"),
     *("definitions export", "definitions plan", "restored show", "secrets list", "failures list"),
-    *("failures show", "doctor", "nodes list", "nodes show", "nodes check", "clusters list"),
+    *(
+        "alerts list",
+        "alerts show",
+        "alerts preview",
+        "failures show",
+        "doctor",
+        "nodes list",
+        "nodes show",
+        "nodes check",
+        "clusters list",
+    ),
     *("clusters show", "clusters changes", "audit list", "audit export", "keys list", "roles list"),
     # The second half of what is told below.
-    *("restored confirm", "keys revoke", "keys rotate", "roles take"),
+    *(
+        "restored confirm",
+        "keys change",
+        "keys revoke",
+        "keys rotate",
+        "roles take",
+        "nodes undrain",
+    ),
     # They keep nothing.
     *("keys digest", "token"),
 }
@@ -90,9 +120,15 @@ def typed() -> set[str]:
 
 def test_each_verb_of_a_command_has_a_story_or_only_looks() -> None:
     there = {path.stem for app in set(APPS.values()) for path in _commands(app)}
-    assert there - {"__init__", "up", "serve", "worker", "migrate", "openapi"} <= APPS.keys() | {
-        "token"
-    }
+    assert there - {
+        "__init__",
+        "up",
+        "serve",
+        "worker",
+        "migrate",
+        "openapi",
+        "demo",
+    } <= APPS.keys() | {"token"}
     assert DEEDS.keys() | LOOKS >= typed()
     assert not DEEDS.keys() & LOOKS
 
@@ -109,6 +145,7 @@ def things(tmp_path: Path) -> dict[str, str]:
     return {**world.build(), "file": str(file)}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", DEEDS)
 def test_a_deed_is_told_once(name: str, things: dict[str, str], run: Any) -> None:  # noqa: F811
     words, verb = DEEDS[name]
@@ -130,15 +167,21 @@ def test_keys_roles_and_restores_are_told_from_beginning_to_end(
         "roles give key k --role admin --cluster alpha --grant shell",
         "roles take key k --cluster alpha",
         "keys rotate k",
+        "keys change k --rename l --owner anna --expires 30d --from 10.0.0.0/8",
+        "keys change l --rename k --never-expires --from-anywhere",
         "keys revoke k --yes",
     ):
         assert run(*words.split()).code == 0
     entries = [*AccessAuditEntry.objects.order_by("at", "id")]
     assert [entry.verb for entry in entries] == [
-        *("keys.create", "roles.give", "roles.take", "keys.change", "keys.revoke"),
+        *("keys.create", "roles.give", "roles.take"),
+        *("keys.change", "keys.change", "keys.change", "keys.revoke"),
     ]
-    assert {entry.target_id for entry in entries} == {"k"}
-    created, given, taken, rotated, _ = entries
+    assert [entry.target_id for entry in entries] == [*"kkkkklk"]
+    created, given, taken, rotated, *changed, _ = entries
+    assert changed[0].before["name"] == changed[1].after["name"] == "k"
+    assert changed[0].after["addresses"] == ["10.0.0.0/8"] and changed[1].after["addresses"] == []
+    assert changed[0].after["expires_at"] and changed[1].after["expires_at"] is None
     assert created.after["role"] == "viewer" and "digest" not in created.after
     assert (given.before, given.after) == (
         {"role": "viewer", "granted_kinds": []},
@@ -146,8 +189,12 @@ def test_keys_roles_and_restores_are_told_from_beginning_to_end(
     )
     assert taken.before == given.after
     assert rotated.after["is_rotated"] and "digest" not in rotated.after
+    for verb in ("drain", "undrain"):
+        assert run("nodes", verb, things["node"]).code == 0
+    verbs = AuditEntry.objects.order_by("at", "id").values_list("verb", "target_id")
+    assert [*verbs] == [(f"nodes.{verb}", things["node"]) for verb in ("drain", "undrain")]
     # A node that lives might still have jobs of the cluster that was restored.
     Node.objects.all().alive().close()
     assert run("restored", "mark").code == run("restored", "confirm", "--yes").code == 0
     verbs = AuditEntry.objects.order_by("at", "id").values_list("verb", flat=True)
-    assert [*verbs] == ["restored.mark", "restored.confirm"]
+    assert [*verbs][2:] == ["restored.mark", "restored.confirm"]

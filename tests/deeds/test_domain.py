@@ -21,14 +21,25 @@ from clusters.acting import Acting, acting_as, who_acts
 from clusters.deeds import MAX_IDS, deed, told_by_caller, traced
 from clusters.errors import NotAllowed, Unchangeable
 from clusters.models import AuditEntry, ClusterSetting, Node, current_policy, forget_policies
-from jobs.engine import bulk, calendars, fires, purge, restored, schedule_runs, schedules, workflows
+from jobs.engine import (
+    alert_rules,
+    bulk,
+    calendars,
+    fires,
+    missed,
+    purge,
+    restored,
+    schedule_runs,
+    schedules,
+    workflows,
+)
 from jobs.engine.edit import Changes, edit
 from jobs.engine.enqueue import enqueue, enqueue_many
 from jobs.engine.new_job import NewJob
 from jobs.engine.prune import Pruner
 from jobs.engine.requeue import requeue
 from jobs.engine.workflow_rows import NewNode
-from jobs.models import BulkOperation, Job, Queue, Schedule, Secret
+from jobs.models import BulkOperation, Failure, Job, Queue, Schedule, Secret
 from tests.deeds import world
 from tests.factories import make_job
 
@@ -69,6 +80,7 @@ ENTRY_POINTS: dict[str, tuple[str, Callable[[T], Any]]] = {
     "jobs.retry": ("jobs.retry", lambda t: jobs(t, "failed").retry()),
     "job.retry": ("jobs.retry", lambda t: job(t, "failed").retry()),
     "jobs.restart": ("jobs.retry", lambda t: jobs(t, "failed", "scheduled").restart()),
+    "jobs.close": ("jobs.close", lambda t: Job.objects.filter(pk=t["held"]).close()),
     "jobs.run_now": ("jobs.run_now", lambda t: jobs(t, "scheduled").run_now()),
     "jobs.move": ("jobs.change", lambda t: jobs(t, "ready").move("mail")),
     "jobs.set_priority": ("jobs.change", lambda t: jobs(t, "ready").set_priority(5)),
@@ -145,7 +157,34 @@ ENTRY_POINTS: dict[str, tuple[str, Callable[[T], Any]]] = {
         "schedules.delete_for_good",
         lambda t: schedules.delete_for_good(UUID(t["nightly"]), by="x"),
     ),
+    "missed.skip_next": (
+        "schedules.skip_next",
+        lambda t: missed.skip_next(UUID(t["nightly"]), by="x"),
+    ),
+    "missed.run_missed": (
+        "schedules.run_missed",
+        lambda t: missed.run_missed(UUID(t["nightly"]), UUID(t["gap"]), "latest", by="x"),
+    ),
     "fires.trigger": ("schedules.trigger", lambda t: fires.trigger(UUID(t["nightly"]), by="x")),
+    "alerts.create": (
+        "alerts.create",
+        lambda t: alert_rules.create({"name": "n", "kind": "dead_nodes"}, by="x"),
+    ),
+    "alerts.change": (
+        "alerts.change",
+        lambda t: alert_rules.change(t["alert"], {"limit_seconds": 9}, by="x"),
+    ),
+    "alerts.delete": ("alerts.delete", lambda t: alert_rules.delete(t["alert"])),
+    "alerts.acknowledge": (
+        "alerts.acknowledge",
+        lambda t: alert_rules.acknowledge(t["alert"], by="x"),
+    ),
+    "alerts.mute": ("alerts.mute", lambda t: alert_rules.mute(t["alert"], by="x", seconds=9)),
+    "alerts.test": ("alerts.test", lambda t: alert_rules.test(t["alert"], by="x")),
+    "failures.change": (
+        "failures.change",
+        lambda t: Failure.objects.all().annotate_group(t["failure"], by="x", mark="muted"),
+    ),
     "calendars.create": ("calendars.create", lambda t: calendars.create("new", [], by="x")),
     "calendars.change": (
         "calendars.change",
@@ -178,6 +217,10 @@ ENTRY_POINTS: dict[str, tuple[str, Callable[[T], Any]]] = {
         lambda t: workflows.skip_node(UUID(t["going"]), UUID(t["sent"])),
     ),
     "nodes.order_drain": ("nodes.drain", lambda t: Node.objects.filter(pk=t["node"]).order_drain()),
+    "nodes.end_drain": (
+        "nodes.undrain",
+        lambda t: Node.objects.filter(pk=t["drained"]).end_drain(),
+    ),
     "settings.persist": (
         "settings.change",
         lambda t: ClusterSetting.objects.all().persist({"max_crashes": 9}, by="x"),
@@ -245,7 +288,7 @@ def test_each_verb_that_changes_a_cluster_has_an_entry_point() -> None:
         *(
             verb
             for verb in LEAST_ROLE
-            if verb.split(".")[0] in ("keys", "roles", "users", "groups")
+            if verb.split(".")[0] in ("keys", "roles", "users", "groups", "views")
         ),
         *(verb for verb in LEAST_ROLE if verb.endswith(".read")),
         *(verb for verb in LEAST_ROLE if verb.startswith("bulk_operations.")),

@@ -7,9 +7,10 @@ from typing import Any
 
 from django.utils import timezone
 
-from jobs.engine import bulk, calendars, schedules, workflows
+from jobs.engine import alert_rules, bulk, calendars, schedules, workflows
 from jobs.engine.workflow_rows import NewNode
-from jobs.models import Job, Secret
+from jobs.models import AlertRule, Fire, FireReason, FireState, Job, Secret
+from tests.api.test_failures import make_failure
 from tests.factories import make_job, make_node, make_queue
 
 NIGHTLY: dict[str, Any] = {
@@ -30,13 +31,22 @@ def build() -> dict[str, str]:
     node = make_node(types=["demo:noop"])
     made: dict[str, Any] = {
         "node": node.pk,
+        "drained": make_node("draining").pk,
         "ready": make_job().pk,
         "scheduled": make_job("scheduled").pk,
         "failed": make_job("failed").pk,
+        "held": make_job("failed", is_held=True).pk,
         "succeeded": make_job("succeeded", created_at=then, finished_at=then).pk,
         "retrying": make_job("scheduled", attempts=1).pk,
     }
     Secret.objects.create_secret("token", "a long value", by="test")
+    alert = alert_rules.create(
+        {"name": "late", "kind": "oldest_ready", "webhook_url": "https://hooks.example/x"},
+        by="test",
+    )
+    AlertRule.objects.update(state="firing")
+    made["alert"] = alert.pk
+    made["failure"] = make_failure(7).pk
     make_queue("mail")
     make_queue("slow", is_paused=True)
     nightly, other, paused, deleted, sent = (
@@ -60,6 +70,13 @@ def build() -> dict[str, str]:
         "going": workflows.start_run(flow, by="test").pk,
         "loose": workflows.create("loose", [NewNode(sent)], by="test").pk,
     }
+    gap = Fire.objects.create(
+        schedule_id=nightly,
+        due_at=then.replace(hour=3, minute=0, second=0, microsecond=0),
+        state=FireState.MISSED,
+        reason=FireReason.MISFIRE,
+    )
+    made["gap"] = gap.pk
     calendars.create("holidays", ["2034-01-01"], by="test")
     operation = bulk.request("cancel", {"queue": "mail"}, reason="test", by="test")
     made["operation"] = operation.pk

@@ -62,6 +62,7 @@ def test_what_has_started_or_ended_is_not_changed(state):
     assert stored(job) == before
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "changes,error,field",
     [

@@ -123,6 +123,7 @@ LATER = datetime(2030, 1, 1, tzinfo=UTC)
 ID = uuid.uuid4()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("field", "asked"),
     [

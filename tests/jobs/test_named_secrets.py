@@ -31,6 +31,9 @@ from tests.jobs.steps.test_secrets import (
     node,
 )
 from tests.jobs.steps.test_secrets import echo_port as echo_port
+from tests.matrix.endpoints import endpoints
+from tests.matrix.test_matrix import QUERIES
+from tests.matrix.things import filled, missing_things
 from tests.processes import started, worker_environment
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -211,6 +214,29 @@ def all_replies(api: Api) -> bytes:
     return b"".join(reply.content for reply in replies)
 
 
+def all_of_every_surface(api: Api) -> bytes:
+    """What every address that can be read says of these jobs and schedules, in every language."""
+    found: dict[str, bytes] = {}
+    jobs = [str(pk) for pk in Job.objects.values_list("pk", flat=True)]
+    schedules = [str(pk) for pk in Schedule.objects.values_list("pk", flat=True)]
+    of_jobs = ("job", "execution", "step", "steps job")
+    named = [dict.fromkeys(of_jobs, pk) for pk in jobs]
+    named += [dict.fromkeys(("schedule", "steps schedule"), pk) for pk in schedules]
+    for endpoint in endpoints():
+        if endpoint.method != "GET" or endpoint.is_bare or "stream" in endpoint.path:
+            continue
+        address = f"{endpoint.route}?{QUERIES.get(endpoint.key, '')}".rstrip("?")
+        for things in named:
+            one = filled(endpoint.surface, address, "alpha", {**missing_things(), **things})
+            if one not in found:
+                reply: Any = api.client.get(one, headers=api.headers)
+                assert reply.status_code < 500, one
+                found[one] = reply.getvalue() if reply.status_code == 200 else b""
+    for word in ("asyncjobs", "forge", "scheduler", "tork", "/audit/export", "/attempts"):
+        assert any(word in one and text for one, text in found.items()), word
+    return b"".join(found.values())
+
+
 def test_no_named_secret_is_anywhere(
     echo_port: int,
     told: Told,
@@ -232,6 +258,7 @@ def test_no_named_secret_is_anywhere(
     assert leaked(everything_stored(is_postgresql)) == []
     assert leaked(log.read_bytes()) == []
     assert leaked(all_replies(api)) == []
+    assert leaked(all_of_every_surface(api)) == []
     assert leaked(all_pages()) == []
 
 

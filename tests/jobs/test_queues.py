@@ -54,6 +54,7 @@ def test_a_queue_is_made_with_its_policies(alpha):
     assert queue("mail").policies() == made.policies()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["", "a b", "-a", "ä", "a/b", "a" * 101, "a\n", "count", 1, None])
 def test_a_name_that_cannot_be_is_refused(alpha, name):
     assert refused_field(Queue.objects.all().create_queue, name) == "name"
@@ -83,6 +84,7 @@ def test_a_number_is_taken_up_to_both_ends_of_its_range_and_no_further(alpha, na
     assert getattr(queue(), name) == policy.maximum
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_value_of_another_type_is_refused_by_its_name(alpha, name):
     bad = [[], {}, float("nan"), float("inf"), float("-inf"), b"1", object()]
@@ -190,6 +192,7 @@ def test_a_second_pause_has_the_last_word_and_not_another_beginning(alpha):
     assert second.version == first.version + 1
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("field", "given"),
     [

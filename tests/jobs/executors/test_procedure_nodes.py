@@ -19,9 +19,11 @@ from clusters.models import ClusterSetting, Node
 from jobs.engine.enqueue import NewJob, enqueue
 from jobs.engine.waiting import why_waiting
 from jobs.errors import InvalidJob
-from jobs.models import Attempt, Failure, Job, LogLine
+from jobs.models import Attempt, Failure, Job, LogLine, Secret
+from jobs.redaction import REDACTED
 from jobs.states import FINAL, OnLost
 from tests.jobs.executors.procedures import CANARY, ProcedureDatabase, payload
+from tests.jobs.steps.test_secrets import CANARIES, everything_stored, leaked
 from tests.processes import started, worker_environment
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -105,6 +107,26 @@ def test_a_job_calls_a_procedure_and_no_secret_is_anywhere(procedures, config, e
     assert not any(CANARY.encode() in part for part in listed)
 
 
+def test_named_secrets_are_told_to_the_database_and_to_nobody_else(
+    procedures, config, is_postgresql, eventually
+):
+    for name in ("c1", "c2"):
+        Secret.objects.all().create_secret(name, CANARIES[name], by="test")
+    noted = add("work.note", {"what": "it is {{Secret.c1}}"})
+    echoed = add("work.echo", {"t": "secret:c1"})
+    failing = add("work.fail", {"code": "22000", "words": "no {{Secret.c2}}"}, max_attempts=1)
+    with worker(config) as process:
+        jobs = [ends(job, eventually) for job in (noted, echoed, failing)]
+        process.terminate()
+        printed, _ = process.communicate(timeout=60)
+    assert procedures.done() == [f"it is {CANARIES['c1']}"]
+    assert jobs[1].result["rows"] == [{"echo": REDACTED}]
+    assert f"no {REDACTED}" in jobs[2].error
+    assert leaked(printed.encode()) == []
+    assert leaked(everything_stored(is_postgresql)) == []
+
+
+@pytest.mark.once
 def test_a_node_that_cannot_connect_keeps_the_address_to_itself(procedures, tmp_path, eventually):
     config = procedures.write_config(
         tmp_path / "node.toml", procedures.url(database=f"{CANARY}-missing")
@@ -120,6 +142,7 @@ def test_a_node_that_cannot_connect_keeps_the_address_to_itself(procedures, tmp_
     assert CANARY not in f"{printed}{attempts}{list(Failure.objects.values())}{job.error}"
 
 
+@pytest.mark.once
 def test_a_node_without_a_connection_takes_no_such_job(procedures, eventually):
     job = add("twice", {"number": 1})
     with worker(None):
@@ -131,6 +154,7 @@ def test_a_node_without_a_connection_takes_no_such_job(procedures, eventually):
         assert "kind_unknown" in [reason.code for reason in why_waiting(job)]
 
 
+@pytest.mark.once
 def test_where_nothing_is_configured_nothing_is_enqueued(settings):
     with pytest.raises(InvalidJob) as refused:
         add("twice", {"number": 1})
@@ -139,6 +163,7 @@ def test_where_nothing_is_configured_nothing_is_enqueued(settings):
 
 
 @pytest.mark.parametrize(("name", "in_doubt"), [("work.slow", False), ("work.in_steps", True)])
+@pytest.mark.once
 def test_a_cancelled_job_says_whether_it_may_have_worked(
     procedures, config, eventually, name, in_doubt
 ):
@@ -155,6 +180,7 @@ def test_a_cancelled_job_says_whether_it_may_have_worked(
 
 
 @pytest.mark.parametrize(("name", "in_doubt"), [("work.slow", False), ("work.in_steps", True)])
+@pytest.mark.once
 def test_a_job_out_of_time_ends_as_timeout(procedures, config, eventually, name, in_doubt):
     job = add(name, {"what": "x", "seconds": 60}, timeout_seconds=4.0, max_attempts=1)
     with worker(config):
@@ -165,6 +191,7 @@ def test_a_job_out_of_time_ends_as_timeout(procedures, config, eventually, name,
     assert (attempt.outcome, attempt.effect_unknown) == ("timeout", in_doubt)
 
 
+@pytest.mark.once
 def test_a_drained_node_hands_back_what_was_undone_and_not_what_is_in_doubt(
     procedures, config, eventually
 ):
@@ -184,6 +211,7 @@ def test_a_drained_node_hands_back_what_was_undone_and_not_what_is_in_doubt(
     assert procedures.sessions() == []
 
 
+@pytest.mark.once
 def test_the_server_ends_the_call_of_a_node_that_was_killed(procedures, config, eventually):
     """All of its processes at once, so that nobody is left to say a word to the server."""
     job = add("work.slow", {"what": "x", "seconds": 60}, on_lost=OnLost.FAIL)
@@ -200,6 +228,7 @@ def test_the_server_ends_the_call_of_a_node_that_was_killed(procedures, config, 
     assert Job.objects.get(pk=job.pk).state == "running"
 
 
+@pytest.mark.once
 def test_the_server_ends_the_call_of_a_node_that_stands_still(procedures, config, eventually):
     """Its sockets stay open; the limit that was set for the call is what ends it."""
     add("work.slow", {"what": "x", "seconds": 60}, timeout_seconds=6.0)

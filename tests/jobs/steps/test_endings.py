@@ -480,7 +480,7 @@ def test_a_job_that_cannot_be_started_ends_and_keeps_back_no_other(monkeypatch):
         right(using, node_id, jobs)
 
     monkeypatch.setattr(conductor, "start", start)
-    thread = conductor.Conductor("alpha", node.id, Watchdog("test"), lambda: None)
+    thread = conductor.Conductor("alpha", node.id, Watchdog("test"))
     thread._alias = node.using
     thread._start(claimed)
     node.run()
