@@ -12,7 +12,8 @@ from django.db import connections, router
 from jobs import timing
 from jobs.engine import arm, definition
 from jobs.engine.clock import database_now
-from jobs.models import Schedule
+from jobs.models import Fire, Schedule
+from jobs.models.schedule import MAX_MISFIRES
 from jobs.timing import Occurrence
 
 
@@ -47,13 +48,26 @@ def next_runs(
     rule = arm.rule_of(schedule, calendars)
     pending = arm.pending_rule(schedule, rule)
     since = schedule.effective_from
+    left_out = _left_out_since(using, schedule, now)
+    # Those that people left out are among them, whatever is asked for.
+    wanted = count if include_excluded else count + len(left_out)
     found: list[Occurrence] = []
     if not schedule.is_completed:
         old = rule
         if since is not None:
             old = replace(rule, ends_at=since if rule.ends_at is None else min(since, rule.ends_at))
-        found = timing.upcoming(old, now, count, include_excluded=include_excluded)
-    if pending is not None and since is not None and len(found) < count:
-        start, left = max(now, since - timedelta(microseconds=1)), count - len(found)
+        found = timing.upcoming(old, now, wanted, include_excluded=include_excluded)
+    if pending is not None and since is not None and len(found) < wanted:
+        start, left = max(now, since - timedelta(microseconds=1)), wanted - len(found)
         found += timing.upcoming(pending, start, left, include_excluded=include_excluded)
-    return found
+    if not left_out:
+        return found
+    told = [replace(one, excluded=left_out.get(one.instant, one.excluded)) for one in found]
+    return told if include_excluded else [one for one in told if one.excluded is None][:count]
+
+
+def _left_out_since(using: str, schedule: Schedule, since: datetime) -> dict[datetime, str]:
+    """Instants after this one that somebody has left out, and who."""
+    rows = Fire.objects.using(using).filter(schedule_id=schedule.pk, due_at__gt=since, job_id=None)
+    found = rows.order_by("due_at").values_list("due_at", "detail")[:MAX_MISFIRES]
+    return {due_at: detail or "" for due_at, detail in found}
