@@ -4,10 +4,13 @@
     dependencies.py jobs that others had to wait for have ended, and these go on
     ticks.py        due jobs become ready, late ones fail
     claim.py        ready jobs become running, each held by exactly one node under a fence
-    execute.py      the child: runs attempts, one process per slot
+    execute.py      the process child: runs attempts, one process per slot
+    io_child.py     the io child: runs many jobs in one event loop
+    reporter.py     what both say to their node
     complete.py     what the holder reports becomes the next state
     rescue.py       jobs whose node went quiet
-    rollup.py       what happened becomes counts, histograms and groups of failures
+    rollup.py       what happened becomes counts and histograms
+    sightings.py    failures that look alike become groups
     prune.py        finished jobs that nobody needs any more
     upkeep.py       when such things are done beside the jobs, and by which node
     worker.py       the node: the loop that ties these together; no rules of its own
@@ -28,14 +31,18 @@ comes next), ``step_parent.py`` (such a job as one look sees it), ``step_making.
 ``step_rows.py`` (their rows), ``steps_restart.py`` (taken up again), ``step_terms.py`` (what a definition
 may ask) and ``step_sweep.py`` (what should never be wrong).
 
+Of alerts: ``alert_rules.py`` (what people do with them), ``alert_sight.py`` (what is wrong now),
+``alerts.py`` (rules fire and recover) and ``alert_notices.py`` (whoever wants to know is told).
+
 Of webhooks: ``webhooks.py`` (what happened to jobs made of steps becomes deliveries) and
 ``webhook_bodies.py`` (what those say). Payloads with secrets are stored as ``jobs.sealing`` says, and
 ``jobs.redaction`` takes their values out of what jobs say.
 
 Beside them: ``backoff.py`` (retry timing), ``clock.py`` (the database's time), ``idempotency.py``
 (replies kept for a second ask), ``turn.py`` (completing and claiming as one statement), ``journal.py``
-(log lines and progress), ``bulk.py`` (one verb over all jobs that match a filter, with ``bulk_walk.py``
-and ``bulk_count.py``), ``limits.py`` (queues that may not start more), ``heartbeat.py`` (the lease) and
+(log lines and progress), ``bulk.py`` (one verb over all jobs that match a filter, with
+``bulk_asking.py``, ``bulk_terms.py``, ``bulk_walk.py`` and ``bulk_count.py``),
+``limits.py`` (queues that may not start more), ``heartbeat.py`` (the lease) and
 ``fuse.py`` (its end), ``listening.py`` (hints), ``trouble.py`` (backing off), ``watchdog.py`` (loops
 that hang), ``health.py`` (what a node tells of itself), and the processes of a node: ``template.py``
 forks them, ``children.py``, ``child.py`` and ``estimates.py`` are the node's side, ``frames.py`` and

@@ -25,6 +25,7 @@ from clusters.models import awaits_confirmation, current_policy
 from clusters.policy import ACTIVE, ClusterPolicy
 from jobs.declarations import Declaration
 from jobs.engine import (
+    alerts,
     bulk,
     dependencies,
     fires,
@@ -33,6 +34,7 @@ from jobs.engine import (
     rollup,
     run_upkeep,
     schedules,
+    sightings,
     step_sweep,
     webhooks,
     workflows,
@@ -126,7 +128,9 @@ def duties(
         Duty("sweep_dependencies", dependencies.sweep, 60.0, makes_ready=True),
         Duty("bulk_operations", bulk.advance, 1.0, makes_ready=True),
         Duty("fold_tallies", rollup.fold_tallies, 2.0),
-        Duty("fold_sightings", rollup.fold_sightings, 2.0),
+        Duty("fold_sightings", sightings.fold_sightings, 2.0),
+        Duty("watch_alerts", alerts.watch, alerts.EVERY_SECONDS, makes_ready=True),
+        Duty("forget_alerts", alerts.forget, 300.0),
         Duty("compact_rollups", rollup.compact, 300.0),
         Duty("prune", Pruner(), 60.0, waits_for_person=True),
         Duty("forget_replies", idempotency.prune, 60.0),

@@ -1,9 +1,18 @@
+from jobs.models.alert import (
+    AlertEvent,
+    AlertHappened,
+    AlertKind,
+    AlertRule,
+    AlertSeverity,
+    AlertState,
+    AlertStatus,
+)
 from jobs.models.archived import ArchivedJob
 from jobs.models.attempt import Attempt
 from jobs.models.bulk_operation import BulkAction, BulkOperation, BulkStatus
 from jobs.models.calendar import Calendar
 from jobs.models.dependency import JobDependency, Needs, OnParentFailure
-from jobs.models.failure import Failure, FailureHour, FailureSighting
+from jobs.models.failure import Failure, FailureHour, FailureMinute, FailureSighting, Mark
 from jobs.models.fire import Fire, FireReason, FireState
 from jobs.models.host_sample import HostSample
 from jobs.models.idempotency import IdempotencyKey
@@ -32,6 +41,13 @@ from jobs.models.webhook import WebhookEvent
 from jobs.models.workflow import OnNodeFailure, RunState, Workflow, WorkflowNode, WorkflowRun
 
 __all__ = [
+    "AlertEvent",
+    "AlertHappened",
+    "AlertKind",
+    "AlertRule",
+    "AlertSeverity",
+    "AlertState",
+    "AlertStatus",
     "ArchivedJob",
     "Attempt",
     "BulkAction",
@@ -41,6 +57,7 @@ __all__ = [
     "Event",
     "Failure",
     "FailureHour",
+    "FailureMinute",
     "FailureSighting",
     "Fire",
     "FireReason",
@@ -54,6 +71,7 @@ __all__ = [
     "JobMetadata",
     "JobTag",
     "LogLine",
+    "Mark",
     "Misfire",
     "Needs",
     "OnNodeFailure",
