@@ -39,6 +39,7 @@ _VARIES = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in _MAR
 _MAY_VARY = re.compile(r"""[\d'"`/\\@:]""")
 _FRAME_START = '  File "'
 _FRAME = re.compile(r'  File "([^"\n]*)", line \d+, in ([^\n]*)')
+_OWN_LINE = re.compile(r'  File "([^"\n]*)", line (\d+), in ([^\n]*)\Z')
 # Of a recursion without end, so many frames are looked at.
 _MAX_FRAMES = 200
 _TRACE_START = "Traceback (most recent call last):"
@@ -99,6 +100,34 @@ def message_of(trace: str) -> str:
         if lines[number - 1][:1].isspace() and lines[number][:1] not in ("", " ", "\t"):
             return "\n".join([lines[number].partition(": ")[2], *lines[number + 1 :]])
     return trace
+
+
+class OwnFrame(NamedTuple):
+    """A place in the handler's own code that a failure went through."""
+
+    place: str
+    function: str
+    # The line as it stands there, or empty.
+    code: str
+
+
+def own_frames(trace: str, most: int = 10) -> list[OwnFrame]:
+    """The frames of the last exception outside Python and installed packages, innermost first."""
+    trace = trace[-_READ_TRACE:]
+    trace = trace[max(trace.rfind(_TRACE_START), 0) :]
+    lines, found = trace.split("\n"), []
+    for number in range(len(lines) - 1, -1, -1):
+        match = _OWN_LINE.match(lines[number])
+        if match is None or match[1].startswith(_STDLIB) or _INSTALLED.search(match[1]):
+            continue
+        following = lines[number + 1 : number + 2]
+        is_code = bool(following) and following[0].startswith("    ")
+        code = following[0].strip() if is_code else ""
+        place = f"{'/'.join(_SEPARATORS.split(match[1])[-3:])}:{match[2]}"
+        found.append(OwnFrame(place[:MAX_FRAME], match[3].strip()[:200], code[:MAX_FRAME]))
+        if len(found) == most:
+            break
+    return found
 
 
 def own_frame(trace: str) -> str:

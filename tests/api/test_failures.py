@@ -116,7 +116,7 @@ def test_a_list_takes_a_fixed_number_of_queries(
     for number in range(20):
         make_failure(number)
     viewer.get("alpha/failures")
-    with django_assert_max_num_queries(3, using="cluster-alpha"):
+    with django_assert_max_num_queries(4, using="cluster-alpha"):
         assert len(listed(viewer)) == 20
 
 
@@ -147,6 +147,7 @@ def test_the_other_cluster_has_its_own_failures(alpha: object, viewer: Api) -> N
     check_problem(viewer.get(f"alpha/failures/{failure.fingerprint}"), 404, "not_found")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("query", "field"),
     [
@@ -187,3 +188,46 @@ def test_a_cursor_of_one_order_is_refused_in_the_other(alpha: object, viewer: Ap
         make_failure(number)
     following = viewer.get("alpha/failures?order=most&limit=1").json()["next"]
     assert fields(viewer.get(following.replace("most", "newest"))) == ["cursor"]
+
+
+# -- What people say -------------------------------------------------------------------------------
+
+
+def test_people_say_what_a_group_is(alpha: object, api: Api) -> None:
+    path = f"alpha/failures/{make_failure(7).fingerprint}"
+    until = (timezone.now() + timedelta(hours=2)).strftime("%Y-%m-%dT%H:%M:%S.000000Z")
+    body = {"mark": "muted", "muted_until": until, "owner": "ann", "reason": "later"}
+    answer = api.patch(path, body).json()
+    assert list(answer) == list(FailureDetail().fields)
+    assert (answer["mark"], answer["muted_until"], answer["owner"]) == ("muted", until, "ann")
+    assert answer["mark_reason"] == "later" and answer["marked_by"].startswith("key:")
+    assert listed(api, "?mark=muted") == [7] and listed(api, "?mark=new") == []
+    again = api.patch(path, {"mark": "known"}).json()
+    assert (again["mark"], again["muted_until"], again["owner"]) == ("known", None, "ann")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "body"),
+        ({"reason": "only"}, "body"),
+        ({"mark": "returned"}, "mark"),
+        ({"mark": "muted", "muted_until": "2020-01-01T00:00:00Z"}, "muted_until"),
+        ({"muted_until": "2040-01-01T00:00:00Z"}, "muted_until"),
+        ({"ticket": "ftp://x/"}, "ticket"),
+        ({"count": 1}, "count"),
+    ],
+)
+def test_what_cannot_be_said_is_400(
+    body: dict[str, Any], field: str, alpha: object, api: Api
+) -> None:
+    failure = make_failure(7)
+    answer = api.patch(f"alpha/failures/{failure.fingerprint}", body)
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
+    check_problem(answer, 400, "invalid")
+    assert Failure.objects.get().mark == "new"
+
+
+def test_of_a_group_that_is_not_there_nothing_is_said(alpha: object, api: Api) -> None:
+    for name in ("0" * 16, "x", "0" * 17):
+        check_problem(api.patch(f"alpha/failures/{name}", {"mark": "known"}), 404, "not_found")

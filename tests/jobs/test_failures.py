@@ -7,12 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import connections
+from django.utils import timezone
 
 from clusters.policy import ClusterPolicy
-from jobs.engine import rollup
-from jobs.engine.rollup import fold_sightings
+from jobs.engine import rollup, sightings
+from jobs.engine.sightings import fold_sightings
+from jobs.errors import InvalidFailure
 from jobs.fingerprints import fingerprint, message_of, parts
-from jobs.models import Attempt, Failure, FailureHour, FailureSighting, Job
+from jobs.models import Attempt, Failure, FailureHour, FailureMinute, FailureSighting, Job
+from jobs.models.failure import MOST_SEEN_ON
 from jobs.states import State
 from tests.factories import make_attempt, make_job, make_node
 
@@ -160,10 +163,10 @@ def test_folding_nothing_does_nothing(alpha, django_assert_num_queries):
 def test_a_call_takes_a_bounded_number_with_a_fixed_number_of_statements(
     alpha, monkeypatch, django_assert_max_num_queries
 ):
-    monkeypatch.setattr(rollup, "FOLD_SIGHTINGS", 15)
+    monkeypatch.setattr(sightings, "FOLD_SIGHTINGS", 15)
     for number in range(20):
         make_sighting(print_=f"{number:016x}")
-    with django_assert_max_num_queries(9, using=USING):
+    with django_assert_max_num_queries(13, using=USING):
         assert fold_sightings(USING, POLICY) == 15
     assert fold_sightings(USING, POLICY) == 5
     assert Failure.objects.count() == 20
@@ -171,7 +174,7 @@ def test_a_call_takes_a_bounded_number_with_a_fixed_number_of_statements(
 
 @pytest.mark.django_db(transaction=True)
 def test_nodes_that_fold_at_once_lose_and_double_nothing(alpha, monkeypatch):
-    monkeypatch.setattr(rollup, "FOLD_SIGHTINGS", 20)
+    monkeypatch.setattr(sightings, "FOLD_SIGHTINGS", 20)
     job = fail()
     for number in range(300):
         make_sighting(NOON + timedelta(minutes=number), f"{number % 7:016x}", job=job)
@@ -221,3 +224,103 @@ def test_a_fold_that_fails_leaves_the_sightings(alpha):
     assert FailureSighting.objects.count() == 1
     assert Attempt.objects.exists()
     assert FailureHour.objects.get().count == 1
+
+
+# -- Where and when, and what people say -----------------------------------------------------------
+
+
+def test_minutes_tell_the_ends_of_jobs_from_tries(alpha):
+    ended = fail(queue="mail", type="mail:send", fence=2)
+    make_sighting(NOON, job=ended, fence=1)
+    make_sighting(NOON, job=ended, fence=2)
+    make_sighting(NOON, job=make_job(State.SCHEDULED, queue="mail", type="mail:send", fence=1))
+    make_sighting(NOON + timedelta(minutes=1), job=fail(queue="web", type="x"))
+    fold_sightings(USING, POLICY)
+    rows = FailureMinute.objects.order_by("starts_at")
+    assert [*rows.values_list("queue", "type", "count", "failed")] == [
+        ("mail", "mail:send", 3, 1),
+        ("web", "x", 1, 1),
+    ]
+
+
+def test_a_group_knows_where_it_was_seen_of_late(alpha):
+    for number in range(MOST_SEEN_ON + 5):
+        node = make_node(host=f"w{number}", pid=7, version=f"1.{number}")
+        job = make_job(State.FAILED, type=f"t{number}", node=node)
+        make_attempt(job, error_type="ValueError", error=TRACE)
+        make_sighting(NOON + timedelta(minutes=number), job=job)
+        if number % 3 == 0:
+            fold_sightings(USING, POLICY)
+    fold_all()
+    group = Failure.objects.get()
+    wanted = range(5, MOST_SEEN_ON + 5)
+    assert group.was_seen_on("nodes") == [f"w{number}:7" for number in wanted]
+    assert group.was_seen_on("versions") == [f"1.{number}" for number in wanted]
+    assert group.was_seen_on("types") == [f"t{number}" for number in wanted]
+
+
+@pytest.mark.parametrize(
+    ("days", "mark", "after"),
+    [
+        (8, "known", "returned"),
+        (8, "muted", "muted"),
+        (6, "known", "known"),
+        (8, "new", "returned"),
+    ],
+)
+def test_a_group_that_comes_again_after_a_week_has_returned(alpha, days, mark, after):
+    make_sighting(NOON - timedelta(days=days))
+    fold_all()
+    Failure.objects.update(mark=mark)
+    make_sighting(NOON)
+    fold_all()
+    group = Failure.objects.get()
+    assert group.mark == after
+    assert group.returned_at == (NOON if after == "returned" else None)
+
+
+def test_a_mute_ends_by_itself(alpha):
+    for number, until in ((1, -1), (2, 1)):
+        make_sighting(print_=f"{number:016x}")
+        fold_all()
+        ends = timezone.now() + timedelta(hours=until)
+        Failure.objects.filter(pk=f"{number:016x}").update(mark="muted", muted_until=ends)
+    assert [group.pk for group in Failure.objects.all().muted()] == [f"{2:016x}"]
+    assert Failure.objects.all().end_mutes() == 1
+    assert [*Failure.objects.order_by("pk").values_list("mark", flat=True)] == ["known", "muted"]
+
+
+def test_what_people_said_something_of_is_kept_for_longer(alpha):
+    for number in (1, 2):
+        make_sighting(timezone.now() - timedelta(days=60), print_=f"{number:016x}")
+    fold_all()
+    Failure.objects.filter(pk=f"{2:016x}").update(mark="muted")
+    while rollup.compact(USING, POLICY):
+        pass
+    assert [group.pk for group in Failure.objects.all()] == [f"{2:016x}"]
+    assert not FailureMinute.objects.exists()
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("said", "field"),
+    [
+        ({"mark": "returned"}, "mark"),
+        ({"mark": "known", "until": NOON}, "muted_until"),
+        ({"mark": "muted", "until": NOON}, "muted_until"),
+        ({"mark": "muted", "until": NOON + timedelta(days=9999)}, "muted_until"),
+        ({"owner": "x" * 201}, "owner"),
+        ({"ticket": "javascript:alert(1)"}, "ticket"),
+        ({"ticket": "https://"}, "ticket"),
+        ({"ticket": "http://[x"}, "ticket"),
+        ({"reason": "\0"}, "reason"),
+    ],
+)
+def test_what_cannot_be_said_of_a_group_is_refused(alpha, said, field):
+    make_sighting()
+    fold_all()
+    before = Failure.objects.values().get()
+    with pytest.raises(InvalidFailure) as refusal:
+        Failure.objects.all().annotate_group(PRINT, by="test", **said)
+    assert refusal.value.field == field
+    assert Failure.objects.values().get() == before
