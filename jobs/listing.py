@@ -114,6 +114,22 @@ def count(using: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     return {"count": min(number, COUNT_LIMIT), "is_exact": number <= COUNT_LIMIT}
 
 
+def count_by_state(using: str, asked: Mapping[str, Any]) -> dict[str, int]:
+    """The same for jobs in one of the states that are ``asked`` for, by state; one more at the limit."""
+    connection = connections[using]
+    way = choose_way(connection, asked)
+    walks = [*_walks(connection, way, asked, [])]
+    # Where the way does not know the state the job is joined, for the states that are asked for.
+    state = "d.state" if way.table == "job" else "j.state"
+    found = " UNION ALL ".join(f"SELECT {state} {walk.sql}" for walk in walks)
+    rows = _rows(
+        connection,
+        f"SELECT state, count(*) FROM ({found} LIMIT {COUNT_LIMIT + 1:d}) found GROUP BY state",
+        [value for walk in walks for value in walk.values],
+    )
+    return dict(rows)
+
+
 def estimate(using: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     """How many the planner expects; SQLite's does not say, there it is counted."""
     if connections[using].vendor != "postgresql":
@@ -129,7 +145,8 @@ def choose_way(connection: BaseDatabaseWrapper, asked: Mapping[str, Any]) -> Way
     ways = [*_ways(asked)]
     if len(ways) == 1 or ways[0].is_short:
         return ways[0]
-    created = {word: asked[word] for word in ("created_after", "created_before") if word in asked}
+    bounds = ("since", "created_after", "created_before")
+    created = {word: asked[word] for word in bounds if word in asked}
     lengths: list[str] = []
     values: list[Any] = []
     for way in ways:
@@ -329,8 +346,9 @@ def _tests(way: Way, asked: Mapping[str, Any]) -> Iterator[Test]:
         yield Test("j.finished_at >= %s", (asked["finished_after"],))
     if "finished_before" in asked:
         yield Test("j.finished_at < %s", (asked["finished_before"],))
-    if "created_after" in asked:
-        yield Test("d.created_at >= %s", (asked["created_after"],))
+    for word in ("since", "created_after"):
+        if word in asked:
+            yield Test("d.created_at >= %s", (asked[word],))
     # No job ends before it is made.
     for word in ("created_before", "finished_before"):
         if word in asked:

@@ -6,7 +6,6 @@ from typing import Any
 
 from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
-from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 
 from authn.permissions import is_allowed
@@ -14,7 +13,9 @@ from clusters.api.base import NativeViewSet, reply
 from clusters.api.fields import parse_uuid, read_object, refuse
 from clusters.api.paging import NEWEST_FIRST, read_page
 from clusters.api.schema import BODY, IDEMPOTENCY_KEY, OPERATION_ID, answers
+from clusters.errors import NotAllowed
 from jobs.api import bulk_wire as wire
+from jobs.api.filters import spelled_out
 from jobs.api.once import answer_once, idempotency_key
 from jobs.api.serializers import Count
 from jobs.engine import bulk
@@ -69,8 +70,8 @@ class BulkOperationViewSet(NativeViewSet):
         values = self.body(wire.BulkOperationInput)
         action = values["action"]
         if not is_allowed(self.principal, f"bulk_operations.{action}", cluster_id):
-            raise PermissionDenied
-        words = read_object(wire.BulkFilter, values["filter"], "filter")
+            raise NotAllowed(f"bulk_operations.{action}")
+        words = spelled_out(read_object(wire.BulkFilter, values["filter"], "filter"))
         arguments = read_object(wire.BulkArguments, values.get("arguments", {}), "arguments")
         if values.get("dry_run"):
             idempotency_key(request)

@@ -9,14 +9,16 @@ from rest_framework import serializers
 
 from clusters.api.fields import AnyValue, Choice, Flag, Number, Text, WholeNumber, format_time
 from clusters.api.paging import PageQuery
-from jobs.api.filters import JobFilter
-from jobs.engine.bulk import MAX_REASON, MAX_SPREAD_SECONDS, OUTCOMES, SAMPLE, DryRun
+from jobs.api.filters import JobLine
+from jobs.engine.bulk import OUTCOMES, DryRun
+from jobs.engine.bulk_asking import SAMPLE
+from jobs.engine.bulk_terms import MAX_LIMIT, MAX_REASON, MAX_SPREAD_SECONDS
 from jobs.models import BulkAction, BulkOperation, BulkStatus
 from jobs.models.job import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from jobs.states import State
 
 
-class BulkFilter(JobFilter):
+class BulkFilter(JobLine):
     """The search words of the job list; or `all` alone, for every job."""
 
     all = Flag(required=False, help_text="Every job of the cluster; instead of conditions.")
@@ -35,6 +37,12 @@ class BulkArguments(serializers.Serializer[Any]):
         max_value=MAX_SPREAD_SECONDS,
         required=False,
         help_text="For `retry`: each job at a moment of its own within so many seconds.",
+    )
+    limit = WholeNumber(
+        min_value=1,
+        max_value=MAX_LIMIT,
+        required=False,
+        help_text="Only so many, the oldest of those that the action is for.",
     )
 
 
@@ -120,6 +128,11 @@ class BulkDryRun(serializers.Serializer[Any]):
     count = serializers.IntegerField(
         allow_null=True, help_text="Null: too many or too scattered to be counted in time."
     )
+    eligible = serializers.IntegerField(
+        allow_null=True,
+        help_text="How many of them are in a state that the action is for, and no more than `limit`. "
+        "Null: not known.",
+    )
     is_exact = serializers.BooleanField(help_text="False where counting stopped.")
     by_state = serializers.DictField(
         child=serializers.IntegerField(), help_text="Empty where `count` is not exact."
@@ -163,6 +176,7 @@ def percent(operation: BulkOperation) -> float | None:
 def dry_run_to_json(found: DryRun) -> dict[str, Any]:
     return {
         "count": found.count,
+        "eligible": found.eligible,
         "is_exact": found.is_exact,
         "by_state": found.by_state,
         "sample": [

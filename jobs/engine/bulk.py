@@ -1,10 +1,11 @@
 """Bulk: one verb over all jobs that match a filter, carried out by the nodes in the background.
 
-``request`` stores what is wanted, ``advance`` is the duty of upkeep that does it. It reads the jobs in
-the order in which they were made and without locks, up to a thousand at a time; then, in one short
-transaction, it locks those that it can have at once, applies the verb and writes down how far it has got.
-A node that is killed in between has done and noted a batch, or neither. The row of the operation is
-locked in that transaction too and has to be as it was read, so two nodes never do the same batch.
+``request`` (``bulk_asking.py``) stores what is wanted, ``advance`` is the duty of upkeep that does it. It
+reads the jobs in the order in which they were made and without locks, up to a thousand at a time; then,
+in one short transaction, it locks those that it can have at once, applies the verb and writes down how
+far it has got. A node that is killed in between has done and noted a batch, or neither. The row of the
+operation is locked in that transaction too and has to be as it was read, so two nodes never do the same
+batch.
 
 Whether a job is meant is decided when its row is locked; whether the verb may touch it, by the verb's own
 guard.
@@ -13,7 +14,7 @@ guard.
 from __future__ import annotations
 
 import logging
-import math
+import sys
 import time
 import uuid
 from collections import Counter
@@ -29,48 +30,42 @@ from django.db import (
     transaction,
 )
 
-from clusters.deeds import deed, require
 from clusters.policy import ClusterPolicy
 from clusters.registry import id_of
-from jobs.engine.bulk_count import about, count_by_state
-from jobs.engine.bulk_walk import Key, Seen, matching, read_stretch
-from jobs.engine.clock import countdown, database_now
+from jobs.engine.bulk_asking import MAX_OPEN, DryRun, cancel, dry_run, glance, inverse, request
+from jobs.engine.bulk_count import about
+from jobs.engine.bulk_terms import ELIGIBLE, conditions, narrowed
+from jobs.engine.bulk_walk import Key, Seen, count_walking, matching, meant, read_stretch
+from jobs.engine.clock import countdown
 from jobs.engine.started_kinds import jobs_that_start
 from jobs.errors import (
-    BulkOperationNotFound,
-    Conflict,
     InvalidBulkOperation,
-    InvalidTransition,
     JobError,
     RightsLost,
-    UnknownQueue,
 )
-from jobs.executors import KINDS
-from jobs.filters import as_json, filtered
-from jobs.models import BulkAction, BulkOperation, BulkStatus, Job, Queue
+from jobs.executors import GRANTED_KINDS
+from jobs.filters import SEARCHED
+from jobs.models import BulkAction, BulkOperation, BulkStatus, Job
 from jobs.models.bulk_operation import BulkOperationQuerySet
-from jobs.models.job import HIGHEST_PRIORITY, LOWEST_PRIORITY, JobQuerySet, Touched
+from jobs.models.job import JobQuerySet, Touched
 from jobs.rights import rights_of
-from jobs.states import FINAL, RETRYABLE_FROM, State
+
+# The front door: what there is to ask for stands in ``bulk_asking.py``.
+__all__ = [
+    "DONE",
+    "ELIGIBLE",
+    "OUTCOMES",
+    "DryRun",
+    "advance",
+    "cancel",
+    "dry_run",
+    "glance",
+    "inverse",
+    "request",
+]
 
 logger = logging.getLogger(__name__)
 
-# In place of all conditions.
-EVERYTHING = {"all": True}
-# The words that ``jobs.filters.filtered`` knows. One that it did not know would be no condition.
-WORDS = frozenset(
-    {
-        "state", "queue", "type", "kind", "tag", "metadata", "reason", "is_held", "failure", "copy_of",
-        "unique_key", "node", "created_after", "created_before", "finished_after", "finished_before",
-        "schedule", "trigger", "workflow_run",
-    }
-)  # fmt: skip
-MAX_REASON = 500
-TARGET = "bulk_operation"
-MAX_OPEN = 100
-MAX_SPREAD_SECONDS = 7 * 86400
-SAMPLE = 20
-DRY_RUN_SECONDS = 2.0
 EXPECT_SECONDS = 0.4
 
 # One call of the duty works for about so long.
@@ -86,16 +81,6 @@ SHORTEST_PAUSE = 0.01
 # Jobs that somebody else had locked are looked at again so often, at the end.
 BUSY_ROUNDS, BUSY_PAUSE, MAX_BUSY = 20, 0.05, 1_000
 
-NOT_FINAL = tuple(state for state in State if state not in FINAL)
-# Where an action has nothing to do at all. Locking these jobs would only cost.
-ELIGIBLE: Mapping[str, Sequence[str]] = {
-    BulkAction.CANCEL: NOT_FINAL,
-    BulkAction.RETRY: RETRYABLE_FROM,
-    BulkAction.RUN_NOW: (State.SCHEDULED,),
-    BulkAction.MOVE: NOT_FINAL,
-    BulkAction.SET_PRIORITY: NOT_FINAL,
-    BulkAction.DELETE: FINAL,
-}
 STARTING = (BulkAction.RETRY, BulkAction.RUN_NOW)
 OUTCOMES: Mapping[str, str] = {
     "cancelled": "It had not started and never will.",
@@ -113,166 +98,10 @@ OUTCOMES: Mapping[str, str] = {
     "not_granted": "It starts work of a kind that needs a grant, which whoever asked does not have.",
     "busy": "Somebody else had it locked all the time.",
 }
-
-
-# -- Asking ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class DryRun:
-    """What an operation would be about; nothing was stored."""
-
-    count: int | None
-    is_exact: bool
-    by_state: dict[str, int]
-    sample: list[Seen]
-
-
-def request(
-    action: str,
-    filter: Mapping[str, Any],  # noqa: A002  the word of the API
-    *,
-    reason: str,
-    by: str,
-    arguments: Mapping[str, Any] | None = None,
-) -> BulkOperation:
-    """Store an operation for the nodes of the bound cluster to carry out; ``by`` names who asked.
-
-    ``filter`` holds checked search words, or ``{"all": True}`` and nothing else.
-    """
-    using = Job.objects.all().db
-    words, arguments = _check(action, filter, arguments or {})
-    if not reason.strip():
-        raise InvalidBulkOperation("say why; it is kept with the operation", field="reason")
-    if len(reason) > MAX_REASON:
-        raise InvalidBulkOperation(f"at most {MAX_REASON} characters", field="reason")
-    if _operations(using).open().count() >= MAX_OPEN:
-        raise Conflict(f"{MAX_OPEN} bulk operations are under way; let some of them end")
-    # Now of whoever asks, and of him again when each batch runs.
-    require(f"bulk_operations.{action}", using)
-    with deed("bulk_operations.request", TARGET, using=using, reason=reason) as trace:
-        now = database_now(connections[using])
-        operation = BulkOperation.objects.using(using).create(
-            action=action,
-            filter=words,
-            arguments=arguments,
-            reason=reason,
-            requested_by=by[:200],
-            covers_until=now,
-            created_at=now,
-        )
-        trace.target_id, trace.filter = str(operation.pk), words
-        trace.after = {"action": action, **arguments}
-    return operation
-
-
-def dry_run(
-    action: str,
-    filter: Mapping[str, Any],  # noqa: A002
-    arguments: Mapping[str, Any] | None = None,
-) -> DryRun:
-    """What the operation would be about: how many jobs in which states, and the first of them."""
-    using = Job.objects.all().db
-    words, _ = _check(action, filter, arguments or {})
-    asked = _conditions(words)
-    now = database_now(connections[using])
-    counted = count_by_state(_meant(using, asked, now), DRY_RUN_SECONDS)
-    sample = _sample(using, asked, now)
-    return DryRun(counted.count, counted.is_exact, counted.by_state, sample)
-
-
-def cancel(operation_id: uuid.UUID, *, by: str) -> BulkOperation:
-    """Stop an operation after the batch that runs; what is done stays done. Twice is no error."""
-    operations = _operations(Job.objects.all().db).filter(pk=operation_id)
-    stopped = operations.cancel(by=by[:200])
-    operation = operations.first()
-    if operation is None:
-        raise BulkOperationNotFound
-    if not stopped and operation.status != BulkStatus.CANCELLED:
-        raise InvalidTransition(f"the operation is {operation.status} already", field="status")
-    return operation
-
-
-def _sample(using: str, asked: Mapping[str, Any], now: datetime) -> list[Seen]:
-    deadline = countdown() + DRY_RUN_SECONDS
-    found: list[Seen] = []
-    after: Key | None = None
-    while len(found) < SAMPLE and countdown() < deadline:
-        stretch = read_stretch(using, asked, now, after, 500)
-        found += stretch.jobs
-        after = stretch.after
-        if after is None:
-            break
-    return found[:SAMPLE]
-
-
-def _check(
-    action: str, words: Mapping[str, Any], arguments: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    if action not in BulkAction.values:
-        known = ", ".join(BulkAction.values)
-        raise InvalidBulkOperation(f"there is no such action; known: {known}", field="action")
-    words = as_json(words)
-    if not words or words == {"all": False}:
-        raise InvalidBulkOperation(
-            'which jobs? Give conditions, or {"all": true} for every job', field="filter"
-        )
-    if "all" in words and words != EVERYTHING:
-        raise InvalidBulkOperation("`all` is true and goes alone", field="filter.all")
-    _conditions(words)
-    return words, _check_arguments(action, dict(arguments))
-
-
-def _conditions(words: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored filter as the search words it means; also when it was stored by another version."""
-    if words == EVERYTHING:
-        return {}
-    if unknown := words.keys() - WORDS:
-        name = min(unknown)[:100]
-        raise InvalidBulkOperation(f"there is no search word {name!r}", field=f"filter.{name}")
-    if not words:
-        raise InvalidBulkOperation("the filter is empty", field="filter")
-    for name, value in words.items():
-        # A list of none is no condition to the search, which would mean every job.
-        if value is None or value == []:
-            raise InvalidBulkOperation("must not be empty", field=f"filter.{name}")
-    return dict(words)
-
-
-def _check_arguments(action: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    known = {
-        BulkAction.MOVE: "queue",
-        BulkAction.SET_PRIORITY: "priority",
-        BulkAction.RETRY: "spread_seconds",
-    }.get(BulkAction(action))
-    for name in arguments.keys() - {known}:
-        raise InvalidBulkOperation(f"{action} takes no such argument", field=f"arguments.{name}")
-    value = arguments.get(known) if known else None
-    if action == BulkAction.MOVE:
-        if not isinstance(value, str):
-            raise InvalidBulkOperation("to which queue?", field="arguments.queue")
-        if not Queue.objects.filter(name=value[:101]).exists():
-            raise UnknownQueue(f"there is no queue {value[:100]!r}", field="arguments.queue")
-    if action == BulkAction.SET_PRIORITY and (
-        type(value) is not int or not HIGHEST_PRIORITY <= value <= LOWEST_PRIORITY
-    ):
-        raise InvalidBulkOperation(
-            f"a whole number from {HIGHEST_PRIORITY} to {LOWEST_PRIORITY}",
-            field="arguments.priority",
-        )
-    if action == BulkAction.RETRY and arguments and not _is_spread(value):
-        raise InvalidBulkOperation(
-            f"a number of seconds above 0 and at most {MAX_SPREAD_SECONDS}",
-            field="arguments.spread_seconds",
-        )
-    return arguments
-
-
-def _is_spread(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and 0 < value <= MAX_SPREAD_SECONDS
-
-
-# -- The duty --------------------------------------------------------------------------------------
+# Those that count against a limit.
+DONE = (
+    "cancelled", "cancel_requested", "retried", "made_ready", "moved", "changed", "deleted",
+)  # fmt: skip
 
 
 def advance(using: str, policy: ClusterPolicy) -> int:
@@ -379,10 +208,9 @@ def _step(using: str, pk: uuid.UUID) -> _Step | None:
     operation = _operations(using).open().filter(pk=pk).first()
     if operation is None:
         return None
-    asked = _conditions(operation.filter)
+    asked = narrowed(operation.action, conditions(operation.filter), operation.arguments)
     if operation.status == BulkStatus.PENDING or operation.cursor is None:
-        meant = _meant(using, asked, operation.covers_until)
-        expected = about(meant, EXPECT_SECONDS)
+        expected = _expected(using, asked, operation)
         first = _Cursor(size=FIRST_BATCH[connections[using].vendor]).to_json()
         with transaction.atomic(using=using):
             if _operations(using).filter(pk=pk).begin(expected=expected):
@@ -397,33 +225,73 @@ def _step(using: str, pk: uuid.UUID) -> _Step | None:
     took = countdown() - began
     if cursor is None:
         return None
-    pause = max(took, BUSY_PAUSE if cursor.is_over and cursor.busy else SHORTEST_PAUSE)
+    waits = cursor.busy and (cursor.is_over or cursor.rounds)
+    pause = max(took, BUSY_PAUSE if waits else SHORTEST_PAUSE)
     return _Step(batch.seen, pause)
+
+
+def _expected(using: str, asked: Mapping[str, Any], operation: BulkOperation) -> int | None:
+    """About how many jobs it will look at."""
+    if SEARCHED & asked.keys():
+        counted = count_walking(using, asked, operation.covers_until, EXPECT_SECONDS)
+        expected = counted.count if counted.is_exact else None
+    else:
+        expected = about(meant(using, asked, operation.covers_until), EXPECT_SECONDS)
+    limit = operation.arguments.get("limit")
+    return expected if expected is None or limit is None else min(expected, limit)
 
 
 def _read(
     using: str, operation: BulkOperation, asked: Mapping[str, Any], kinds: frozenset[str]
 ) -> _Batch:
     cursor = _Cursor.from_json(operation.cursor or {})
-    if cursor.is_over:
+    room = _room(operation, operation.outcomes, cursor.busy)
+    if cursor.is_over or not room:
         left = _jobs(using).filter(pk__any_of=cursor.busy)
         jobs = [Seen(*row) for row in matching(left, _under_lock(operation, asked))]
         gone = len(cursor.busy) - len(jobs)
         outcomes: Counter[str] = Counter({"conflict": gone} if gone else {})
         onward = replace(cursor, busy=[], rounds=cursor.rounds + 1)
-        seen = 0
-    else:
-        stretch = read_stretch(using, asked, operation.covers_until, cursor.after, cursor.size)
-        jobs, outcomes, seen = stretch.jobs, Counter(), len(stretch.jobs)
-        onward = replace(cursor, after=stretch.after, is_over=stretch.after is None)
-    candidates = []
+        return _chosen(using, operation, jobs, kinds, _Batch(0, outcomes, [], onward), len(jobs))
+    stretch = read_stretch(using, asked, operation.covers_until, cursor.after, cursor.size)
+    is_over = stretch.after is None
+    onward = replace(cursor, after=stretch.after, is_over=is_over, rounds=0)
+    return _chosen(using, operation, stretch.jobs, kinds, _Batch(0, Counter(), [], onward), room)
+
+
+def _room(
+    operation: BulkOperation, outcomes: Mapping[str, int], busy: Collection[uuid.UUID]
+) -> int:
+    """How many more jobs may be tried before the limit; those that are busy may still be done."""
+    if "limit" not in operation.arguments:
+        return sys.maxsize
+    done = sum(outcomes.get(outcome, 0) for outcome in DONE)
+    return max(0, int(operation.arguments["limit"]) - done - len(busy))
+
+
+def _chosen(
+    using: str,
+    operation: BulkOperation,
+    jobs: Sequence[Seen],
+    kinds: frozenset[str],
+    batch: _Batch,
+    room: int,
+) -> _Batch:
+    """The batch with those jobs that must be locked, up to ``room``; it ends where that is full."""
     barred = _barred(using, operation, jobs, kinds)
+    is_walk = not batch.cursor.rounds
+    seen, cursor = 0, batch.cursor
     for job in jobs:
+        if len(batch.jobs) == room:
+            last = jobs[seen - 1]
+            cursor = replace(cursor, after=(last.created_at, last.pk), is_over=False)
+            break
+        seen += 1
         if decided := _decided(operation, job, barred):
-            outcomes[decided] += 1
+            batch.outcomes[decided] += 1
         else:
-            candidates.append(job)
-    return _Batch(seen, outcomes, candidates, onward)
+            batch.jobs.append(job)
+    return batch._replace(seen=seen if is_walk else 0, cursor=cursor)
 
 
 def _barred(
@@ -433,7 +301,7 @@ def _barred(
     action = operation.action
     if action not in STARTING:
         return set()
-    lacking = {kind.name for kind in KINDS.values() if kind.needs_grant} - kinds
+    lacking = frozenset(GRANTED_KINDS) - kinds
     eligible = {job.pk: job.kind for job in jobs if job.state in ELIGIBLE[action]}
     return jobs_that_start(using, eligible, lacking)
 
@@ -468,7 +336,7 @@ def _write(
         outcomes, busy = _act(using, operation, asked, batch.jobs)
         outcomes.update(batch.outcomes)
         cursor = batch.cursor
-        is_last = cursor.is_over and cursor.rounds >= BUSY_ROUNDS
+        is_last = cursor.rounds >= BUSY_ROUNDS
         room = 0 if is_last else MAX_BUSY - len(cursor.busy)
         if len(busy) > room:
             outcomes["busy"] += len(busy) - room
@@ -476,10 +344,12 @@ def _write(
         fits = BATCH_SECONDS[vendor] / max(countdown() - began, 0.001)
         size = min(cursor.size * min(fits, 2.0), LARGEST_BATCH)
         cursor = replace(cursor, busy=kept, size=max(SMALLEST_BATCH[vendor], int(size)))
-        is_finished = cursor.is_over and not cursor.busy
+        outcomes += Counter(row.outcomes)
+        is_full = not _room(operation, outcomes, cursor.busy)
+        is_finished = (cursor.is_over or is_full) and not cursor.busy
         _operations(using).filter(pk=operation.pk).go_on(
             seen=batch.seen,
-            outcomes=dict(Counter(row.outcomes) + outcomes),
+            outcomes=dict(outcomes),
             cursor=cursor.to_json(),
             is_finished=is_finished,
         )
@@ -549,11 +419,6 @@ def _locked(rows: Any) -> Any:
 def _jobs(using: str) -> JobQuerySet:
     jobs: JobQuerySet = Job.objects.using(using).all()
     return jobs
-
-
-def _meant(using: str, asked: Mapping[str, Any], until: datetime) -> JobQuerySet:
-    jobs: JobQuerySet = Job.objects.using(using).filter(created_at__lt=until)
-    return filtered(jobs, asked)
 
 
 def _operations(using: str) -> BulkOperationQuerySet:

@@ -29,16 +29,16 @@ class Counted:
 def count_by_state(jobs: JobQuerySet, seconds: float) -> Counted:
     """All of them where that takes no longer than ``seconds``, else as many as a list would count."""
     try:
-        with _at_most(jobs.db, seconds):
+        with at_most(jobs.db, seconds):
             by_state = dict(jobs.order_by().values_list("state").annotate(count=Count("pk")))
             return Counted(sum(by_state.values()), True, by_state)
-    except _TooSlow:
+    except TooSlow:
         pass
     try:
-        with _at_most(jobs.db, seconds):
+        with at_most(jobs.db, seconds):
             count = jobs.order_by().values("pk")[: COUNT_LIMIT + 1].count()
             return Counted(min(count, COUNT_LIMIT), count <= COUNT_LIMIT, {})
-    except _TooSlow:
+    except TooSlow:
         return Counted(None, False, {})
 
 
@@ -50,12 +50,12 @@ def about(jobs: JobQuerySet, seconds: float) -> int | None:
     return max(int(estimated_count(jobs)["count"]), counted.count or 0)
 
 
-class _TooSlow(Exception):
+class TooSlow(Exception):
     """The statement was stopped."""
 
 
 @contextmanager
-def _at_most(using: str, seconds: float) -> Iterator[None]:
+def at_most(using: str, seconds: float) -> Iterator[None]:
     """Let the database stop a statement of this block after so many seconds."""
     connection = connections[using]
     connection.ensure_connection()
@@ -67,7 +67,7 @@ def _at_most(using: str, seconds: float) -> Iterator[None]:
         except OperationalError as error:
             if "interrupted" not in str(error):
                 raise
-            raise _TooSlow from error
+            raise TooSlow from error
         finally:
             connection.connection.set_progress_handler(None, 0)
         return
@@ -82,4 +82,4 @@ def _at_most(using: str, seconds: float) -> Iterator[None]:
     except OperationalError as error:
         if getattr(error.__cause__, "sqlstate", None) != "57014":
             raise
-        raise _TooSlow from error
+        raise TooSlow from error

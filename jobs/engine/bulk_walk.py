@@ -7,6 +7,7 @@ knows the order and, by primary key, those among them that are meant. Nothing is
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -14,8 +15,10 @@ from typing import Any, NamedTuple
 from django.db.models import BooleanField, DateTimeField, F, Func, Q, QuerySet, UUIDField, Value
 from django.db.models.lookups import GreaterThan
 
+from jobs.engine.bulk_count import Counted
 from jobs.engine.clock import countdown
-from jobs.filters import filtered
+from jobs.filters import SEARCHED, filtered
+from jobs.job_search import Search, most_at_once
 from jobs.models import Job, JobListing
 from jobs.models.job import JobQuerySet
 from jobs.states import FINAL, State
@@ -38,6 +41,7 @@ class Seen(NamedTuple):
     type: str
     priority: int
     cancel_requested_at: datetime | None
+    created_at: datetime
 
 
 class Stretch(NamedTuple):
@@ -47,11 +51,18 @@ class Stretch(NamedTuple):
 
 
 def read_stretch(
-    using: str, asked: Mapping[str, Any], until: datetime, after: Key | None, size: int
+    using: str,
+    asked: Mapping[str, Any],
+    until: datetime,
+    after: Key | None,
+    size: int,
+    seconds: float = STRETCH_SECONDS,
 ) -> Stretch:
     """Up to ``size`` jobs made after the key ``after`` and before ``until`` that meet the conditions."""
-    deadline = countdown() + STRETCH_SECONDS
-    window = size
+    deadline = countdown() + seconds
+    search = Search.of(asked)
+    largest = max(LARGEST_WINDOW, size) if search is None else most_at_once(search)
+    window = min(size, largest)
     found: list[Seen] = []
     while True:
         window_read = _read_window(_keys(using, asked, until, after), window)
@@ -68,7 +79,7 @@ def read_stretch(
         after = end
         if after is None or 2 * len(found) >= size or countdown() > deadline:
             return Stretch(found, after)
-        window = min(2 * window, max(LARGEST_WINDOW, size))
+        window = min(2 * window, largest)
 
 
 def _read_window(
@@ -94,14 +105,41 @@ def matching(
     The state is looked at here: with it in the question a planner whose statistics are old reads a
     partial index from end to end, a million entries for a thousand keys.
     """
-    states = asked.get("state")
-    others = {word: value for word, value in asked.items() if word != "state"}
-    found = filtered(rows, others).values_list(*columns)
-    return [row for row in found if not states or row[1] in states]
+    states, search = asked.get("state"), Search.of(asked)
+    apart = SEARCHED | {"state"}
+    others = {word: value for word, value in asked.items() if word not in apart}
+    beside = () if search is None else search.columns
+    found = filtered(rows, others).values_list(*columns, *beside)
+    chosen = [row for row in found if not states or row[1] in states]
+    if search is None:
+        return chosen
+    width = len(columns)
+    return [
+        row[:width] for row in chosen if search.holds(dict(zip(beside, row[width:], strict=True)))
+    ]
 
 
 def _ordered(rows: JobQuerySet, asked: Mapping[str, Any]) -> list[Seen]:
     return [Seen(*row) for row in matching(rows.order_by("created_at", "pk"), asked)]
+
+
+def count_walking(using: str, asked: Mapping[str, Any], until: datetime, seconds: float) -> Counted:
+    """The same as ``count_by_state`` for words that are searched for: as far as it gets in the time."""
+    deadline = countdown() + seconds
+    by_state: Counter[str] = Counter()
+    after: Key | None = None
+    while countdown() < deadline:
+        stretch = read_stretch(using, asked, until, after, 1000)
+        by_state.update(job.state for job in stretch.jobs)
+        after = stretch.after
+        if after is None:
+            return Counted(by_state.total(), True, dict(by_state))
+    return Counted(by_state.total() or None, False, {})
+
+
+def meant(using: str, asked: Mapping[str, Any], until: datetime) -> JobQuerySet:
+    """All jobs that meet the conditions and were made before ``until``."""
+    return filtered(_jobs(using).filter(created_at__lt=until), asked)
 
 
 def _jobs(using: str) -> JobQuerySet:
@@ -119,8 +157,9 @@ def _keys(
     rows = _listed(using, asked) if by_listing else _in_state(using, str(state))
     if after is not None:
         rows = rows.filter(_beyond(rows, after))
-    if "created_after" in asked:
-        rows = rows.filter(created_at__gte=asked["created_after"])
+    for word in ("since", "created_after"):
+        if word in asked:
+            rows = rows.filter(created_at__gte=asked[word])
     if "created_before" in asked:
         rows = rows.filter(created_at__lt=asked["created_before"])
     rows = rows.filter(created_at__lt=until)

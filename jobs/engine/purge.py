@@ -27,6 +27,11 @@ def dry_run(queue: str, *, states: Sequence[str] | None = None) -> bulk.DryRun:
     return bulk.dry_run(BulkAction.CANCEL, _filter(queue, states))
 
 
+def glance(queue: str) -> bulk.DryRun:
+    """The same, as fast as a page must be."""
+    return bulk.glance(BulkAction.CANCEL, _filter(queue, None))
+
+
 def _filter(queue: str, states: Sequence[str] | None) -> dict[str, object]:
     if not Queue.objects.all().named(queue).exists():
         raise QueueNotFound(f"there is no queue {queue[:100]!r}")

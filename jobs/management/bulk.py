@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator
@@ -10,21 +11,21 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models.functions import Now
-from django.http import QueryDict
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from clusters.api.fields import read_query
 from clusters.management.base import CommandFailed, UsageError, duration, operator
 from clusters.models import Node
 from config.problems import InvalidInput
 from jobs.api.bulk_wire import dry_run_to_json, operation_to_json
-from jobs.api.filters import JobFilter
+from jobs.api.filters import read_pairs
 from jobs.engine import bulk
+from jobs.filter_text import MAX_LINE, LineError, pairs_of
 from jobs.management.base import JobsCommand
 from jobs.models import BulkAction, BulkOperation, BulkStatus
 from jobs.models.bulk_operation import OPEN
 
 MAX_LISTED = 50
+_EQUALS = re.compile(r"([a-z_]+)=(.*)\Z", re.DOTALL)
 
 
 class BulkVerbs(JobsCommand):
@@ -33,14 +34,7 @@ class BulkVerbs(JobsCommand):
     def add_bulk_verbs(self) -> None:
         parser = self.verb("bulk", self.bulk, "let the nodes act on all jobs that match a filter")
         parser.add_argument("--action", required=True, choices=BulkAction.values, metavar="ACTION")
-        parser.add_argument(
-            "--filter",
-            action="append",
-            default=[],
-            type=condition,
-            metavar="WORD=VALUE",
-            help="as in the job list, such as state=failed; several must all be true",
-        )
+        add_line(parser)
         parser.add_argument("--all", action="store_true", help="every job, instead of a filter")
         parser.add_argument("--reason", default="", help="why; kept with the operation")
         _add_arguments(parser)
@@ -51,11 +45,12 @@ class BulkVerbs(JobsCommand):
         stop.add_argument("id", type=operation_id)
 
     def bulk(self, asked: Namespace) -> None:
-        words = {"all": True, **_words(asked.filter)} if asked.all else _words(asked.filter)
+        words = {"all": True, **line_words(asked.filter)} if asked.all else line_words(asked.filter)
         given = {
             "queue": asked.to_queue,
             "priority": asked.priority,
             "spread_seconds": asked.spread,
+            "limit": asked.limit,
         }
         arguments = {name: value for name, value in given.items() if value is not None}
         if asked.dry_run:
@@ -147,6 +142,8 @@ class BulkVerbs(JobsCommand):
         at_least = "" if document["is_exact"] or count is None else "at least "
         by_state = ", ".join(f"{n} {state}" for state, n in document["by_state"].items())
         self.stdout.write(f"{at_least}{number} jobs match" + (f": {by_state}" if by_state else ""))
+        if document["eligible"] not in (None, count):
+            self.stdout.write(f"{document['eligible']} of them would be done")
         if document["sample"]:
             self.print_table(
                 ("id", "state", "type", "queue"),
@@ -163,13 +160,31 @@ def _add_arguments(parser: ArgumentParser) -> None:
         metavar="10m",
         help="for retry: each job at a moment of its own within this time",
     )
+    parser.add_argument("--limit", type=int, help="only the oldest so many that the action is for")
 
 
-def condition(text: str) -> tuple[str, str]:
-    word, equals, value = text.partition("=")
-    if not word or not equals:
-        raise ArgumentTypeError(f"{text[:60]!r} is no condition such as state=failed")
-    return word, value
+def add_line(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--filter",
+        action="append",
+        default=[],
+        type=condition,
+        metavar="WORDS",
+        help="as on the screen, such as 'state:failed queue:mail'; several must all be true",
+    )
+
+
+def condition(text: str) -> list[tuple[str, str]]:
+    """The words of a line such as ``state:failed queue:mail``, or of ``state=failed``."""
+    if match := _EQUALS.match(text):
+        return [(match[1], match[2])]
+    try:
+        pairs = pairs_of(text[: MAX_LINE + 1])
+    except LineError as error:
+        raise ArgumentTypeError(f"{error.word!r}: {error.message}") from None
+    if not pairs or len(text) > MAX_LINE:
+        raise ArgumentTypeError(f"{text[:60]!r} is no condition such as state:failed")
+    return pairs
 
 
 def operation_id(text: str) -> UUID:
@@ -179,12 +194,9 @@ def operation_id(text: str) -> UUID:
         raise ArgumentTypeError(f"{text[:60]!r} is no id of an operation") from None
 
 
-def _words(conditions: list[tuple[str, str]]) -> dict[str, Any]:
-    query = QueryDict(mutable=True)
-    for word, value in conditions:
-        query.appendlist(word, value)
+def line_words(conditions: list[list[tuple[str, str]]]) -> dict[str, Any]:
     try:
-        return read_query(JobFilter, query)
+        return read_pairs(pair for pairs in conditions for pair in pairs)
     except InvalidInput as error:
         first = error.errors[0]
         raise UsageError(f"{first.field}: {first.message}", field=f"filter.{first.field}") from None

@@ -10,7 +10,7 @@ import pytest
 
 from clusters.policy import DEFAULTS
 from jobs.api import bulk_wire as wire
-from jobs.engine import bulk
+from jobs.engine import bulk, bulk_asking
 from jobs.models import BulkOperation, Job
 from jobs.states import State
 from tests.api.conftest import Api, check_problem, fields
@@ -72,7 +72,7 @@ def test_a_dry_run_says_what_it_would_be_about_and_stores_nothing(api: Api) -> N
     assert response.status_code == 200
     found = response.json()
     assert set(found) == set(wire.BulkDryRun().fields)
-    assert (found["count"], found["is_exact"]) == (2, True)
+    assert (found["count"], found["eligible"], found["is_exact"]) == (2, 1, True)
     assert found["by_state"] == {"ready": 1, "succeeded": 1}
     assert found["sample"][0] == {
         "id": str(job.pk),
@@ -114,6 +114,18 @@ def test_arguments_go_with_their_action(api: Api) -> None:
     assert job.state == State.SCHEDULED
 
 
+def test_the_oldest_so_many_are_tried_first(api: Api) -> None:
+    for _ in range(3):
+        make_job(State.FAILED)
+    body = {"action": "retry", "filter": {"state": ["failed"]}, "arguments": {"limit": 2}}
+    found = api.post(PATH, {**body, "dry_run": True}).json()
+    assert (found["count"], found["eligible"]) == (3, 2)
+    asked = api.post(PATH, {**body, "reason": "r"}).json()
+    carry_out()
+    assert api.get(f"{PATH}/{asked['id']}").json()["outcomes"] == {"retried": 2}
+
+
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -137,6 +149,8 @@ def test_arguments_go_with_their_action(api: Api) -> None:
         ({"filter": {"node": "x"}}, "filter.node"),
         ({"filter": {"metadata": ["x"]}}, "filter.metadata[0]"),
         ({"filter": {"limit": 3}}, "filter.limit"),
+        ({"arguments": {"limit": 0}}, "arguments.limit"),
+        ({"arguments": {"limit": "10"}}, "arguments.limit"),
         ({"arguments": []}, "arguments"),
         ({"arguments": None}, "arguments"),
         ({"arguments": {"queue": "default"}}, "arguments.queue"),
@@ -225,7 +239,7 @@ def test_what_is_not_there_is_404(identifier: str, api: Api) -> None:
 
 
 def test_too_many_at_once_are_refused(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk, "MAX_OPEN", 1)
+    monkeypatch.setattr(bulk_asking, "MAX_OPEN", 1)
     api.post(PATH, CANCEL)
     check_problem(api.post(PATH, CANCEL), 409, "conflict")
     assert BulkOperation.objects.count() == 1

@@ -61,6 +61,7 @@ def test_a_dry_run_counts_samples_and_stores_nothing(run):
     words = ("jobs", "bulk", "--action", "cancel", "--filter", "queue=mail", "--dry-run")
     shown = run(*words)
     assert "2 jobs match" in shown.out and "1 ready" in shown.out
+    assert "1 of them would be done" in shown.out
     assert str(job.pk) in shown.out
     assert run(*words, "-o", "json").json["by_state"] == {"ready": 1, "failed": 1}
     assert not BulkOperation.objects.exists()
@@ -72,6 +73,7 @@ def test_every_argument_can_be_said(run):
         (("--action", "move", "--to-queue", "b"), {"queue": "b"}),
         (("--action", "set_priority", "--priority", "-5"), {"priority": -5}),
         (("--action", "retry", "--spread", "10m"), {"spread_seconds": 600}),
+        (("--action", "cancel", "--limit", "10"), {"limit": 10}),
     ):
         done = run("jobs", "bulk", *words, "--all", "--reason", "r", "-o", "json")
         assert (done.json["arguments"], done.json["filter"]) == (arguments, {"all": True}), done.err
@@ -83,6 +85,7 @@ def test_conditions_of_one_word_are_a_list_where_the_word_has_one(run):
     assert done.json["filter"] == {"state": ["failed", "cancelled"], "is_held": False}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "words",
     [
@@ -99,6 +102,7 @@ def test_conditions_of_one_word_are_a_list_where_the_word_has_one(run):
         ("--action", "move", "--all", "--reason", "r", "--to-queue", "nope"),
         ("--action", "set_priority", "--all", "--reason", "r", "--priority", "1000"),
         ("--action", "cancel", "--all", "--reason", "r", "--spread", "1m"),
+        ("--action", "cancel", "--all", "--reason", "r", "--limit", "0"),
     ],
 )
 def test_what_makes_no_sense_is_2_and_nothing_is_stored(run, words):
@@ -165,3 +169,18 @@ def test_waiting_ends_with_the_operation_and_says_how(run, transactional_db, mon
     assert done.code == (0 if ends == "finished" else 1)
     cancelled = Job.objects.filter(state=State.CANCELLED).count()
     assert cancelled == (3 if ends == "finished" else 0)
+
+
+def test_a_condition_may_be_a_line_of_the_screen(run):
+    make_job(State.FAILED, error="timed out", queue="mail")
+    make_job(State.FAILED, error="no route", queue="mail")
+    line = ("--filter", 'state:failed queue:mail error:"timed out"')
+    done = run("jobs", "bulk", "--action", "retry", *line, "--dry-run", "-o", "json")
+    assert done.json["count"] == 1, done.err
+    listed = run("jobs", "list", *line, "-o", "json")
+    assert [job["error"] for job in listed.json["items"]] == ["timed out"], listed.err
+    for wrong in ("state:lost", "colour:red", "queue", 'error:"x', " "):
+        for words in (("list",), ("bulk", "--action", "retry", "--reason", "r")):
+            done = run("jobs", *words, "--filter", wrong)
+            assert (done.code, done.out) == (2, ""), wrong
+            assert not BulkOperation.objects.exists()

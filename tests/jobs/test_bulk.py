@@ -10,7 +10,7 @@ import pytest
 from django.utils import timezone
 
 from clusters.policy import DEFAULTS
-from jobs.engine import bulk
+from jobs.engine import bulk, bulk_asking, bulk_terms
 from jobs.errors import BulkOperationNotFound, Conflict, InvalidBulkOperation, InvalidTransition
 from jobs.models import Attempt, BulkAction, BulkOperation, BulkStatus, Job
 from jobs.models.bulk_operation import OPEN
@@ -184,11 +184,11 @@ def test_an_operation_is_about_the_jobs_that_a_list_with_these_words_shows(words
     assert (found.count, found.is_exact) == (len(meant), True)
     assert sum(found.by_state.values()) == len(meant)
     assert {job.pk for job in found.sample} <= meant
-    assert len(found.sample) == min(len(meant), bulk.SAMPLE)
+    assert len(found.sample) == min(len(meant), bulk_asking.SAMPLE)
 
     operation = ask("cancel", words)
     seen: set[Any] = set()
-    after, asked = None, bulk._conditions(operation.filter)
+    after, asked = None, bulk_terms.conditions(operation.filter)
     while True:
         stretch = bulk.read_stretch(USING, asked, operation.covers_until, after, 7)
         assert len(stretch.jobs) <= 7
@@ -257,13 +257,16 @@ def test_a_count_that_takes_too_long_is_given_up(monkeypatch, is_postgresql):
 
 def test_the_search_words_are_those_of_the_list():
     from jobs.api.filters import JobFilter
+    from jobs.filter_text import ORDER
 
-    assert set(JobFilter().fields) == bulk.WORDS
+    assert set(JobFilter().fields) == bulk_terms.WORDS
+    assert set(ORDER) == bulk_terms.WORDS | {"all"}
 
 
 # -- What is refused -------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("action", "filter", "arguments", "field"),
     [
@@ -314,7 +317,7 @@ def test_without_a_reason_nothing_is_stored(reason):
 
 
 def test_there_is_a_ceiling(monkeypatch):
-    monkeypatch.setattr(bulk, "MAX_OPEN", 2)
+    monkeypatch.setattr(bulk_asking, "MAX_OPEN", 2)
     ask("cancel", {"all": True})
     operation = ask("cancel", {"all": True})
     with pytest.raises(Conflict):
