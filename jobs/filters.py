@@ -20,6 +20,8 @@ from django.db.models import F, Q
 from jobs.models.job import JobQuerySet, metadata_value
 from jobs.states import Reason, State
 
+# What no index knows: ``jobs.job_search`` tests it job by job.
+SEARCHED = frozenset({"attempt", "error", "args"})
 # Counting stops here; beyond it the answer would cost more than it tells.
 COUNT_LIMIT = 100_000
 MAX_METADATA = 5
@@ -79,7 +81,9 @@ class Sort(NamedTuple):
 
 
 def filtered(jobs: JobQuerySet, asked: Mapping[str, Any]) -> JobQuerySet:
-    """The jobs that meet all conditions."""
+    """The jobs that meet all conditions; none of them may be one of those that are searched for."""
+    if searched := SEARCHED & asked.keys():
+        raise ValueError(f"{min(searched)} is no condition of a query")
     if states := asked.get("state"):
         # One state is a range of an index; `IN` is not, for the order a list needs.
         jobs = (
@@ -119,8 +123,9 @@ def filtered(jobs: JobQuerySet, asked: Mapping[str, Any]) -> JobQuerySet:
         jobs = jobs.filter(unique_key=asked["unique_key"])
     if "node" in asked:
         jobs = jobs.filter(state=State.RUNNING, node_id=asked["node"])
-    if "created_after" in asked:
-        jobs = jobs.filter(created_at__gte=asked["created_after"])
+    for word in ("since", "created_after"):
+        if word in asked:
+            jobs = jobs.filter(created_at__gte=asked[word])
     if "created_before" in asked:
         jobs = jobs.filter(created_at__lt=asked["created_before"])
     if "finished_after" in asked:

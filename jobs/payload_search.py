@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from clusters.models import current_policy
 from jobs import listing
 from jobs.engine.clock import countdown
 from jobs.models import Job
@@ -24,6 +25,13 @@ MOST_CHARACTERS = 64_000_000
 # In one statement; as many more as the payloads are small.
 PAGE, LARGEST_PAGE = 20, 500
 _PAGE_SECONDS = 0.1
+# Of payloads as large as they may be.
+MOST_BYTES = 32 << 20
+
+
+def payloads_at_once(most: int) -> int:
+    """So many payloads of the bound cluster are read in one statement, that memory holds them."""
+    return max(1, min(most, MOST_BYTES // current_policy().max_payload_bytes))
 
 
 def newest_ids(using: str, asked: Mapping[str, Any], text: str) -> list[UUID]:
@@ -47,7 +55,8 @@ def listed_ids(using: str, asked: Mapping[str, Any], number: int) -> Sequence[UU
 
 def _payloads(using: str, ids: Sequence[UUID]) -> Iterator[tuple[UUID, str]]:
     """Each job with its payload as it is shown, in small letters, and read page by page."""
-    start, size = 0, PAGE
+    largest = payloads_at_once(LARGEST_PAGE)
+    start, size = 0, min(PAGE, largest)
     while page := ids[start : start + size]:
         begun = countdown()
         rows = Job.objects.using(using).filter(pk__any_of=page, payload__isnull=False).order_by()
@@ -60,4 +69,4 @@ def _payloads(using: str, ids: Sequence[UUID]) -> Iterator[tuple[UUID, str]]:
                 yield pk, json.dumps(shown, ensure_ascii=False).casefold()
         start += size
         is_slow = countdown() - begun > _PAGE_SECONDS
-        size = PAGE if is_slow else min(2 * size, LARGEST_PAGE)
+        size = min(PAGE if is_slow else 2 * size, largest)

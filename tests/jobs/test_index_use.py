@@ -95,6 +95,8 @@ def check(plan: str, *indexes: str, is_sorted: bool = True) -> None:
 
 WAYS = [
     ({}, "job_listing_pkey"),
+    ({"since": MIDDLE}, "job_listing_pkey"),
+    ({"since": MIDDLE, "state": ["failed"]}, "job_final"),
     ({"queue": "queue-7"}, "job_listing_queue"),
     ({"type": "type-7"}, "job_listing_type"),
     ({"state": ["failed"]}, "job_final"),

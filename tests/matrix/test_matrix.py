@@ -1,7 +1,8 @@
 """Every endpoint x every sort of caller x what is his, what is somebody else's, and what is nobody's.
 
 Nobody gets through without good credentials, a role does what the table gives it and no more, and what a
-caller may not see answers like what does not exist, to the letter. What was refused changed nothing.
+caller may not see answers like what does not exist, to the letter. What was refused changed nothing,
+and is told in the audit.
 """
 
 from __future__ import annotations
@@ -18,15 +19,20 @@ from django.db import connections, transaction
 from django.http import HttpResponse
 from django.test import Client
 
+from authn.models import ApiKey, GroupRole, RoleBinding, UserRole
 from clusters.health import watch
+from clusters.models import REFUSED, AuditEntry
+from clusters.routers import CONTROL
 from tests.matrix.callers import RANK, Caller, make_callers
 from tests.matrix.endpoints import Endpoint, endpoints, roles
 from tests.matrix.things import Things, filled, make_things, missing_things, names_a_thing
+from tests.refusals import refused
 
 # Rights are the program's, not the database's.
 pytestmark = pytest.mark.once
 
 ROLES = roles()
+SOMEWHERE, EVERYWHERE = "somewhere:", "everywhere:"
 ENDPOINTS = endpoints()
 SURFACES = sorted({(one.surface, one.is_bare and one.surface != "native") for one in ENDPOINTS})
 _client = Client(raise_request_exception=False)
@@ -45,6 +51,14 @@ BODIES: dict[str, dict[str, Any]] = {
         "action": "cancel",
         "filter": {"all": True},
         "reason": "x",
+    },
+    "native POST keys": {"name": "new", "role": "viewer", "clusters": ["<cluster_id>"]},
+    "native PATCH keys/<str:key_id>": {"owner": "changed"},
+    "native POST roles": {
+        "sort": "user",
+        "name": "somebody of beta",
+        "cluster": "<cluster_id>",
+        "role": "viewer",
     },
     "forge POST queue/<str:name>/paused": {"paused": True},
     "forge POST queue/<str:name>/max-workers": {"max_workers": 3},
@@ -113,12 +127,18 @@ def test_nobody_does_what_is_not_his(
         for one in ENDPOINTS
         if one.surface == surface and (surface == "native" or one.is_bare == is_bare)
     ]
-    before = {alias: _everything(alias) for alias in ("cluster-alpha", "cluster-beta")}
+    before = {alias: _everything(alias) for alias in ("cluster-alpha", "cluster-beta", CONTROL)}
     violations = [wrong for one in chosen for wrong in _violations(one, world, callers)]
     assert not violations, f"{len(violations)}:\n" + "\n".join(violations[:60])
     for alias, rows in before.items():
         now = _everything(alias)
         assert [table for table in rows if now[table] != rows[table]] == []
+    for name in ("alpha", "beta"):
+        # Told in the audit where he has a role, and there only: the audit of a foreign cluster is silent.
+        own = {f"key:{one.name}" for one in callers if one.cluster == name}
+        told = refused(f"cluster-{name}")
+        assert {row.actor for row in told} <= own and {row.surface for row in told} <= {surface}
+        assert told if name == "alpha" or not is_bare else not told
 
 
 def _violations(
@@ -134,7 +154,9 @@ def _violations(
             if wrong := _wrong(endpoint, least, caller, target, response.status_code):
                 yield f"{cell}: {response.status_code}, but {wrong}: {response.content[:200]!r}"
         for name, other in (("foreign id", "missing id"), ("foreign cluster", "no cluster")):
-            if least in RANK and name in answers:
+            if least.startswith(SOMEWHERE) and caller.cluster == "beta":
+                continue  # what is foreign to others is his
+            if least.removeprefix(SOMEWHERE) in RANK and name in answers:
                 if caller.cluster == "beta" and "cluster" in name:
                     continue
                 if answers[name] != answers[other]:
@@ -158,6 +180,10 @@ def _wrong(
         return None if status == 403 else "a key is not enough"
     if least == "any":
         return None if status == 200 else "everybody may ask"
+    if least.startswith(EVERYWHERE):
+        return None if status == 403 else "this takes the role on all clusters"
+    if least.startswith(SOMEWHERE):
+        return _wrong_somewhere(endpoint, least.removeprefix(SOMEWHERE), caller, target, status)
     if caller.cluster != target.cluster:
         return None if _is_not_found(endpoint, status) else "he sees nothing there"
     if not caller.covers(least):
@@ -169,6 +195,21 @@ def _wrong(
     if target.name == "own" and endpoint.method == "GET":
         return None if status == 200 or endpoint.key in SELDOM_THERE else "this is his to read"
     return None
+
+
+def _wrong_somewhere(
+    endpoint: Endpoint, least: str, caller: Caller, target: Target, status: int
+) -> str | None:
+    """The address names no cluster; the thing has one, or the body does."""
+    if not caller.covers(least):
+        return None if status == 403 else f"this takes {least} somewhere"
+    is_named = names_a_thing(endpoint.path) or "clust" in json.dumps(BODIES.get(endpoint.key))
+    of = {"own": "alpha", "foreign id": "beta"}.get(target.name)
+    if not is_named or of == caller.cluster:
+        return None if 200 <= status < 300 else "this is his"
+    if names_a_thing(endpoint.path):
+        return None if status == 404 else "he sees no such thing"
+    return None if status == 400 else "he sees no such cluster"
 
 
 def _is_not_found(endpoint: Endpoint, status: int) -> bool:
@@ -215,7 +256,11 @@ def _ask(endpoint: Endpoint, caller: Caller, target: Target) -> HttpResponse:
         content = filled(endpoint.surface, body, target.cluster, target.things).encode()
     least = ROLES[endpoint.role_key]
     may = least in RANK and caller.covers(least)
-    with transaction.atomic("cluster-alpha"), transaction.atomic("cluster-beta"):
+    with (
+        transaction.atomic(CONTROL),
+        transaction.atomic("cluster-alpha"),
+        transaction.atomic("cluster-beta"),
+    ):
         response: Any = _client.generic(
             endpoint.method, address, content, "application/json", headers=dict(caller.headers)
         )
@@ -225,6 +270,9 @@ def _ask(endpoint: Endpoint, caller: Caller, target: Target) -> HttpResponse:
         if may and caller.cluster == target.cluster:
             # What he has changed in his own cluster; any other change is seen at the end.
             transaction.set_rollback(True, using=f"cluster-{caller.cluster}")
+        if least.startswith(SOMEWHERE) and response.status_code < 300:
+            # What he was told that he might do.
+            transaction.set_rollback(True, using=CONTROL)
     return response
 
 
@@ -242,11 +290,19 @@ def _told(response: HttpResponse, target: Target) -> tuple[Any, ...]:
 
 
 def _everything(alias: str) -> dict[str, list[Any]]:
-    """All rows of a cluster."""
+    """All rows of a cluster, but those of refusals; of the control database those of keys and roles."""
+    if alias == CONTROL:
+        keys = ApiKey.objects.values_list("pk", "name", "owner", "digest", "revoked_at")
+        roles_of = (
+            model._default_manager.values_list("pk", "cluster_id", "role", "granted_kinds")
+            for model in (UserRole, GroupRole, RoleBinding)
+        )
+        return {str(number): [*map(str, rows)] for number, rows in enumerate((keys, *roles_of))}
     with connections[alias].cursor() as cursor:
         rows = {}
         for model in apps.get_models():
             if model._meta.app_label in ("jobs", "clusters") and model._meta.managed:
-                cursor.execute(f'SELECT * FROM "{model._meta.db_table}"')
+                but = f" WHERE verb <> '{REFUSED}'" if model is AuditEntry else ""
+                cursor.execute(f'SELECT * FROM "{model._meta.db_table}"{but}')
                 rows[model._meta.db_table] = sorted(map(str, cursor.fetchall()))
     return rows

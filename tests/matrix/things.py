@@ -6,11 +6,14 @@ import re
 from datetime import timedelta
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.utils import timezone
 
+from authn.keys import create_key
+from authn.models import UserRole
 from clusters.binding import cluster_bound
 from clusters.log import Category, Level, LogEntry
-from jobs.engine import bulk, calendars, workflows
+from jobs.engine import alert_rules, bulk, calendars, workflows
 from jobs.engine.workflows import NewNode
 from jobs.models import Failure, FailureHour, Secret, Step
 from tests.factories import (
@@ -42,13 +45,15 @@ def missing_things() -> Things:
         **dict.fromkeys(
             (
                 *("job", "step", "steps job", "execution", "node", "schedule", "steps schedule"),
-                *("workflow", "run", "operation"),
+                *("workflow", "run", "operation", "alert"),
             ),
             NOBODYS,
         ),
         **dict.fromkeys(("name", "queue", "calendar"), "of-nobody"),
         "fingerprint": "f" * 16,
         "line": "99900000",
+        "key": "f" * 16,
+        "role": "user-99900000",
     }
 
 
@@ -85,10 +90,18 @@ def make_things(cluster: str, number: int) -> Things:
             "workflow": str(workflow.pk),
             "run": str(run.pk),
             "operation": str(operation.pk),
+            "alert": str(alert_rules.create({"name": name, "kind": "dead_nodes"}, by="test").pk),
             "fingerprint": fingerprint,
             "line": str(line.pk),
+            "key": create_key(name, "viewer", [cluster])[0].public_id,
+            "role": _make_role(cluster),
             **dict.fromkeys(("name", "queue", "calendar"), name),
         }
+
+
+def _make_role(cluster: str) -> str:
+    user = get_user_model().objects.create_user(f"somebody of {cluster}")
+    return f"user-{UserRole.objects.create(user=user, cluster_id=cluster, role='viewer').pk}"
 
 
 def filled(surface: str, text: str, cluster: str, things: Things) -> str:
