@@ -21,8 +21,6 @@ from clusters.api.schema import answers
 from clusters.audit import MAX_EXPORTED, csv_lines, entry_to_json
 from clusters.models import AuditEntry, TraceQuerySet
 from clusters.registry import alias_of
-from config.problems import problem
-from config.streams import LongAnswer
 
 LATEST_FIRST = Order(("at", "id"), (datetime.fromisoformat, uuid.UUID))
 CSV = "text/csv; charset=utf-8"
@@ -38,9 +36,12 @@ class AuditFilter(serializers.Serializer[Any]):
         required=False,
         help_text="`native`, `admin`, `command`, or the name of a dialect.",
     )
+    credential = Text(max_length=40, required=False, help_text="Such as `api_key` or `session`.")
+    address = Text(max_length=45, required=False, help_text="Where the request came from.")
     target_type = Text(max_length=40, required=False)
     target_id = Text(max_length=200, required=False)
     request_id = Text(max_length=128, required=False)
+    reason = Text(max_length=500, required=False, help_text="A part of it, in any case.")
     since = Time(required=False, help_text="Done at this time or later.")
     until = Time(required=False, help_text="Done before this time.")
 
@@ -82,7 +83,8 @@ class AuditViewSet(NativeViewSet):
         operation_id="audit_list",
         summary="List what was done, newest first",
         description="Plain enqueues are told by the jobs themselves; the audit has them where the "
-        "cluster's setting `audit_enqueues` is 1.",
+        "cluster's setting `audit_enqueues` is 1. Who asked for a change that he may not make is told as "
+        "`deeds.refuse`, with the verb in `after`; `count` is how many there were since the row before.",
         parameters=[AuditListQuery],
         responses=answers({200: AuditPage}),
     )
@@ -101,30 +103,27 @@ class AuditViewSet(NativeViewSet):
     )
     def export(self, request: Request, cluster_id: str) -> HttpResponseBase:
         rows = _entries(cluster_id, self.query(AuditFilter))
-        full = problem(
-            request,
-            429,
-            "too_many_streams",
-            "Too many answers are being streamed.",
-            headers={"Retry-After": "5"},
-        )
-        answer = LongAnswer(
-            _pieces(rows), content_type=CSV, when_full=full, caller=self.principal.actor
-        )
+        answer = self.streamed(pieces(rows), CSV)
         answer.headers["Content-Disposition"] = f'attachment; filename="audit-{cluster_id}.csv"'
         return answer
 
 
 def _entries(cluster_id: str, asked: Mapping[str, Any]) -> TraceQuerySet:
+    # Of this cluster by name: a stream is read when no cluster is bound any more.
+    rows: TraceQuerySet = AuditEntry.objects.using(alias_of(cluster_id)).all()
+    return rows.matching(checked(asked))
+
+
+def checked(asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Search words that a database takes."""
     for name, value in asked.items():
         if isinstance(value, str) and "\0" in value:
             refuse(name, "Must not hold a NUL character.")
-    # Of this cluster by name: a stream is read when no cluster is bound any more.
-    rows: TraceQuerySet = AuditEntry.objects.using(alias_of(cluster_id)).all()
-    return rows.matching(asked)
+    return asked
 
 
-def _pieces(rows: TraceQuerySet) -> Iterator[bytes]:
+def pieces(rows: TraceQuerySet) -> Iterator[bytes]:
+    """An export, many lines at a time."""
     piece: list[str] = []
     for line in csv_lines(rows):
         piece.append(line)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from rest_framework import serializers
@@ -10,6 +10,8 @@ from rest_framework.viewsets import ViewSetMixin
 
 from clusters.api.fields import Nothing, read_object, read_query
 from clusters.surfaces import ClusterView, reply
+from config.problems import problem
+from config.streams import LongAnswer
 
 __all__ = ["NativeViewSet", "reply"]
 
@@ -25,6 +27,23 @@ class NativeViewSet(ViewSetMixin, ClusterView):
     def query(self, form: type[serializers.Serializer[Any]] = Nothing) -> dict[str, Any]:
         """The checked parameters of the query string."""
         return read_query(form, self.request.query_params)
+
+    def streamed(self, pieces: Iterator[bytes], content_type: str) -> LongAnswer:
+        """A long answer in pieces, as far as the limits of the caller and of the server go."""
+        full = problem(
+            self.request,
+            429,
+            "too_many_streams",
+            "Too many answers are being streamed.",
+            headers={"Retry-After": "5"},
+        )
+        return LongAnswer(
+            pieces,
+            content_type=content_type,
+            when_full=full,
+            caller=self.principal.actor,
+            of_a_caller=self.limits.streams,
+        )
 
     def body(self, form: type[serializers.Serializer[Any]] = Nothing) -> dict[str, Any]:
         """The checked fields of the body."""

@@ -73,19 +73,31 @@ class Turning:
         self.limit: int = query.get("limit", DEFAULT_LIMIT)
         self.is_backwards, self.position = _open(self._signer, order, query.get("cursor"))
 
-    def page(self, found: list[Any], key: Callable[[Any], Sequence[Any]]) -> Page:
+    def page(
+        self,
+        found: list[Any],
+        key: Callable[[Any], Sequence[Any]],
+        *,
+        reached: Sequence[Any] | None = None,
+    ) -> Page:
         """The page of rows found in the direction asked for, of which there is one more than the
-        limit where there is another page."""
+        limit where there is another page. ``reached`` is where a search goes on that took too long."""
         goes_on = len(found) > self.limit
         rows = found[: self.limit]
         if self.is_backwards:
             rows.reverse()
         has_next = bool(rows) and (self.is_backwards or goes_on)
         has_previous = bool(rows) and (goes_on if self.is_backwards else self.position is not None)
+        after = key(rows[-1]) if has_next else None
+        before = key(rows[0]) if has_previous else None
+        if reached is not None and self.is_backwards:
+            before = reached
+        elif reached is not None:
+            after = reached
         return Page(
             rows,
-            self._url(key(rows[-1]), is_back=False) if has_next else None,
-            self._url(key(rows[0]), is_back=True) if has_previous else None,
+            None if after is None else self._url(after, is_back=False),
+            None if before is None else self._url(before, is_back=True),
         )
 
     def _url(self, key: Sequence[Any], *, is_back: bool) -> str:

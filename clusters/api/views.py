@@ -89,6 +89,7 @@ class NodeViewSet(NativeViewSet):
         "count": "nodes.read",
         "retrieve": "nodes.read",
         "drain": "nodes.drain",
+        "undrain": "nodes.undrain",
     }
 
     @extend_schema(
@@ -138,6 +139,25 @@ class NodeViewSet(NativeViewSet):
         node = _node(node_id)
         if node.status not in ALIVE:
             raise NotPossible(f"cannot drain a node that is {node.status}")
+        return reply(node_to_json(node))
+
+    @extend_schema(
+        operation_id="nodes_undrain",
+        summary="Let a node take work again that was asked to drain",
+        description="It learns of it with its next heartbeat. A node that was told to stop goes on "
+        "stopping. Asking where nobody wants it to drain is no error.",
+        parameters=[NODE_ID],
+        request=None,
+        responses=answers({200: NodeItem}, 409),
+    )
+    def undrain(self, request: Request, cluster_id: str, node_id: str) -> HttpResponse:
+        self.query()
+        self.body()
+        key = _node(node_id).pk
+        _nodes().filter(pk=key).end_drain()
+        node = _node(node_id)
+        if node.status not in ALIVE:
+            raise NotPossible(f"a node that is {node.status} takes no work any more")
         return reply(node_to_json(node))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _SCHEDULE = "01a20191-868c-7979-8cdf-31c02d86b8b8"
+_FIRE = "01a2052c-154e-7271-9051-9d69751f6869"
 _EXCLUSIONS = {
     "dates": ["2030-12-25"],
     "days_of_week": ["Saturday", "Sunday"],
@@ -19,6 +20,40 @@ BODY_EXAMPLES: Mapping[str, Mapping[str, Any]] = {
             "username": "ann",
             "password": "correct horse battery",
             "lifetime_seconds": 600,
+        },
+    },
+    "keys_create": {
+        "For a build server": {
+            "name": "build-server",
+            "role": "operator",
+            "clusters": ["main"],
+            "owner": "the build team",
+            "expires_at": "2040-01-01T00:00:00Z",
+            "addresses": ["10.1.0.0/16"],
+        }
+    },
+    "keys_change": {
+        "Longer": {"expires_at": "2041-01-01T00:00:00Z"},
+        "From anywhere": {"addresses": []},
+    },
+    "keys_rotate": {
+        "An hour to change over": {"grace_seconds": 3600},
+        "At once": {"grace_seconds": 0},
+    },
+    "keys_revoke": {"It was seen in a log": {"reason": "in the log of a build"}},
+    "roles_give": {
+        "To all of a group": {
+            "sort": "group",
+            "name": "on-call",
+            "cluster": "main",
+            "role": "operator",
+        },
+        "With shell jobs": {
+            "sort": "user",
+            "name": "ann",
+            "cluster": "main",
+            "role": "operator",
+            "granted_kinds": ["shell"],
         },
     },
     "jobs_enqueue_bulk": {
@@ -65,6 +100,39 @@ BODY_EXAMPLES: Mapping[str, Mapping[str, Any]] = {
         "What would go?": {"dry_run": True},
         "Jobs that wait": {"states": ["ready"], "reason": "imported twice"},
     },
+    "alerts_create": {
+        "Letters fail": {
+            "name": "letters",
+            "kind": "failure_rate",
+            "queue": "mail",
+            "ratio": 0.2,
+            "at_least": 20,
+            "window_seconds": 900,
+            "webhook_url": "https://hooks.example/on-call",
+        },
+        "A backup that should have come": {
+            "name": "backup",
+            "kind": "heartbeat",
+            "type": "backup:database",
+            "limit_seconds": 93600,
+            "severity": "critical",
+        },
+    },
+    "alerts_preview": {"Is a queue late?": {"kind": "oldest_ready", "limit_seconds": 300}},
+    "alerts_change": {"Later": {"limit_seconds": 900}, "Not now": {"is_enabled": False}},
+    "alerts_acknowledge": {"I have it": {"reason": "the mail server restarts"}},
+    "alerts_mute": {
+        "For an hour": {"seconds": 3600, "reason": "maintenance"},
+        "Until then": {"until": "2030-01-01T00:00:00Z"},
+    },
+    "failures_change": {
+        "Somebody has it": {"mark": "known", "owner": "mail team", "ticket": "https://tickets/17"},
+        "Not before the year is over": {
+            "mark": "muted",
+            "muted_until": "2040-01-01T00:00:00Z",
+            "reason": "the partner mends it",
+        },
+    },
     "calendars_create": {
         "Holidays": {
             "name": "holidays",
@@ -94,6 +162,11 @@ BODY_EXAMPLES: Mapping[str, Mapping[str, Any]] = {
         "Once, now": {},
         "With a payload of its own": {"payload": {"warehouse": 8}},
     },
+    "schedules_skip_next": {"Not this time": {"reason": "the warehouse is closed tomorrow"}},
+    "schedules_run_missed": {
+        "After an outage": {"fire_id": _FIRE, "which": "all", "reason": "the nodes were down"},
+        "Nobody needs it any more": {"fire_id": _FIRE, "which": "skip"},
+    },
     "schedules_preview": {
         "When it would run": {
             "timing": "cron",
@@ -120,6 +193,10 @@ BODY_EXAMPLES: Mapping[str, Mapping[str, Any]] = {
             "values": {"default_timeout_seconds": 600, "max_crashes": None},
             "reason": "reports take longer at the end of a month",
         }
+    },
+    "workflows_trigger": {
+        "As it is": {},
+        "With another payload for a node": {"payloads": {_SCHEDULE: {"day": "2030-12-24"}}},
     },
     "workflows_change": {
         "Another name": {"name": "Close the month"},

@@ -23,7 +23,7 @@ from authn.authentication import (
     OpenNative,
 )
 from clusters.api.base import NativeViewSet, reply
-from clusters.surfaces import FirstRenderer
+from clusters.surfaces import FirstRenderer, UnknownAddress
 
 
 class DocumentViewSet(NativeViewSet):
@@ -35,6 +35,8 @@ class DocumentViewSet(NativeViewSet):
     @extend_schema(exclude=True)
     def retrieve(self, request: Request) -> HttpResponse:
         self.query()
+        if not settings.CLUSTERS_IN_OPENAPI:
+            return reply(native_document())
         # At both places, because programs that look for clusters look at either.
         visible = [cluster.id for cluster in self.principal.clusters()]
         document = native_document()
@@ -53,6 +55,8 @@ class SwaggerView(SpectacularSwaggerSplitView):
     schema = None
 
     def get(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not settings.SWAGGER:
+            return UnknownAddress.as_view()(request._request)
         if request.auth is None:
             return redirect_to_login(request.get_full_path(), settings.LOGIN_URL)
         response: HttpResponseBase = super().get(request, *args, **kwargs)  # type: ignore[no-untyped-call]

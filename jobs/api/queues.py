@@ -15,7 +15,7 @@ from clusters.api.fields import refuse
 from clusters.api.paging import Order, PageQuery, read_page
 from clusters.api.schema import BODY, IDEMPOTENCY_KEY, IF_MATCH, answers
 from config.problems import PreconditionFailed
-from jobs.api import bulk_wire
+from jobs.api import bulk_wire, queue_wire
 from jobs.api import serializers as wire
 from jobs.api.once import answer_once, idempotency_key
 from jobs.api.versions import asked_versions, etag
@@ -45,11 +45,11 @@ class QueueViewSet(NativeViewSet):
         operation_id="queues_list",
         summary="List queues by name",
         parameters=[PageQuery],
-        responses=answers({200: wire.QueuePage}),
+        responses=answers({200: queue_wire.QueuePage}),
     )
     def list(self, request: Request, cluster_id: str) -> HttpResponse:
         page = read_page(request, _queues(), BY_NAME, self.query(PageQuery))
-        return reply(page.to_json(wire.queue_to_json))
+        return reply(page.to_json(queue_wire.queue_to_json))
 
     @extend_schema(
         operation_id="queues_count", summary="Count queues", responses=answers({200: wire.Count})
@@ -61,12 +61,12 @@ class QueueViewSet(NativeViewSet):
     @extend_schema(
         operation_id="queues_create",
         summary="Create a queue",
-        request=wire.NewQueueInput,
-        responses=answers({201: wire.QueueItem}, 409, *BODY),
+        request=queue_wire.NewQueueInput,
+        responses=answers({201: queue_wire.QueueItem}, 409, *BODY),
     )
     def create(self, request: Request, cluster_id: str) -> HttpResponse:
         self.query()
-        values = self.body(wire.NewQueueInput)
+        values = self.body(queue_wire.NewQueueInput)
         queue = _queues().create_queue(values.pop("name"), **values)
         location = f"{request.path.rstrip('/')}/{queue.name}"
         return _reply(queue, 201, {"Location": location})
@@ -75,23 +75,23 @@ class QueueViewSet(NativeViewSet):
         operation_id="queues_get",
         summary="Get a queue",
         description="With what is going on in it at this moment.",
-        responses=answers({200: wire.QueueDetail}),
+        responses=answers({200: queue_wire.QueueDetail}),
     )
     def retrieve(self, request: Request, cluster_id: str, name: str) -> HttpResponse:
         self.query()
         queue = _one(name)
-        return reply(wire.queue_detail_to_json(queue, load_of(queue)), 200, _etag(queue))
+        return reply(queue_wire.queue_detail_to_json(queue, load_of(queue)), 200, _etag(queue))
 
     @extend_schema(
         operation_id="queues_change",
         summary="Change a queue",
         parameters=[IF_MATCH],
-        request=wire.QueueChangeInput,
-        responses=answers({200: wire.QueueItem}, 412, *BODY),
+        request=queue_wire.QueueChangeInput,
+        responses=answers({200: queue_wire.QueueItem}, 412, *BODY),
     )
     def partial_update(self, request: Request, cluster_id: str, name: str) -> HttpResponse:
         self.query()
-        values = self.body(wire.QueueChangeInput)
+        values = self.body(queue_wire.QueueChangeInput)
         if not values:
             refuse("body", "Names nothing to change.", "required")
         queue = _queues().named(name)
@@ -124,12 +124,12 @@ class QueueViewSet(NativeViewSet):
         summary="Pause a queue",
         description="Nodes take nothing more from it; what runs goes on. Pausing it again is no "
         "error: the new reason and end count. Without an end it lasts until somebody resumes it.",
-        request=wire.PauseInput,
-        responses=answers({200: wire.QueueItem}, *BODY),
+        request=queue_wire.PauseInput,
+        responses=answers({200: queue_wire.QueueItem}, *BODY),
     )
     def pause(self, request: Request, cluster_id: str, name: str) -> HttpResponse:
         self.query()
-        asked = {"reason": "", **self.body(wire.PauseInput)}
+        asked = {"reason": "", **self.body(queue_wire.PauseInput)}
         _queues().named(name).pause(by=self.principal.actor, **asked)
         return _reply(_one(name))
 
@@ -137,7 +137,7 @@ class QueueViewSet(NativeViewSet):
         operation_id="queues_resume",
         summary="Resume a paused queue",
         request=None,
-        responses=answers({200: wire.QueueItem}),
+        responses=answers({200: queue_wire.QueueItem}),
     )
     def resume(self, request: Request, cluster_id: str, name: str) -> HttpResponse:
         self.query()
@@ -151,14 +151,14 @@ class QueueViewSet(NativeViewSet):
         description="A bulk operation does it in the background, on the jobs that wait now; what "
         "runs goes on. With `dry_run` nothing is stored.",
         parameters=[IDEMPOTENCY_KEY],
-        request=wire.PurgeInput,
+        request=queue_wire.PurgeInput,
         responses=answers(
             {202: bulk_wire.BulkOperationItem, 200: bulk_wire.BulkDryRun}, 409, 422, *BODY
         ),
     )
     def purge(self, request: Request, cluster_id: str, name: str) -> HttpResponse:
         self.query()
-        asked = self.body(wire.PurgeInput)
+        asked = self.body(queue_wire.PurgeInput)
         states = asked.get("states")
         if asked.get("dry_run"):
             idempotency_key(request)
@@ -192,7 +192,7 @@ def _one(name: str) -> Queue:
 def _reply(
     queue: Queue, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> HttpResponse:
-    return reply(wire.queue_to_json(queue), status, {**_etag(queue), **(headers or {})})
+    return reply(queue_wire.queue_to_json(queue), status, {**_etag(queue), **(headers or {})})
 
 
 def _etag(queue: Queue) -> dict[str, str]:

@@ -303,6 +303,23 @@ class PauseAllInput(serializers.Serializer[Any]):
     reason = Text(max_length=MAX_REASON_LENGTH, allow_blank=True, required=False)
 
 
+@extend_schema_serializer(component_name="SkipNext")
+class SkipNextInput(serializers.Serializer[Any]):
+    reason = Text(max_length=MAX_REASON_LENGTH, allow_blank=True, required=False)
+
+
+@extend_schema_serializer(component_name="RunMissed")
+class RunMissedInput(serializers.Serializer[Any]):
+    """What is to become of a gap."""
+
+    fire_id = Id(help_text="A fire in the state `missed`.")
+    which = Choice(
+        choices=Misfire.values,
+        help_text="`all` of its instants run, its `latest`, or none: `skip`.",
+    )
+    reason = Text(max_length=MAX_REASON_LENGTH, allow_blank=True, required=False)
+
+
 @extend_schema_serializer(component_name="Trigger")
 class TriggerInput(serializers.Serializer[Any]):
     payload = AnyValue(
@@ -328,6 +345,13 @@ class ScheduleFilter(serializers.Serializer[Any]):
     source = Choice(choices=Source.values, required=False)  # type: ignore[assignment]
     created_by = Text(max_length=200, required=False)
     failing = Flag(required=False, help_text="Whether the last run failed.")
+    late = Flag(
+        required=False,
+        help_text="Whether the next run should have started more than 2 minutes ago.",
+    )
+    missed = Flag(
+        required=False, help_text="Whether there are missed runs that nobody has decided about."
+    )
     search = Text(
         max_length=100, required=False, help_text="Part of the name or description, in any case."
     )

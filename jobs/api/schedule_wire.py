@@ -21,6 +21,7 @@ from jobs.engine.definition import (
     describe,
     local_time,
 )
+from jobs.engine.missed import Dealt
 from jobs.engine.prerequisites import Needed
 from jobs.models import (
     Fire,
@@ -151,6 +152,12 @@ class DeletedSchedule(serializers.Serializer[Any]):
 class Triggered(serializers.Serializer[Any]):
     job_id = serializers.UUIDField(allow_null=True)
     workflow_run_id = serializers.UUIDField(allow_null=True)
+
+
+class MissedRuns(serializers.Serializer[Any]):
+    job_ids = serializers.ListField(child=serializers.UUIDField())
+    workflow_run_ids = serializers.ListField(child=serializers.UUIDField())
+    left = serializers.IntegerField(help_text="Instants of the gap that are missed as before.")
 
 
 class OccurrenceItem(serializers.Serializer[Any]):
@@ -284,6 +291,14 @@ def schedule_detail_to_json(
         "last_ended_at": format_time(schedule.last_ended_at),
         "last_succeeded_at": format_time(schedule.last_succeeded_at),
         "left_out": schedule.left_out,
+    }
+
+
+def missed_runs_to_json(dealt: Dealt) -> dict[str, Any]:
+    return {
+        "job_ids": [str(pk) for pk in dealt.job_ids],
+        "workflow_run_ids": [str(pk) for pk in dealt.workflow_run_ids],
+        "left": dealt.left,
     }
 
 

@@ -22,8 +22,6 @@ from clusters.api.base import NativeViewSet, reply
 from clusters.api.fields import Choice, Flag, Id, QueryNumber, format_time, parse_uuid, refuse
 from clusters.api.schema import JOB_ID, answers
 from clusters.registry import alias_of
-from config.problems import problem
-from config.streams import LongAnswer
 from jobs.api import serializers as wire
 from jobs.errors import JobNotFound
 from jobs.models import Job, Step
@@ -175,20 +173,7 @@ class JobStepsViewSet(NativeViewSet):
         if "tail" in asked:
             after = _before_last(using, job.pk, with_steps, asked["tail"])
         follower = Follower(using, job.pk, with_steps=with_steps, after=after)
-        full = problem(
-            request,
-            429,
-            "too_many_streams",
-            "Too many answers are being streamed.",
-            headers={"Retry-After": "5"},
-        )
-        return LongAnswer(
-            _written(follower),
-            content_type=NDJSON,
-            when_full=full,
-            caller=self.principal.actor,
-            of_a_caller=self.limits.streams,
-        )
+        return self.streamed(_written(follower), NDJSON)
 
 
 def _written(follower: Follower) -> Iterator[bytes]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from django.conf import settings
 from django.urls import re_path
 
+from authn.api.access_audit import AccessAuditViewSet
+from authn.api.keys import KeyViewSet
+from authn.api.roles import RoleViewSet
 from authn.api.tokens import TokenViewSet
 from authn.api.views import WhoamiViewSet
 from clusters.api.audit import AuditViewSet
@@ -13,6 +16,7 @@ from clusters.api.views import ClusterViewSet, NodeViewSet
 from clusters.surfaces import UnknownAddress
 from config.parsers import MAX_BULK_NODES
 from config.routing import route
+from jobs.api.alerts import AlertViewSet
 from jobs.api.bulk_operations import BulkOperationViewSet
 from jobs.api.calendars import CalendarViewSet
 from jobs.api.documentation import DocumentViewSet, SwaggerView
@@ -41,7 +45,9 @@ schedule, schedule_rules = ScheduleViewSet.as_view, ScheduleRulesViewSet.as_view
 calendar, log = CalendarViewSet.as_view, LogViewSet.as_view
 settings_view = SettingsViewSet.as_view
 secret = SecretViewSet.as_view
-audit = AuditViewSet.as_view
+alert = AlertViewSet.as_view
+audit, access_audit = AuditViewSet.as_view, AccessAuditViewSet.as_view
+api_key, role = KeyViewSet.as_view, RoleViewSet.as_view
 workflow, workflow_run = WorkflowViewSet.as_view, WorkflowRunViewSet.as_view
 
 schedule_routes = [
@@ -74,6 +80,16 @@ schedule_routes = [
             f"schedule-{verb}",
         )
         for verb in ("reschedule", "restore", "pause", "resume", "trigger")
+    ),
+    route(
+        "<str:cluster_id>/schedules/<str:schedule_id>/skip-next",
+        schedule_rules({"post": "skip_next"}),
+        "schedule-skip-next",
+    ),
+    route(
+        "<str:cluster_id>/schedules/<str:schedule_id>/run-missed",
+        schedule_rules({"post": "run_missed"}),
+        "schedule-run-missed",
     ),
     route(
         "<str:cluster_id>/schedules/<str:schedule_id>/next-runs",
@@ -162,12 +178,27 @@ workflow_routes = [
     ),
 ]
 
+# What belongs to no cluster.
+access_routes = [
+    route("keys", api_key({"get": "list", "post": "create"}), "keys"),
+    route("keys/count", api_key({"get": "count"}), "keys-count"),
+    route("keys/<str:key_id>", api_key({"get": "retrieve", "patch": "partial_update"}), "key"),
+    route("keys/<str:key_id>/rotate", api_key({"post": "rotate"}), "key-rotate"),
+    route("keys/<str:key_id>/revoke", api_key({"post": "revoke"}), "key-revoke"),
+    route("roles", role({"get": "list", "post": "create"}), "roles"),
+    route("roles/count", role({"get": "count"}), "roles-count"),
+    route("roles/<str:role_id>", role({"get": "retrieve", "delete": "destroy"}), "role"),
+    route("access-audit", access_audit({"get": "list"}), "access-audit"),
+    route("access-audit/export", access_audit({"get": "export"}), "access-audit-export"),
+]
+
 urlpatterns = [
     route("openapi.json", DocumentViewSet.as_view({"get": "retrieve"}), "native-document"),
     route("swagger", SwaggerView.as_view(), "swagger"),
     route("metrics", MetricsViewSet.as_view({"get": "list"}), "metrics"),
     route("whoami", WhoamiViewSet.as_view({"get": "retrieve"}), "whoami"),
     route("token", TokenViewSet.as_view({"post": "create"}), "token"),
+    *access_routes,
     route("clusters", ClusterViewSet.as_view({"get": "list"}), "clusters"),
     route("clusters/count", ClusterViewSet.as_view({"get": "count"}), "clusters-count"),
     route("clusters/<str:cluster_id>", ClusterViewSet.as_view({"get": "retrieve"}), "cluster"),
@@ -182,6 +213,7 @@ urlpatterns = [
     route("<str:cluster_id>/jobs/<str:job_id>/cancel", job({"post": "cancel"}), "job-cancel"),
     route("<str:cluster_id>/jobs/<str:job_id>/retry", job({"post": "retry"}), "job-retry"),
     route("<str:cluster_id>/jobs/<str:job_id>/run-now", job({"post": "run_now"}), "job-run-now"),
+    route("<str:cluster_id>/jobs/<str:job_id>/close", job({"post": "close"}), "job-close"),
     route("<str:cluster_id>/jobs/<str:job_id>/requeue", job({"post": "requeue"}), "job-requeue"),
     route("<str:cluster_id>/jobs/<str:job_id>/why", job_waits({"get": "why"}), "job-why"),
     route(
@@ -233,6 +265,9 @@ urlpatterns = [
     route("<str:cluster_id>/nodes/count", node({"get": "count"}), "nodes-count"),
     route("<str:cluster_id>/nodes/<str:node_id>", node({"get": "retrieve"}), "node"),
     route("<str:cluster_id>/nodes/<str:node_id>/drain", node({"post": "drain"}), "node-drain"),
+    route(
+        "<str:cluster_id>/nodes/<str:node_id>/undrain", node({"post": "undrain"}), "node-undrain"
+    ),
     route("<str:cluster_id>/logs", log({"get": "list"}), "logs"),
     route("<str:cluster_id>/logs/count", log({"get": "count"}), "logs-count"),
     route("<str:cluster_id>/logs/<str:line_id>", log({"get": "retrieve"}), "log-line"),
@@ -240,9 +275,30 @@ urlpatterns = [
     route("<str:cluster_id>/audit/export", audit({"get": "export"}), "audit-export"),
     route("<str:cluster_id>/stats", stats({"get": "stats"}), "stats"),
     route("<str:cluster_id>/timeline", stats({"get": "timeline"}), "timeline"),
+    route("<str:cluster_id>/alerts", alert({"get": "list", "post": "create"}), "alerts"),
+    route("<str:cluster_id>/alerts/count", alert({"get": "count"}), "alerts-count"),
+    route("<str:cluster_id>/alerts/preview", alert({"post": "preview"}), "alerts-preview"),
+    route(
+        "<str:cluster_id>/alerts/<str:alert_id>",
+        alert({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+        "alert",
+    ),
+    *(
+        route(
+            f"<str:cluster_id>/alerts/<str:alert_id>/{name}", alert({"post": name}), f"alert-{name}"
+        )
+        for name in ("test", "acknowledge", "mute", "unmute")
+    ),
+    route(
+        "<str:cluster_id>/alerts/<str:alert_id>/events", alert({"get": "events"}), "alert-events"
+    ),
     route("<str:cluster_id>/failures", failure({"get": "list"}), "failures"),
     route("<str:cluster_id>/failures/count", failure({"get": "count"}), "failures-count"),
-    route("<str:cluster_id>/failures/<str:fingerprint>", failure({"get": "retrieve"}), "failure"),
+    route(
+        "<str:cluster_id>/failures/<str:fingerprint>",
+        failure({"get": "retrieve", "patch": "partial_update"}),
+        "failure",
+    ),
     route(
         "<str:cluster_id>/settings",
         settings_view({"get": "list", "patch": "partial_update"}),

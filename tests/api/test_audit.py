@@ -111,7 +111,7 @@ def test_a_time_chooses_its_beginning_and_not_its_end(api: Api) -> None:
         ("actor=a%00b", "actor"),
         ("verb=" + "x" * 61, "verb"),
         ("limit=0", "limit"),
-        ("reason=x", "reason"),
+        ("before=x", "before"),
         ("actor__regex=x", "actor__regex"),
         ("cursor=x", "cursor"),
     ],

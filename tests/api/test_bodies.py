@@ -34,6 +34,7 @@ def _unescaped(text: str) -> bytes:
     return text.encode("latin-1").decode("unicode_escape").encode("latin-1")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("field", "body"), cases(), ids=lambda value: repr(value)[:50])
 def test_a_bad_body_is_refused_by_its_field_and_nothing_is_stored(
     field: str, body: bytes, alpha: object, api: Api

@@ -45,6 +45,7 @@ def test_a_calendar_is_created_shown_changed_and_deleted(alpha: object, api: Api
     check_problem(api.get(f"{PATH}/works"), 404, "not_found")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("said", "field"),
     [

@@ -113,6 +113,7 @@ def test_who_was_not_known_is_null(alpha: object, api: Api) -> None:
     assert api.get("alpha/logs").json()["items"][0]["actor"] is None
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("query", "field"),
     [

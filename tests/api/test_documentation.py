@@ -23,8 +23,8 @@ from tests.api.routes import native_routes
 OPERATIONS = {
     "clusters_list", "clusters_count", "clusters_get", "whoami", "token_issue",
     "jobs_list", "jobs_count", "jobs_get", "jobs_enqueue", "jobs_enqueue_bulk", "jobs_cancel",
-    "jobs_retry", "jobs_run_now", "jobs_requeue", "jobs_change", "jobs_why", "jobs_dependencies",
-    "jobs_delete", "jobs_attempts", "jobs_logs", "jobs_logs_stream",
+    "jobs_close", "jobs_retry", "jobs_run_now", "jobs_requeue", "jobs_change",
+    "jobs_why", "jobs_dependencies", "jobs_delete", "jobs_attempts", "jobs_logs", "jobs_logs_stream",
     "jobs_steps",
     "queues_list", "queues_count", "queues_create", "queues_get", "queues_change", "queues_pause",
     "queues_resume", "queues_delete", "queues_purge",
@@ -32,23 +32,30 @@ OPERATIONS = {
     "bulk_operations_get", "bulk_operations_cancel",
     "schedules_list", "schedules_count", "schedules_create", "schedules_get", "schedules_change",
     "schedules_reschedule", "schedules_delete", "schedules_restore", "schedules_pause",
-    "schedules_resume", "schedules_trigger", "schedules_pause_all", "schedules_resume_all",
+    "schedules_resume", "schedules_trigger", "schedules_skip_next", "schedules_run_missed",
+    "schedules_pause_all", "schedules_resume_all",
     "schedules_preview", "schedules_next_runs", "schedules_exclusions_get",
     "schedules_exclusions_set", "schedules_exclusions_add", "schedules_exclusions_delete",
     "schedules_dependencies_get", "schedules_dependencies_set", "schedules_dependencies_delete",
     "schedules_fires", "schedules_fires_count",
-    "audit_list", "audit_export",
+    "audit_list", "audit_export", "access_audit_list", "access_audit_export",
+    "keys_list", "keys_count", "keys_create", "keys_get", "keys_change", "keys_rotate",
+    "keys_revoke", "roles_list", "roles_count", "roles_give", "roles_get", "roles_take",
     "calendars_list", "calendars_count", "calendars_create", "calendars_get", "calendars_change",
     "calendars_delete",
     "workflows_list", "workflows_count", "workflows_create", "workflows_get", "workflows_change",
     "workflows_delete", "workflows_trigger", "workflow_runs_list", "workflow_runs_count",
     "workflow_runs_get", "workflow_runs_cancel", "workflow_runs_rerun", "workflow_runs_skip_node",
-    "nodes_list", "nodes_count", "nodes_get", "nodes_drain",
+    "nodes_list", "nodes_count", "nodes_get", "nodes_drain", "nodes_undrain",
     "logs_list", "logs_count", "logs_get",
     "secrets_list", "secrets_count", "secrets_create", "secrets_get", "secrets_change",
     "secrets_delete",
     "settings_get", "settings_change", "settings_changes", "settings_changes_count",
     "stats", "timeline", "failures_list", "failures_count", "failures_get",
+    "alerts_list", "alerts_count", "alerts_create", "alerts_preview", "alerts_get", "alerts_change",
+    "alerts_delete", "alerts_test", "alerts_acknowledge", "alerts_mute", "alerts_unmute",
+    "alerts_events",
+    "failures_change",
 }  # fmt: skip
 
 
@@ -65,6 +72,17 @@ def test_the_document_names_the_clusters_a_caller_may_see(make_key: Callable[...
         document = Api(make_key("viewer", *clusters)).get("openapi.json").json()
         assert document["info"]["x-jobmaster-clusters"] == visible
         assert document["x-jobmaster-clusters"] == document["info"]["x-jobmaster-clusters"]
+
+
+def test_clusters_and_the_page_may_be_left_out(
+    make_key: Callable[..., str], admin_client: Any, settings: Any
+) -> None:
+    settings.CLUSTERS_IN_OPENAPI = settings.SWAGGER = False
+    key = make_key("viewer")
+    document = Api(key).get("openapi.json").json()
+    assert "x-jobmaster-clusters" not in document and "x-jobmaster-clusters" not in document["info"]
+    check_problem(admin_client.get("/jm-api/swagger"), 401, "not_authenticated")
+    check_problem(Api(key).get("swagger"), 404, "not_found")
 
 
 def test_without_credentials_it_is_401(anonymous: Api, db: None) -> None:

@@ -116,6 +116,7 @@ def test_a_query_string_has_no_place_here(alpha: object, api: Api) -> None:
     assert not Job.objects.exists()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("column", [f.attname for f in Job._meta.concrete_fields])
 def test_no_column_can_be_set_that_is_not_a_field(column: str, alpha: object, api: Api) -> None:
     """Mass assignment: what the form does not name is refused, whatever the model has."""
@@ -217,6 +218,7 @@ BAD_VALUES = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("field", "value"),
     [(field, value) for field, values in BAD_VALUES.items() for value in values],

@@ -15,6 +15,7 @@ from tests.processes import manage
 API_PATHS = ["whoami", "alpha/jobs", "alpha/jobs/x", "nowhere", "openapi.json"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("path", API_PATHS)
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "TRACE"])
 def test_an_answer_of_the_api_is_nothing_to_a_browser(
@@ -120,6 +121,7 @@ def test_the_checks_of_a_deployment_have_nothing_to_say(tmp_path: Path) -> None:
             "DJANGO_SETTINGS_MODULE": "config.settings",
             "YARDMASTER_HOME": str(tmp_path),
             "YARDMASTER_TLS": "yes",
+            "YARDMASTER_REQUIRE_TLS": "yes",
             "YARDMASTER_SECRET_KEY": "checked-and-thrown-away-0123456789-abcdefghijklmnopqrstuvwxyz",
         },
     )

@@ -98,3 +98,19 @@ def test_a_probe_leaves_no_connection_behind(db: None) -> None:
     before = connections["cluster-alpha"]
     assert Watch().ask(["cluster-alpha"], 30) == {"cluster-alpha": True}
     assert connections["cluster-alpha"] is before
+
+
+def test_a_watch_knows_since_when_a_database_is_down(monkeypatch: Any) -> None:
+    watch = Watch(max_age_seconds=0)
+    answers = [False, False, True]
+    monkeypatch.setattr(health, "_answers", lambda alias: bool(answers) and answers.pop(0))
+    assert watch.down_since("cluster-alpha") is None
+    assert watch.ask(["cluster-alpha"], 30) == {"cluster-alpha": False}
+    since = watch.down_since("cluster-alpha")
+    assert since is not None
+    assert watch.ask(["cluster-alpha"], 30) == {"cluster-alpha": False}
+    assert watch.down_since("cluster-alpha") == since
+    assert watch.ask(["cluster-alpha"], 30) == {"cluster-alpha": True}
+    assert watch.down_since("cluster-alpha") is None
+    watch.report_down("cluster-alpha")
+    assert watch.down_since("cluster-alpha") is not None

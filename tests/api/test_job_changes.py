@@ -51,6 +51,7 @@ def test_bytes_take_the_place_of_a_payload(alpha: object, api: Api) -> None:
     assert (body["payload"], body["payload_base64"]) == (None, None)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "body,field",
     [

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 import pytest
 from django.db import connections
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
+from clusters.api.fields import format_time
 from jobs import listing
 from jobs.api.items import LISTED_ERROR_LENGTH
 from jobs.api.serializers import JobDetail, JobItem
@@ -102,6 +105,7 @@ def test_filters_choose_and_the_newest_comes_first(
         assert count == {"count": len(expected), "is_exact": True}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("query", "field"),
     [
@@ -219,3 +223,70 @@ def test_a_list_may_bring_a_count(jobs: None, viewer: Api) -> None:
 
 def test_a_count_has_no_pages(alpha: object, viewer: Api) -> None:
     assert fields(viewer.get("alpha/jobs/count?limit=5")) == ["limit"]
+
+
+PATH = "alpha/jobs"
+
+
+# -- The line, and what no index knows -------------------------------------------------------------
+
+
+def test_the_line_says_what_the_parameters_say(api, alpha):
+    wanted = make_job("failed", queue="mail", error="timed out", payload={"user": {"id": 7}})
+    make_job("failed", queue="mail", error="no route", payload={"user": {"id": 7}})
+    for query in (
+        {"q": 'state:failed queue:mail error:"timed out" args.user.id:7'},
+        {"q": "state:failed", "queue": "mail", "error": "TIMED"},
+        {"error": "timed", "args": "user.id:7", "attempt": ">0", "since": "1h"},
+    ):
+        body = api.get(f"{PATH}?{urlencode(query)}").json()
+        assert [job["id"] for job in body["items"]] == [str(wanted.pk)], query
+        assert body["searched_to"] is None
+    assert api.get(f"{PATH}/count?q=queue:mail").json() == {"count": 2, "is_exact": True}
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("q=state:failed&state=ready", "state"),
+        ("q=colour:red", "colour"),
+        ("q=nonsense", "nonsense"),
+        ("q=", "q"),
+        ("attempt=x", "attempt"),
+        ("args=x", "args"),
+        ("since=soon", "since"),
+        ("error=x&count=exact", "error"),
+    ],
+)
+def test_what_is_wrong_with_the_line_is_said_by_its_word(api, alpha, query, field):
+    response = api.get(f"{PATH}?{query}")
+    assert response.status_code == 400
+    assert response.json()["errors"][0]["field"] == field
+
+
+@pytest.mark.parametrize("word", ["attempt=3", "error=x", "args=a:b", "q=error:x"])
+def test_what_is_looked_for_job_by_job_is_not_counted(api, alpha, word):
+    response = api.get(f"{PATH}/count?{word}")
+    assert response.status_code == 400
+    assert "cannot be counted" in response.json()["errors"][0]["message"]
+
+
+def test_a_search_goes_on_from_where_it_got_to(api, alpha, monkeypatch):
+    from jobs import job_search
+
+    now = timezone.now()
+    jobs = [
+        make_job("failed", error=f"e{n}", created_at=now - timedelta(minutes=n)) for n in range(20)
+    ]
+    monkeypatch.setattr(job_search, "SECONDS", 0.0)
+    monkeypatch.setattr(job_search, "PAGE", 6)
+    body = api.get(f"{PATH}?error=e13").json()
+    assert body["items"] == []
+    assert body["searched_to"] == format_time(jobs[5].created_at)
+    found = []
+    while body["next"]:
+        body = api.get(body["next"]).json()
+        found += [job["id"] for job in body["items"]]
+    assert found == [str(jobs[13].pk)]
+    assert body["searched_to"] is None

@@ -165,10 +165,11 @@ def test_a_limit_is_gone_with_its_request(alpha: object) -> None:
             assert cursor.fetchone() == (3_000_000,)
 
 
-def test_how_many_logs_one_follows_is_a_matter_of_the_caller(alpha: object, limited: Any) -> None:
-    job = make_job()
-    api = limited(streams=3)
-    streaming = api.get(f"alpha/jobs/{job.pk}/logs/stream")
+@pytest.mark.parametrize("path", ["alpha/jobs/{job}/logs/stream", "alpha/audit/export"])
+def test_how_many_answers_one_has_streamed_is_a_matter_of_the_caller(
+    alpha: object, limited: Any, path: str
+) -> None:
+    streaming = limited(streams=3).get(path.format(job=make_job().pk))
     assert streaming.of_a_caller == 3
     streaming.close()
 

@@ -63,6 +63,7 @@ def test_a_name_is_taken_once(alpha: object, admin: Api) -> None:
     assert value_of("a") == VALUE
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("body", "field"),
     [

@@ -42,6 +42,7 @@ def caused(error: Exception, sqlstate: str) -> Exception:
     return error
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [

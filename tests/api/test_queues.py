@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from clusters.api.fields import format_time
 from clusters.policy import DEFAULTS
-from jobs.api.serializers import (
+from jobs.api.queue_wire import (
     NewQueueInput,
     OpenJobs,
     QueueChangeInput,
@@ -68,6 +68,7 @@ def test_a_second_queue_of_that_name_is_409(alpha: object, admin: Api) -> None:
     assert problem["errors"][0]["field"] == "name"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "name", ["", "a b", "-a", "ä", "a/b", "a" * 101, "a\n", "count", 1, None, ["a"]]
 )
@@ -198,6 +199,7 @@ BAD: dict[type, list[bytes]] = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("name", "value"),
     [(name, value) for name, policy in POLICIES.items() for value in BAD[policy.kind]]
@@ -327,6 +329,7 @@ def test_a_pause_may_end_by_itself(alpha: object, api: Api) -> None:
     assert (for_good["is_paused"], for_good["resume_at"]) == (True, None)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("body", "field"),
     [
@@ -457,6 +460,7 @@ def test_a_purge_may_be_asked_for_again_under_its_key(alpha: object, admin: Api)
     assert BulkOperation.objects.count() == 1
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("body", "field"),
     [

@@ -190,6 +190,7 @@ def test_a_timing_is_told_in_plain_words(
         assert told.startswith(sentence)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("asked", "code", "field"),
     [
@@ -258,6 +259,7 @@ def test_exclusions_are_set_added_to_and_removed(path: str, api: Api) -> None:
 EVERY_DAY = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("verb", ["put", "post"])
 @pytest.mark.parametrize(
     ("asked", "field"),

@@ -131,6 +131,7 @@ def test_each_example_of_the_document_works(example: Any, alpha: object, api: Ap
     assert api.post(PATH, example.value).status_code == 201
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("said", "code", "field"),
     [

@@ -10,7 +10,9 @@ import pytest
 from django.db import connections
 from django.test.utils import CaptureQueriesContext
 
+from clusters.acting import Acting, acting_as
 from clusters.binding import cluster_bound
+from clusters.errors import NotAllowed, UnsoundSettings
 from clusters.models import AuditEntry, ClusterSetting, SettingChange, current_policy
 from clusters.policy import FIELDS
 from jobs.api.settings import ChangeItem, SettingItem
@@ -67,6 +69,7 @@ def test_null_takes_a_setting_back_to_its_default(alpha: object, admin: Api) -> 
     assert not ClusterSetting.objects.exists()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("values", "field"),
     [
@@ -220,6 +223,24 @@ def test_only_an_archived_cluster_that_one_administers_takes_what_expires(
 
 
 def test_archives_go_in_no_circle(alpha: object, make_key: Callable[..., str]) -> None:
+    archived("alpha")
     archived("beta", archive_to="alpha")
+    ClusterSetting.objects.all().change({"mode": None}, by="test")
     both = Api(make_key("admin", "alpha", "beta"))
     assert b"come back" in change(both, {"archive_to": "beta"}).content
+
+
+def test_the_rule_of_archives_is_the_domains(alpha: object) -> None:
+    settings_of_alpha = ClusterSetting.objects.all()
+    with pytest.raises(UnsoundSettings, match="is not archived"):
+        settings_of_alpha.change({"archive_to": "beta"}, by="test")
+    archived("beta")
+    somebody = Acting("key:x", may=lambda verb, cluster_id: cluster_id == "alpha")
+    with acting_as(somebody), pytest.raises(UnsoundSettings, match="is no cluster"):
+        settings_of_alpha.change({"archive_to": "beta"}, by="key:x")
+    with acting_as(Acting("key:x", may=lambda *_: False)), pytest.raises(NotAllowed):
+        # Nothing is told to those who may not change it anyway.
+        settings_of_alpha.change({"archive_to": "gamma"}, by="key:x")
+    assert settings_of_alpha.persisted() == {}
+    settings_of_alpha.change({"archive_to": "beta"}, by="test")
+    assert settings_of_alpha.persisted() == {"archive_to": "beta"}

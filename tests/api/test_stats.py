@@ -133,6 +133,7 @@ def test_a_long_timeline_reads_days(alpha: object, viewer: Api) -> None:
     assert sum(point["enqueued"] for point in body["points"]) == 1
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("path", ["stats", "timeline"])
 @pytest.mark.parametrize(("query", "field"), BAD_SPANS)
 def test_a_bad_span_is_400_and_names_its_parameter(
@@ -141,6 +142,7 @@ def test_a_bad_span_is_400_and_names_its_parameter(
     assert field in fields(viewer.get(f"alpha/{path}?{query}"))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("query", "field"),
     [

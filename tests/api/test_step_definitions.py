@@ -40,6 +40,7 @@ def test_a_definition_is_accepted(alpha: object, api: Api) -> None:
     assert StepsRun.objects.get().name == "nightly"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "definition, field",
     [
