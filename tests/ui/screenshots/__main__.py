@@ -1,0 +1,5 @@
+"""`python -m tests.ui.screenshots`."""
+
+from tests.ui.screenshots import main
+
+main()
