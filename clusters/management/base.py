@@ -7,14 +7,12 @@ shape of the native API, and an error is a problem object.
 
 from __future__ import annotations
 
-import csv
 import getpass
 import io
 import json
 import os
 import re
 import sys
-import unicodedata
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -33,7 +31,9 @@ from rich.text import Text
 
 from clusters.acting import COMMAND, Acting, acting_as
 from clusters.binding import cluster_bound
+from clusters.csv_text import csv_line, formula_safe, printable
 from clusters.routers import CONTROL
+from jobs.executors import GRANTED_KINDS
 
 DONE, FAILED, USAGE, NOT_FOUND, CONFLICT, UNREACHABLE = range(6)
 INTERRUPTED = 130
@@ -252,10 +252,8 @@ class OperatorCommand(BaseCommand):
         self._print(table)
 
     def _print_csv(self, lines: Iterable[Sequence[Any]]) -> None:
-        text = io.StringIO()
-        written = csv.writer(text, lineterminator="\n")
-        written.writerows([csv_cell(value) for value in line] for line in lines)
-        self.stdout.write(text.getvalue(), ending="")
+        for line in lines:
+            self.stdout.write(csv_line(csv_cell(value) for value in line), ending="")
 
     def say(self, text: str) -> None:
         """A remark beside the data."""
@@ -316,7 +314,14 @@ def operator() -> str:
 
 def _acting() -> Acting:
     # Whoever may run management commands has the databases themselves.
-    return Acting(operator(), may=lambda *_: True, credential="os_user", surface=COMMAND)
+    return Acting(
+        operator(),
+        may=lambda *_: True,
+        credential="os_user",
+        surface=COMMAND,
+        kinds=lambda _: frozenset(GRANTED_KINDS),
+        is_superuser=True,
+    )
 
 
 def check_database_is_there(alias: str) -> None:
@@ -395,18 +400,8 @@ def csv_cell(value: Any) -> str:
     """A value in CSV; what a spreadsheet would take for a formula is marked as text."""
     if value is None or isinstance(value, bool | int | float):
         return "" if value is None else json.dumps(value)
-    shown = value if isinstance(value, str) else cell(value, is_single_line=False).plain
-    shown = printable(shown)
-    return f"'{shown}" if shown.startswith(("=", "+", "-", "@", "\t", "\r")) else shown
-
-
-def printable(text: str) -> str:
-    """The text with control and direction characters written out, line breaks and tabs kept."""
-    return "".join(
-        character
-        if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cs")
-        else f"\\x{ord(character):02x}"
-        for character in text
+    return formula_safe(
+        value if isinstance(value, str) else cell(value, is_single_line=False).plain
     )
 
 

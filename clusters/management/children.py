@@ -83,14 +83,16 @@ class Children:
         return [name for name, process in self._processes.items() if process.poll() is None]
 
 
-def run(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `manage.py` to its end; its output is shown only where it fails."""
+def run(
+    environment: Mapping[str, str], *arguments: str, is_shown: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run `manage.py` to its end; unless it is shown, its output is kept for whoever asked."""
     return subprocess.run(  # noqa: S603  our own program
         [sys.executable, str(MANAGE), *arguments],
         env=dict(environment),
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stdout=None if is_shown else subprocess.PIPE,
+        stderr=None if is_shown else subprocess.STDOUT,
         text=True,
         check=False,
     )

@@ -10,9 +10,17 @@ from clusters.management.base import (
     CommandFailed,
     OperatorCommand,
 )
-from jobs.errors import InvalidJob, InvalidQueue, InvalidSchedule, InvalidWorkflow, JobError
+from jobs.errors import (
+    InvalidAlert,
+    InvalidFailure,
+    InvalidJob,
+    InvalidQueue,
+    InvalidSchedule,
+    InvalidWorkflow,
+    JobError,
+)
 
-INVALID = (InvalidJob, InvalidQueue, InvalidSchedule, InvalidWorkflow)
+INVALID = (InvalidJob, InvalidQueue, InvalidSchedule, InvalidWorkflow, InvalidFailure, InvalidAlert)
 EXIT_CODES = {
     "not_found": NOT_FOUND,
     "invalid_transition": CONFLICT,
@@ -44,7 +52,8 @@ class JobsCommand(OperatorCommand):
 
 def job_failure(error: JobError) -> CommandFailed:
     """How an error about jobs ends a command."""
-    fallback = USAGE if isinstance(error, INVALID) else FAILED
+    is_invalid = isinstance(error, INVALID) or error.code == "invalid"
+    fallback = USAGE if is_invalid else FAILED
     return CommandFailed(
         str(error),
         exit_code=EXIT_CODES.get(error.code, fallback),

@@ -51,3 +51,18 @@ def test_looking_leaves_no_trace(run):
     for words in (("keys", "list"), ("queues", "list"), ("audit", "list"), ("jobs", "list")):
         assert run(*words).code == 0
     assert not AuditEntry.objects.exists() and not AccessAuditEntry.objects.exists()
+
+
+def test_a_refusal_says_what_was_refused(run):
+    AuditEntry.objects.create(
+        actor="key:ci",
+        verb="deeds.refuse",
+        target_type="queue",
+        target_id="mail",
+        count=3,
+        after={"verb": "queues.pause"},
+    )
+    done = run("audit", "list", "--cluster", "alpha", "--verb", "deeds.refuse")
+    assert done.code == 0 and "deeds.refuse (queues.pause)" in done.out
+    exported = run("audit", "export", "--cluster", "alpha")
+    assert "deeds.refuse" in exported.out and "queues.pause" in exported.out

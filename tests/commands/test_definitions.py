@@ -218,6 +218,7 @@ def test_only_what_differs_is_changed(definitions):
     assert Schedule.objects.get(name="nightly").priority == -4
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("text", "path"),
     [
@@ -291,6 +292,7 @@ def test_all_that_is_wrong_is_told_at_once_and_what_is_right_is_not_stored(defin
     assert not Queue.objects.filter(name="mail").exists()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -174,6 +174,7 @@ def test_a_repeat_with_the_same_id_says_so_and_other_content_is_a_conflict(run):
     assert Job.objects.count() == 1
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "words",
     [

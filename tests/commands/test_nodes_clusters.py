@@ -36,6 +36,16 @@ def test_a_live_node_is_asked_to_drain_and_a_dead_one_cannot_be(run):
     assert run("nodes", "drain", MISSING).code == 3
 
 
+def test_a_node_that_was_asked_to_drain_takes_work_again(run):
+    node, dead = make_node("draining"), make_node("dead")
+    assert run("nodes", "undrain", str(node.pk)).code == 0
+    assert Node.objects.get(pk=node.pk).drain_requested_at is None
+    again = run("nodes", "undrain", str(node.pk))
+    assert (again.code, "Nobody" in again.err) == (0, True)
+    assert run("nodes", "undrain", str(dead.pk)).code == 4
+    assert run("nodes", "undrain", MISSING).code == 3
+
+
 def test_a_host_is_healthy_while_one_of_its_nodes_lives(run):
     assert run("nodes", "check", "--host", "here").code == 1
     make_node("dead", host="here")

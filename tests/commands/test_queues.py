@@ -75,6 +75,7 @@ def test_only_what_is_said_is_changed_and_none_takes_a_limit_away(run):
     assert mail.description == "letters"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "words",
     [

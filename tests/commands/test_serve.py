@@ -73,6 +73,7 @@ def port(django_db_setup: None) -> Iterator[int]:
 # -- Refused ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("flags", "env", "expected"),
     [
@@ -128,6 +129,7 @@ def test_an_open_surface_is_served_to_others_when_that_is_said(eventually):
         assert "is open to others" in process.stdout.read()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "flags",
     [
@@ -253,6 +255,7 @@ def test_what_is_no_request_is_refused_as_a_problem(port, request_text, status):
     assert json.loads(body)["status"] == status
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "body",
     [

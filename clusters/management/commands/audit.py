@@ -49,8 +49,12 @@ class Command(OperatorCommand):
     def list_entries(self, asked: Namespace) -> None:
         if not 1 <= asked.limit <= MAX_LIMIT:
             raise UsageError(f"--limit must be between 1 and {MAX_LIMIT}", field="limit")
-        items = [entry_to_json(entry) for entry in newest(_rows(asked), asked.limit)]
-        rows = ([item[name] for name in SHOWN] for item in items)
+        entries = [*newest(_rows(asked), asked.limit)]
+        items = [entry_to_json(entry) for entry in entries]
+        rows = (
+            [item[name] if name != "verb" else entry.what for name in SHOWN]
+            for entry, item in zip(entries, items, strict=True)
+        )
         self.show({"items": items}, lambda: self.print_table(SHOWN, rows))
 
     def export(self, asked: Namespace) -> None:

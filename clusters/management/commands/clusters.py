@@ -12,7 +12,6 @@ from typing import Any
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connections
 
-from clusters.archives import target_problem
 from clusters.binding import cluster_bound
 from clusters.errors import UnsoundSettings
 from clusters.management.base import (
@@ -128,10 +127,6 @@ class Command(OperatorCommand):
 
     def change_settings(self, asked: Namespace) -> None:
         cluster, values = _find(asked.id), dict(asked.values)
-        if target := values.get("archive_to"):
-            problem = target_problem(cluster.id, str(target))
-            if problem is not None:
-                raise UsageError(f"{str(target)[:40]!r} {problem}", field="archive_to")
         check_database_is_there(cluster.alias)
         with cluster_bound(cluster.id):
             try:

@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 
 from clusters.api.serializers import node_to_json
 from clusters.management.base import CommandFailed, Conflict, NotFound, OperatorCommand
-from clusters.models import Node
+from clusters.models import ALIVE, Node
 
 
 class Command(OperatorCommand):
@@ -22,6 +22,8 @@ class Command(OperatorCommand):
         self.verb("show", self.show_node, "one node").add_argument("id", type=node_id)
         drain = self.verb("drain", self.drain, "let a node finish what it holds and take no more")
         drain.add_argument("id", type=node_id)
+        undrain = self.verb("undrain", self.undrain, "let a node take work again")
+        undrain.add_argument("id", type=node_id)
         check = self.verb("check", self.check_host, "0 if a live node runs on this host, else 1")
         check.add_argument("--host", default=socket.gethostname(), help="default: this one")
 
@@ -58,6 +60,15 @@ class Command(OperatorCommand):
             if node.drain_requested_at is None:
                 raise Conflict(f"the node is {node.status}", code="invalid_transition")
             self.say("It was asked to drain before; nothing has changed.")
+        self._show(find(asked.id))
+
+    def undrain(self, asked: Namespace) -> None:
+        node = find(asked.id)
+        if not Node.objects.filter(pk=node.pk).end_drain():
+            node = find(asked.id)
+            if node.status not in ALIVE:
+                raise Conflict(f"the node is {node.status}", code="invalid_transition")
+            self.say("Nobody had asked it to drain; nothing has changed.")
         self._show(find(asked.id))
 
     def check_host(self, asked: Namespace) -> None:

@@ -41,6 +41,7 @@ STOP_SECONDS = 60
 # A process that was killed earlier than this is not started again.
 SOON_SECONDS = 3.0
 LIVE_PATH = "/livez"
+DEMO_HANDLERS = "jobs.demo.handlers"
 
 
 class Command(BaseCommand):
@@ -62,6 +63,11 @@ class Command(BaseCommand):
             type=whole(1, 64),
             default=2,
             help="jobs at a time per node (default 2)",
+        )
+        parser.add_argument(
+            "--demo",
+            action="store_true",
+            help="fill clusters that have no job yet with a day that might have been",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -95,6 +101,8 @@ class Command(BaseCommand):
         if done.returncode:
             sys.stderr.write(done.stdout)
             raise CommandError("the databases could not be prepared; see above")
+        if options["demo"]:
+            self._fill(environment)
         credentials, is_first = make_credentials(settings.HOME, f"http://{bind.local}")
         connections.close_all()
 
@@ -112,7 +120,7 @@ class Command(BaseCommand):
             with self._step("Starting"):
                 is_up = self._wait_until_live(bind.local, children)
             if is_up:
-                if is_first:
+                if is_first and not options["demo"]:
                     self._submit_first_jobs(bind.local, clusters, credentials)
                 self._tell(credentials, clusters, _source(environment), is_first)
                 self._watch(children)
@@ -177,6 +185,15 @@ class Command(BaseCommand):
             return
         with self.console.status(what):
             yield
+
+    def _fill(self, environment: dict[str, str]) -> None:
+        """The demo, and its work for the nodes that are about to start."""
+        handlers = [*settings.HANDLERS, DEMO_HANDLERS]
+        environment["YARDMASTER_HANDLERS"] = ",".join(dict.fromkeys(handlers))
+        connections.close_all()
+        self.console.print("Filling the clusters with a day ...")
+        if run(environment, "demo", "--if-empty", is_shown=True).returncode:
+            raise CommandError("the demo could not be written; see above")
 
     # -- First jobs -------------------------------------------------------------------------------
 

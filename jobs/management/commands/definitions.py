@@ -12,13 +12,13 @@ from typing import Any
 
 from django.db import router
 
+from clusters.csv_text import printable
 from clusters.management.base import (
     CONFLICT,
     CommandFailed,
     NotFound,
     UsageError,
     operator,
-    printable,
 )
 from jobs.definitions import document, plan, stored, text
 from jobs.definitions.changes import CHANGE, CREATE, DELETE, Change, Outcome

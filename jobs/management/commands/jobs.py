@@ -17,6 +17,7 @@ from uuid import UUID
 from django.db import connections
 from django.db.models import Q
 
+from clusters.csv_text import printable
 from clusters.management.base import (
     FAILED,
     CommandFailed,
@@ -24,7 +25,6 @@ from clusters.management.base import (
     duration,
     moment,
     operator,
-    printable,
 )
 from jobs.api.items import item_sql
 from jobs.api.serializers import (
@@ -42,9 +42,10 @@ from jobs.engine.requeue import requeue
 from jobs.errors import JobError, JobNotFound
 from jobs.executors import KINDS, PUBLIC_KINDS
 from jobs.filters import filtered
-from jobs.listing import Position, newest
+from jobs.job_search import find as find_jobs
+from jobs.listing import Position
 from jobs.management.base import job_failure
-from jobs.management.bulk import BulkVerbs
+from jobs.management.bulk import BulkVerbs, add_line, line_words
 from jobs.models import Attempt, Job, Needs, OnParentFailure
 from jobs.models.job import JobQuerySet, Touched
 from jobs.states import FINAL, RETRYABLE_FROM, UNSTARTED, OnLost, State, Trigger
@@ -133,21 +134,22 @@ class Command(BulkVerbs):
     def _add_list(self) -> None:
         parser = self.verb("list", self.list_jobs, "the newest jobs")
         add_filters(parser)
+        add_line(parser)
         parser.add_argument("--limit", type=count, default=50, help="how many (default 50)")
         parser.add_argument("--after", type=job_id, metavar="ID", help="those older than this job")
 
     def list_jobs(self, asked: Namespace) -> None:
         using = Job.objects.all().db
         last = find(asked.after) if asked.after else None
-        found = newest(
+        found, reached = find_jobs(
             using,
-            words(asked),
+            {**words(asked), **line_words(asked.filter)},
             item_sql(connections[using].vendor),
             asked.limit + 1,
             beyond=Position(last.created_at, last.pk) if last else None,
         )
         jobs = [json.loads(item) for (item,) in found[: asked.limit]]
-        following = jobs[-1]["id"] if len(found) > asked.limit else None
+        following = jobs[-1]["id"] if len(found) > asked.limit else reached and str(reached.id)
         self.show(
             {"items": jobs, "next": following, "previous": None},
             lambda: self.print_table(
@@ -166,6 +168,8 @@ class Command(BulkVerbs):
                 ),
             ),
         )
+        if reached is not None:
+            self.say(f"Searched back to {reached.created_at:%Y-%m-%d %H:%M:%S}.")
         if following and not self.is_json:
             self.say(f"There are more: --after {following}")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from clusters.management.base import UsageError, duration, moment, operator
 from jobs.api.bulk_wire import dry_run_to_json
-from jobs.api.serializers import queue_detail_to_json, queue_to_json
+from jobs.api.queue_wire import queue_detail_to_json, queue_to_json
 from jobs.engine import purge
 from jobs.errors import QueueNotFound
 from jobs.management.bulk import BulkVerbs

@@ -5,8 +5,8 @@ from __future__ import annotations
 from argparse import Namespace
 
 from clusters.management.base import operator
+from jobs.api.queue_wire import queue_to_json
 from jobs.api.schedule_wire import schedule_to_json
-from jobs.api.serializers import queue_to_json
 from jobs.engine import schedules
 from jobs.management.commands.queues import find, queues
 from jobs.management.named import TargetCommand

@@ -6,6 +6,7 @@ import json
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.db import connections
 from django.db.models import F
@@ -15,17 +16,19 @@ from clusters.management.base import UsageError, duration, moment, operator
 from jobs.api.schedule_forms import ALL_KINDS, MAX_PREVIEW
 from jobs.api.schedule_wire import (
     fire_to_json,
+    missed_runs_to_json,
     occurrence_to_json,
     schedule_detail_to_json,
     schedule_to_json,
 )
 from jobs.api.schedules import listed
-from jobs.engine import fires, prerequisites, schedules
+from jobs.engine import fires, missed, prerequisites, schedules
 from jobs.engine.clock import database_now
 from jobs.engine.edit import UNCHANGED
+from jobs.errors import FireNotFound
 from jobs.management.base import JobsCommand
 from jobs.management.named import ABOUT_TARGET, find_schedule
-from jobs.models import Fire, FireState, Schedule, Source, Status, Timing
+from jobs.models import Fire, FireState, Misfire, Schedule, Source, Status, Timing
 
 MAX_LISTED = 10_000
 ORDERS: dict[str, tuple[Any, ...]] = {
@@ -33,7 +36,10 @@ ORDERS: dict[str, tuple[Any, ...]] = {
     "name": (Lower("name"), "pk"),
     "next_run_at": (F("next_run_at").asc(nulls_last=True), "pk"),
 }
-FILTERS = ("state", "kind", "type", "queue", "tag", "timing", "source", "search", "failing")
+FILTERS = (
+    *("state", "kind", "type", "queue", "tag", "timing", "source", "search", "failing"),
+    *("late", "missed"),
+)
 
 
 class Command(JobsCommand):
@@ -48,6 +54,8 @@ class Command(JobsCommand):
             ("pause", self.pause, "leave out what is due from now on"),
             ("resume", self.resume, "let it go on"),
             ("trigger", self.trigger, "run it now"),
+            ("skip-next", self.skip_next, "leave out its next run, and no other"),
+            ("run-missed", self.run_missed, "run what was missed, or leave it out for good"),
         ):
             parser = self.verb(name, run, about)
             parser.add_argument("schedule", help=ABOUT_TARGET)
@@ -60,6 +68,10 @@ class Command(JobsCommand):
                 add_pause(parser)
             elif name == "trigger":
                 add_payload(parser)
+            elif name == "skip-next":
+                parser.add_argument("--reason", default="")
+            elif name == "run-missed":
+                add_missed(parser)
         pause_all = self.verb("pause-all", self.pause_all, "pause all that run")
         pause_all.add_argument("--reason", default="")
         self.verb("resume-all", self.resume_all, "resume those that were paused with all others")
@@ -78,6 +90,12 @@ class Command(JobsCommand):
         parser.add_argument("--search", metavar="TEXT", help="part of the name or description")
         parser.add_argument(
             "--failing", action="store_true", default=None, help="whose last run failed"
+        )
+        parser.add_argument(
+            "--late", action="store_true", default=None, help="whose next run has not begun in time"
+        )
+        parser.add_argument(
+            "--missed", action="store_true", default=None, help="with runs that were missed"
         )
         parser.add_argument("--order", choices=[*ORDERS], default="name", help="default: name")
         parser.add_argument("--limit", type=limit, default=200, help="how many (default 200)")
@@ -164,6 +182,17 @@ class Command(JobsCommand):
         made = trigger(find_schedule(asked.schedule), asked)
         self.show(made, lambda: self.stdout.write(made["job_id"] or made["workflow_run_id"]))
 
+    def skip_next(self, asked: Namespace) -> None:
+        schedule = find_schedule(asked.schedule)
+        self._show(missed.skip_next(schedule.pk, by=operator(), reason=asked.reason))
+
+    def run_missed(self, asked: Namespace) -> None:
+        schedule = find_schedule(asked.schedule)
+        said = {"by": operator(), "reason": asked.reason}
+        dealt = missed.run_missed(schedule.pk, _gap(schedule, asked), asked.which, **said)
+        told = f"{dealt.runs} run, {dealt.left} left"
+        self.show(missed_runs_to_json(dealt), lambda: self.stdout.write(told))
+
     def pause_all(self, asked: Namespace) -> None:
         done = schedules.pause_all(by=operator(), reason=asked.reason)
         self.show({"count": done}, lambda: self.stdout.write(f"{done} paused"))
@@ -189,6 +218,26 @@ def add_pause(parser: ArgumentParser) -> None:
 
 def add_payload(parser: ArgumentParser) -> None:
     parser.add_argument("--payload", metavar="JSON", help="in place of the schedule's")
+
+
+def add_missed(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--which", choices=Misfire.values, required=True, help="all of them, the latest, or none"
+    )
+    parser.add_argument("--fire", type=UUID, metavar="ID", help="of the gap; the newest one")
+    parser.add_argument("--reason", default="")
+
+
+def _gap(schedule: Schedule, asked: Namespace) -> UUID:
+    """The gap that is named, else the newest there is."""
+    if asked.fire is not None:
+        named: UUID = asked.fire
+        return named
+    gaps = Fire.objects.filter(schedule_id=schedule.pk, state=FireState.MISSED)
+    newest = gaps.order_by("-due_at").values_list("pk", flat=True).first()
+    if newest is None:
+        raise FireNotFound("nothing of it was missed")
+    return newest
 
 
 def pause(schedule: Schedule, asked: Namespace) -> Schedule:

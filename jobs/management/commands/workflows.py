@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from argparse import Namespace
+from typing import Any
 
-from clusters.management.base import operator
+from clusters.management.base import UsageError, operator
 from jobs.api.workflow_wire import (
+    payloads_of,
     run_detail_to_json,
     run_to_json,
     workflow_detail_to_json,
@@ -30,6 +33,9 @@ class Command(JobsCommand):
         show.add_argument("workflow", help=ABOUT_TARGET)
         trigger = self.verb("trigger", self.trigger, "run it now")
         trigger.add_argument("workflow", help=ABOUT_TARGET)
+        trigger.add_argument(
+            "--payloads", metavar="JSON", help="an object: by the ids of nodes' schedules"
+        )
         runs = self.verb("runs", self.runs, "its runs, the newest first")
         runs.add_argument("workflow", help=ABOUT_TARGET)
         runs.add_argument("--state", choices=RunState.values)
@@ -69,7 +75,9 @@ class Command(JobsCommand):
         self.show(document, lambda: self.print_record(told))
 
     def trigger(self, asked: Namespace) -> None:
-        run = workflows.start_run(find_workflow(asked.workflow).pk, by=operator())
+        payloads = payloads_of({"payloads": _object(asked.payloads or "{}")})
+        workflow = find_workflow(asked.workflow)
+        run = workflows.start_run(workflow.pk, by=operator(), payloads=payloads)
         document = run_detail_to_json(run, node_states(str(run._state.db), [run]))
         self.show(document, lambda: self.stdout.write(str(run.pk)))
 
@@ -95,3 +103,13 @@ class Command(JobsCommand):
                 ),
             ),
         )
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"the payloads are not JSON: {error}", field="payloads") from None
+    if not isinstance(value, dict):
+        raise UsageError("the payloads are no object", field="payloads")
+    return value
