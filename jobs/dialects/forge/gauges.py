@@ -12,7 +12,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from clusters.policy import ClusterPolicy
-from jobs import metrics
+from jobs import depths, metrics
 from jobs.dialects.forge.wire.queues import (
     NOTHING,
     age_seconds,
@@ -109,7 +109,7 @@ def _scrape(using: str, policy: ClusterPolicy) -> Iterator[_Scraped]:
     fleet = Fleet.read(using)
     queues = list(Queue.objects.using(using).order_by("name"))
     counted = counts(using, policy, queues)
-    oldest = metrics.oldest_ready(using)
+    oldest = depths.oldest_ready(using)
     for queue in queues:
         yield _Scraped(
             queue,

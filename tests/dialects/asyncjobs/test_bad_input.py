@@ -43,6 +43,7 @@ RAW: list[tuple[bytes, str | None]] = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("raw", "field"), RAW, ids=[repr(raw)[:40] for raw, _ in RAW])
 def test_a_body_that_is_none_is_refused(raw: bytes, field: str | None, admin: Caller) -> None:
     response = admin.post("v1/tasks", raw=raw, **{"Idempotency-Key": "k"})
@@ -68,6 +69,7 @@ def test_null_is_an_empty_object(admin: Caller) -> None:
 BAD_TYPES = ["", "bad type!", "a.b", "a/b", "é", "a\n", " a", "x" * 201, "-a", ":a"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("task_type", BAD_TYPES)
 def test_a_type_that_is_none_is_refused(task_type: str, api: Caller) -> None:
     response = api.post("v1/tasks", {"type": task_type})
@@ -103,6 +105,7 @@ MEMBERS: dict[str, tuple[set[str], Any]] = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", MEMBERS)
 def test_a_wrong_value_is_refused_by_its_name(name: str, api: Caller) -> None:
     reasons, takes = MEMBERS[name]

@@ -65,6 +65,7 @@ def test_created_since_includes_the_moment_itself(api: Caller, tasks: list[Job])
     assert numbers(api, tasks, "?created_since=2999-01-01T00:00:00%2B02:00") == []
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("query", "reason", "field"),
     [

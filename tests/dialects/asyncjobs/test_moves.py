@@ -126,6 +126,7 @@ def test_a_step_needs_the_grants_of_those_beside_it(verb: str, api: Caller, make
         assert result["status"] == status
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("body", "reason", "field"),
     [

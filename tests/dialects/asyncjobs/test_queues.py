@@ -69,6 +69,7 @@ def test_what_means_no_limit(body: Any, found: Any, admin: Caller) -> None:
     assert {name: shown[name] for name in found} == found
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("body", "reason", "field"),
     [

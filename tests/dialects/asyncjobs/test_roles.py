@@ -15,6 +15,9 @@ from tests.api.test_credentials import bad_credentials
 from tests.dialects.asyncjobs.addresses import ENDPOINTS, HEALTH
 from tests.dialects.asyncjobs.conftest import MISSING, Caller, check_error
 
+# Rights are the program's, not the database's.
+pytestmark = pytest.mark.once
+
 RANKS = [role.value for role in Role]
 PLAIN = [(method, path, least) for method, path, least, _ in ENDPOINTS]
 NAMES = {MISSING: "{id}", "gone": "{name}"}

@@ -102,6 +102,7 @@ def test_an_offset_is_of_whole_seconds(offset: Any, seconds: int | None, api: Ca
     assert shown.get("deadline") == (None if seconds is None else seconds * SECOND)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("body", "reason", "field"),
     [

@@ -125,6 +125,7 @@ def wrong() -> dict[str, tuple[dict[str, Any], str]]:
     }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("case", wrong())
 @pytest.mark.parametrize("mode", ["required", "optional"])
 def test_a_signature_of_something_else_is_refused(

@@ -12,6 +12,7 @@ from tests.dialects.forge.conftest import Caller, check_envelope
 WITH_BODY = [(path, body) for _, path, _, body in ENDPOINTS if body is not None]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("path", [path for path, _ in WITH_BODY])
 def test_what_is_no_json_is_told_in_the_envelope(path: str, admin: Caller) -> None:
     before = list(Queue.objects.values())
@@ -23,6 +24,7 @@ def test_what_is_no_json_is_told_in_the_envelope(path: str, admin: Caller) -> No
     assert not Job.objects.exists()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("path", [path for path, _ in WITH_BODY])
 def test_a_body_of_another_kind_is_refused(path: str, admin: Caller) -> None:
     for raw in (b"[]", b"1", b'"x"', b"null", b"true"):
@@ -59,6 +61,7 @@ def test_the_corpus_of_bad_json(admin: Caller) -> None:
             check_envelope(response, response.status_code, "validation")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("query", "field"),
     [

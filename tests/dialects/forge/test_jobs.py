@@ -382,6 +382,7 @@ BAD: list[tuple[dict[str, Any], int, str]] = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("members", "status", "field"), BAD)
 def test_what_cannot_be_enqueued_is_named(
     members: dict[str, Any], status: int, field: str, api: Caller
@@ -426,6 +427,7 @@ BAD_LISTS: list[tuple[Any, str]] = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("body", "field"), BAD_LISTS)
 def test_a_list_that_cannot_be_is_named(body: Any, field: str, viewer: Caller) -> None:
     check_envelope(viewer.post("jobs/list", body), 400, "validation", field)

@@ -265,6 +265,7 @@ BAD: list[tuple[str, Any, str]] = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("path", "body", "field"), BAD)
 def test_what_a_queue_cannot_have_is_named_and_not_stored(
     path: str, body: Any, field: str, admin: Caller

@@ -19,6 +19,9 @@ from tests.api.test_credentials import bad_credentials
 from tests.dialects.forge.addresses import ENDPOINTS
 from tests.dialects.forge.conftest import Caller, check_envelope, check_refusal
 
+# Rights are the program's, not the database's.
+pytestmark = pytest.mark.once
+
 RANKS = [role.value for role in Role]
 FILLED = {
     "queue/<str:name>/": "queue/default/",

@@ -258,6 +258,7 @@ def test_each_item_is_checked_by_itself(admin: Caller) -> None:
     assert set(statuses(admin)) == {"nightly", "waits"}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("body", "field"),
     [

@@ -65,6 +65,7 @@ def test_retry_codes_may_come_with_the_policy(api: Caller) -> None:
     assert Schedule.objects.get().payload["retry_status"] == [500, 502]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -203,6 +204,7 @@ def test_a_procedure_is_called_by_name_with_bound_parameters(procedures: None, a
     check_problem(bad, 400, "validation_failed", "jobConfiguration.parameters.month")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -311,6 +313,7 @@ def test_a_file_operation_works_below_its_roots(
     assert Schedule.objects.get().payload == payload
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("given", "field"),
     [

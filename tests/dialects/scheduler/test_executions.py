@@ -27,6 +27,7 @@ def job_id(api: Caller) -> str:
     return api.make()["id"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("state", "status"),
     [

@@ -186,6 +186,7 @@ def test_what_has_run_once_is_completed_and_may_be_given_another_time(api: Calle
     assert again["status"] == "Enabled" and again["nextRunAt"] is not None
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("body", "field"),
     [

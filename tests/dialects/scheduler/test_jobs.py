@@ -40,6 +40,7 @@ def test_the_creator_may_be_named_and_the_caller_is_kept_beside_him(api: Caller)
     assert stored().updated_by.startswith("key:")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [

@@ -83,6 +83,7 @@ def test_pages_have_numbers_and_those_past_the_end_are_empty(api: Caller, jobs: 
         assert (page["items"], page["totalCount"], page["hasNextPage"]) == ([], 4, False)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("query", "field"),
     [

@@ -14,6 +14,9 @@ from tests.api.test_credentials import bad_credentials
 from tests.dialects.scheduler.addresses import ENDPOINTS
 from tests.dialects.scheduler.conftest import CRON_JOB, MISSING, Caller, check_problem
 
+# Rights are the program's, not the database's.
+pytestmark = pytest.mark.once
+
 RANKS = [role.value for role in Role]
 
 

@@ -63,6 +63,7 @@ def test_the_next_run_is_never_an_excluded_one(api: Caller) -> None:
     assert any(one["excludedBy"] == "time 01:00-00:00" for one in shown if one["isExcluded"])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("body", "field"),
     [
@@ -147,6 +148,7 @@ def test_a_run_waits_for_those_it_depends_on(api: Caller) -> None:
     assert (shown["waitingOn"], shown["triggerType"]) == ([], "Schedule")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("body", "code", "field"),
     [

@@ -51,6 +51,7 @@ def test_a_workflow_is_made_and_answers_with_its_bare_id(api: Caller, jobs: list
     assert api.get("workflows").json()["items"] == [body]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("change", "code", "field"),
     [

@@ -218,6 +218,7 @@ JSON_REFUSALS = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("text", "message"), JSON_REFUSALS)
 def test_json_is_refused_in_the_words_of_the_original(text: str, message: str, api: Caller) -> None:
     check_message(api.post("jobs", raw=text.encode()), 400, message)
@@ -252,6 +253,7 @@ YAML_REFUSALS = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("text", "message"), YAML_REFUSALS)
 def test_yaml_is_refused_in_the_words_of_the_original(text: str, message: str, api: Caller) -> None:
     check_message(api.yaml(text), 400, message)
@@ -271,6 +273,7 @@ def test_yaml_takes_numbers_and_booleans_where_texts_are_wanted() -> None:
     assert read_json(b'{"NAME": "x"} trailing', JOB) == {"name": "x"}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("more", "message"),
     [

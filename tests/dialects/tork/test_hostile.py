@@ -38,6 +38,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("sort", HOSTILE)
 def test_hostile_yaml_is_refused_soon(sort: str, api: Caller, eventually: Any) -> None:
     took = []

@@ -21,6 +21,9 @@ from tests.dialects.tork.addresses import ENDPOINTS, ID, JOB
 from tests.dialects.tork.conftest import GRANTS, Caller, check_message, checked
 from tests.factories import make_queue
 
+# Rights are the program's, not the database's.
+pytestmark = pytest.mark.once
+
 RANKS = [role.value for role in Role]
 PLACES = {
     "": "alpha",

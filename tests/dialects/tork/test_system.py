@@ -120,6 +120,7 @@ def test_a_user_is_made_and_has_no_role(admin: Caller) -> None:
     check_message(admin.post("tork/users", body), 400, "user already exists")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("body", "message"),
     [

@@ -19,7 +19,8 @@ _ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 # Where Python and the original write a number in different ways: whole floats, exponents, small and
 # large ones. Digits inside of strings may look like it, so what is found says only to look closer.
 _UNLIKE = re.compile(r"[0-9]\.0(?![0-9])|[0-9]e[+-]?[0-9]|[0-9]{22}")
-_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|-?[0-9][0-9.e+-]*')
+# A backslash begins each part that is repeated, so that there is one way to read a text.
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|-?[0-9][0-9.e+-]*')  # noqa: DUO138
 # From here on a number has an exponent, and below that.
 _LARGE, _SMALL = Decimal("1e21"), Decimal("1e-6")
 _encode = json.JSONEncoder(

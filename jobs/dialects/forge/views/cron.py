@@ -9,14 +9,12 @@ from django.db.models.functions import Lower
 from django.http import HttpResponse
 from rest_framework.request import Request
 
-from authn.permissions import check_kinds
 from clusters.deeds import differences
 from clusters.surfaces import reply
 from jobs.dialects.forge.views.base import ForgeView, empty
 from jobs.dialects.forge.wire.cron import schedule_to_wire, timing_from_wire
 from jobs.engine import fires, schedules
 from jobs.errors import ScheduleNotFound
-from jobs.executors import kinds_started
 from jobs.models import Overlap, Schedule, Timing
 from jobs.models.schedule import ScheduleQuerySet
 
@@ -40,7 +38,7 @@ class CronView(ForgeView):
 
     def enabled(self, request: Request, name: str, **_: Any) -> HttpResponse:
         wanted = self.body().boolean("enabled")
-        schedule = self._find_for_change(name)
+        schedule = find(name)
         actor = self.principal.actor
         with self.deed(TARGET, schedule.pk) as trace:
             # One switch here, where we have two: who turns it on means that it runs.
@@ -52,25 +50,18 @@ class CronView(ForgeView):
 
     def expr(self, request: Request, name: str, **_: Any) -> HttpResponse:
         timing = timing_from_wire(self.body())
-        return self._change(self._find_for_change(name), timing)
+        return self._change(find(name), timing)
 
     def dedupe(self, request: Request, name: str, **_: Any) -> HttpResponse:
         overlap = Overlap.SKIP if self.body().boolean("dedupe") else Overlap.ALLOW
-        return self._change(self._find_for_change(name), {"overlap": overlap.value})
+        return self._change(find(name), {"overlap": overlap.value})
 
     def trigger(self, request: Request, name: str, **_: Any) -> HttpResponse:
-        schedule = self._find_for_change(name)
+        schedule = find(name)
         with self.deed(TARGET, schedule.pk) as trace:
             made = fires.trigger(schedule.pk, by=self.principal.actor, even_disabled=True)
             trace.after = {"job_id": str(made.job_id)}
         return reply(str(made.job_id))
-
-    def _find_for_change(self, name: str) -> Schedule:
-        """Whoever changes or runs a schedule answers for what it starts."""
-        schedule = find(name)
-        started = kinds_started(schedule.kind, schedule.payload)
-        check_kinds(self.principal, self.kwargs["cluster_id"], [started])
-        return schedule
 
     def _change(self, schedule: Schedule, values: dict[str, Any]) -> HttpResponse:
         with self.deed(TARGET, schedule.pk) as trace:

@@ -10,7 +10,6 @@ from uuid import UUID
 from django.http import HttpResponse
 from rest_framework.request import Request
 
-from authn.permissions import check_kinds
 from clusters.models import Node
 from clusters.surfaces import reply
 from jobs import listing
@@ -105,7 +104,6 @@ class JobView(ForgeView):
         )
 
     def _enqueue(self, new: NewJob) -> HttpResponse:
-        check_kinds(self.principal, self.kwargs["cluster_id"], [new.kind])
         return reply(str(enqueue(new, by=self.principal.actor).job_id))
 
     def _rows(self, ids: Sequence[UUID]) -> Any:

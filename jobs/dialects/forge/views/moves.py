@@ -15,7 +15,6 @@ from django.db import connections
 from django.http import HttpResponse
 from rest_framework.request import Request
 
-from authn.permissions import barred_kinds, check_kinds
 from clusters.surfaces import reply
 from jobs.dialects.forge.views.base import ForgeView, find_queue
 from jobs.dialects.forge.views.jobs import find_job
@@ -24,7 +23,7 @@ from jobs.dialects.forge.wire.reading import Body
 from jobs.dialects.forge.wire.words import DEAD, DONE, FAILED, asked_of
 from jobs.engine import bounded
 from jobs.engine.clock import database_now
-from jobs.engine.started_kinds import kinds_started_by
+from jobs.engine.started_kinds import barred_kinds, check_rows
 from jobs.models import Job
 from jobs.models.job import JobQuerySet
 from jobs.states import State
@@ -100,18 +99,15 @@ class MoveView(ForgeView):
         if status == DEAD:
             # What is held waits for a person who looks at it.
             asked, verb = {**asked, "is_held": False}, _Retry()
-        barred = barred_kinds(self.principal, self.kwargs["cluster_id"])
+        barred = barred_kinds(self.using)
         told = partial(self._told, status=status)
         count = bounded.over_filter(self.using, asked, verb, told=told, barred_kinds=barred)
         return _counted(count, told)
 
     def _check_kinds(self, ids: list[UUID]) -> None:
-        kinds: set[str] = set()
+        """All of them before the first is touched."""
         for start in range(0, len(ids), bounded.BATCH):
-            page = Job.objects.filter(pk__any_of=ids[start : start + bounded.BATCH]).order_by()
-            started = kinds_started_by(self.using, dict(page.values_list("pk", "kind")))
-            kinds.update(*started.values())
-        check_kinds(self.principal, self.kwargs["cluster_id"], sorted(kinds))
+            check_rows(Job.objects.filter(pk__any_of=ids[start : start + bounded.BATCH]))
 
     def _told(self, count: int, **asked: Any) -> None:
         """The trace of a batch; it is many transactions, so that none of them holds all jobs."""

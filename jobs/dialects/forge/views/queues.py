@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from clusters.deeds import differences
 from clusters.models import current_policy
 from clusters.surfaces import reply
-from jobs import fleet, metrics, queue_counts
+from jobs import depths, fleet, queue_counts
 from jobs.dialects.forge.views.base import ForgeView, empty, find_queue, queues
 from jobs.dialects.forge.wire.queues import (
     NOTHING,
@@ -58,7 +58,7 @@ class QueueView(ForgeView):
             filter(there.is_heard_of, there.nodes), [queue.name for queue in rows], held
         )
         counted = queue_counts.counts(using, policy, rows)
-        oldest = metrics.oldest_ready(using)
+        oldest = depths.oldest_ready(using)
         return reply(
             [
                 queue_to_wire(

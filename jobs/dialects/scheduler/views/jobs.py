@@ -10,11 +10,11 @@ from uuid import UUID
 from django.db.models import F
 from django.db.models.functions import Lower
 from django.http import HttpResponse
-from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 
 from authn.permissions import is_allowed
 from clusters.deeds import differences
+from clusters.errors import NotAllowed
 from clusters.models import current_policy
 from clusters.surfaces import reply
 from jobs import schedule_figures
@@ -132,7 +132,7 @@ class JobView(SchedulerView):
                 schedules.delete(job_id, by=actor, versions=self.versions())
             return empty(204)
         if not is_allowed(self.principal, "schedules.delete_for_good", self.kwargs["cluster_id"]):
-            raise PermissionDenied
+            raise NotAllowed("schedules.delete_for_good")
         schedules.delete_for_good(job_id, by=actor, versions=self.versions())
         return empty(204)
 

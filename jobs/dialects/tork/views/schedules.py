@@ -57,8 +57,7 @@ class ScheduledJobView(TorkView):
 
     def create(self, request: Request, **_: Any) -> HttpResponse:
         content_type = request.META.get("CONTENT_TYPE") or ""
-        cluster_id = self.kwargs["cluster_id"]
-        submitted = read_scheduled(self.raw(), content_type, self.principal, cluster_id)
+        submitted = read_scheduled(self.raw(), content_type, self.using)
         with self.deed("schedule") as trace:
             schedule = _create(submitted, self.principal.actor)
             trace.target_id, trace.after = str(schedule.pk), {"name": schedule.name}

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from authn.permissions import check_kinds
-from authn.principal import Principal
 from jobs.dialects.tork.errors import refuse
 from jobs.dialects.tork.views.base import people
 from jobs.dialects.tork.wire.definition import to_native
@@ -17,6 +15,7 @@ from jobs.dialects.tork.wire.rules import check
 from jobs.dialects.tork.wire.structs import JOB, SCHEDULED_JOB, Struct
 from jobs.dialects.tork.wire.times import parse_duration
 from jobs.engine.new_job import MAX_TIMEOUT_SECONDS, NewJob
+from jobs.engine.started_kinds import check_kinds
 from jobs.executors import kinds_started
 from jobs.models.queue import DEFAULT_QUEUE
 from jobs.step_words import STEPS
@@ -52,20 +51,18 @@ class Submitted(NamedTuple):
         )
 
 
-def read_job(raw: bytes, content_type: str, principal: Principal, cluster_id: str) -> Submitted:
+def read_job(raw: bytes, content_type: str, using: str) -> Submitted:
     if not content_type:
         refuse("missing content type")
     document = _read(raw, content_type, JOB_TYPES, JOB)
     wait = document.pop("wait", None)
     seconds = None if wait is None else _wait_seconds(wait)
-    return _checked(document, JOB, principal, cluster_id)._replace(wait_seconds=seconds)
+    return _checked(document, JOB, using)._replace(wait_seconds=seconds)
 
 
-def read_scheduled(
-    raw: bytes, content_type: str, principal: Principal, cluster_id: str
-) -> Submitted:
+def read_scheduled(raw: bytes, content_type: str, using: str) -> Submitted:
     document = _read(raw, content_type, SCHEDULE_TYPES, SCHEDULED_JOB)
-    submitted = _checked(document, SCHEDULED_JOB, principal, cluster_id)
+    submitted = _checked(document, SCHEDULED_JOB, using)
     cron = submitted.document.pop("schedule")["cron"]
     return submitted._replace(cron=cron)
 
@@ -85,10 +82,8 @@ def _wait_seconds(wait: Mapping[str, Any]) -> float:
     return seconds
 
 
-def _checked(
-    document: dict[str, Any], struct: Struct, principal: Principal, cluster_id: str
-) -> Submitted:
+def _checked(document: dict[str, Any], struct: Struct, using: str) -> Submitted:
     check(document, people(), struct)
     native = to_native(document)
-    check_kinds(principal, cluster_id, kinds_started(STEPS, native))
+    check_kinds(using, kinds_started(STEPS, native))
     return Submitted(document, native)
