@@ -17,7 +17,7 @@ from django.db import connections
 from django.db.models import Count
 
 from clusters.models import ALIVE, Node, NodeStatus
-from jobs import metrics
+from jobs.depths import oldest_ready
 from jobs.engine.clock import database_now
 from jobs.engine.upkeep import duties
 from jobs.models import Queue, Schedule, UpkeepDuty
@@ -211,7 +211,7 @@ def _add_state(
     """What is in each queue; returns how long the job that has run longest has been at it."""
     waiting = depths(using)
     running, oldest_running = _running(using)
-    oldest_ready = metrics.oldest_ready(using)
+    oldest = oldest_ready(using)
     for name, paused in is_paused.items():
         label = labels.get(name, OTHER)
         figures = queues.setdefault(label, QueueFigures())
@@ -222,8 +222,8 @@ def _add_state(
             figures.is_paused = paused and figures.is_paused is not False
         else:
             figures.is_paused = paused
-        if name in oldest_ready and not (label == OTHER and paused):
-            age = (now - oldest_ready[name]).total_seconds()
+        if name in oldest and not (label == OTHER and paused):
+            age = (now - oldest[name]).total_seconds()
             figures.oldest_ready_seconds = max(figures.oldest_ready_seconds, age)
     if oldest_running is None:
         return 0.0

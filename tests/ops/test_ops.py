@@ -139,6 +139,7 @@ def test_the_alerts_are_these() -> None:
     assert len(alerts()) == len(NAMES)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("rule", alerts(), ids=lambda rule: rule["alert"])
 def test_an_alert_asks_for_what_there_is(rule: dict[str, Any], told: Series) -> None:
     check_expression(rule["expr"], told)
@@ -158,6 +159,7 @@ def test_there_is_no_runbook_without_its_alert() -> None:
     assert {str(path.relative_to(ROOT)) for path in RUNBOOKS.iterdir()} == named
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("rule", alerts(), ids=lambda rule: rule["alert"])
 def test_the_page_of_an_alert_is_there_and_takes_its_filter(
     rule: dict[str, Any], admin_client: Client, alpha: object
@@ -195,6 +197,7 @@ def filled(text: str) -> str:
     return text
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("panel", panels(), ids=lambda panel: panel["title"])
 def test_a_panel_asks_for_what_there_is(panel: dict[str, Any], told: Series) -> None:
     assert panel["targets"]
