@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import connections
+from django.db.models.functions import Now
 
 from clusters.models import Node, NodeStatus, awaits_confirmation, current_policy
-from jobs import metrics
+from jobs import capacity, metrics
+from jobs.capacity import Late
+from jobs.depths import Depth, depths, oldest_ready
 from jobs.engine.clock import database_now
-from jobs.metrics import Depth, Figures
-from jobs.models import Queue
+from jobs.failure_figures import muted_failures
+from jobs.metrics import Figures
+from jobs.models import AlertRule, AlertState, Queue
 from jobs.states import State
 
 PERIOD = timedelta(hours=1)
 NOW = (State.READY, State.RUNNING)
 _NONE = Depth(0, True)
 MAX_NODES = 500
+MAX_ALERTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +63,16 @@ class Snapshot:
     nodes: list[Node]
     # Of the last hour, minute by minute.
     minutes: list[tuple[datetime, Figures]]
+    # Those together.
+    hour: Figures
+    late: Late
     is_restored: bool
     # What people have said that it may do, see clusters.policy.
     mode: str
+    # Failed in the last hour of what somebody has muted.
+    muted: int = 0
+    # Alerts that nobody has muted.
+    firing: Sequence[AlertRule] = ()
 
     @property
     def ready(self) -> Depth:
@@ -88,32 +101,28 @@ class Snapshot:
         waiting = (one.oldest_ready_at for one in self.queues if not one.queue.is_paused)
         return min((at for at in waiting if at is not None), default=None)
 
-    @property
-    def hour(self) -> Figures:
-        whole = Figures()
-        for _, figures in self.minutes:
-            for event, count in figures.counts.items():
-                whole.counts[event] += count
-            for bucket, count in figures.wait.items():
-                whole.wait[bucket] = whole.wait.get(bucket, 0) + count
-            for bucket, count in figures.run.items():
-                whole.run[bucket] = whole.run.get(bucket, 0) + count
-        return whole
-
 
 def read(using: str, *, states: Collection[State] = NOW, is_brief: bool = False) -> Snapshot:
     """Read the bound cluster, whose database this is; in brief without the last hour's figures."""
     is_restored = awaits_confirmation()
-    now = database_now(connections[using])
+    rows: list[Any] = [*Queue.objects.using(using).annotate(read_at=Now()).order_by("name")]
+    # The default queue is always there, and tells the time without a question of its own.
+    now = rows[0].read_at if rows else database_now(connections[using])
+    policy, late = current_policy(), Late(0)
     minutes: list[tuple[datetime, Figures]] = []
+    muted, firing = 0, list[AlertRule]()
     if not is_brief:
-        line = metrics.timeline(using, current_policy(), now - PERIOD, now, step_seconds=60)
-        minutes = line.points
-    depths = metrics.depths(using, states)
-    oldest = metrics.oldest_ready(using)
+        minutes = metrics.timeline(
+            using, policy, now - PERIOD, now, step_seconds=60, now=now
+        ).points
+        late = capacity.late_schedules(using, now)
+        muted = muted_failures(using, now - PERIOD)
+        firing = _firing(using, now)
+    deep = depths(using, states)
+    oldest = oldest_ready(using)
     nodes = [*Node.objects.using(using).all().alive().order_by("host", "pid")[:MAX_NODES]]
     queues = []
-    for queue in Queue.objects.using(using).order_by("name"):
+    for queue in rows:
         serving = [
             node
             for node in nodes
@@ -124,12 +133,30 @@ def read(using: str, *, states: Collection[State] = NOW, is_brief: bool = False)
         queues.append(
             QueueNow(
                 queue,
-                depths.get(queue.name, {}),
+                deep.get(queue.name, {}),
                 oldest.get(queue.name),
                 len(serving),
             )
         )
-    return Snapshot(now, queues, nodes, minutes, is_restored, current_policy().mode)
+    return Snapshot(
+        taken_at=now,
+        queues=queues,
+        nodes=nodes,
+        minutes=minutes,
+        hour=metrics.together(figures for _, figures in minutes),
+        late=late,
+        is_restored=is_restored,
+        mode=policy.mode,
+        muted=muted,
+        firing=firing,
+    )
+
+
+def _firing(using: str, now: datetime) -> list[AlertRule]:
+    rules = AlertRule.objects.using(using).filter(is_enabled=True, state=AlertState.FIRING)
+    columns = ("name", "severity", "sentence", "page", "acknowledged_at", "acknowledged_by")
+    rules = rules.exclude(muted_until__gt=now).only(*columns)
+    return [*rules.order_by("severity", "state_since", "pk")[:MAX_ALERTS]]
 
 
 def _sum(depths: list[Depth]) -> Depth:
