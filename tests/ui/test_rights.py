@@ -7,9 +7,24 @@ import re
 import pytest
 
 from clusters.binding import cluster_bound
-from clusters.models import AuditEntry, Node
-from jobs.models import Job, Queue
+from clusters.models import AuditEntry, ClusterSetting, Node, settings_version
+from jobs.engine import alert_rules, bulk
+from jobs.models import AlertEvent, AlertRule, BulkOperation, Failure, Job, Queue, Secret
+from tests.api.test_failures import make_failure
 from tests.factories import make_job, make_node, make_queue, make_step_beside_a_program
+from tests.refusals import the_refusal
+
+# Rights are the program's, not the database's.
+pytestmark = pytest.mark.once
+
+
+def make_alert() -> AlertRule:
+    rule = alert_rules.create(
+        {"name": "late", "kind": "oldest_ready", "webhook_url": "https://hooks.example/x"},
+        by="test",
+    )
+    AlertRule.objects.update(state="firing", page="jobs/?state=ready", sentence="It is late.")
+    return rule
 
 
 @pytest.fixture
@@ -18,12 +33,18 @@ def things(db):
     with cluster_bound("alpha"):
         return {
             "failed": make_job("failed").pk,
+            "held": make_job("failed", is_held=True).pk,
+            "failure": make_failure(7).pk,
+            "alert": make_alert().pk,
             "scheduled": make_job("scheduled").pk,
             "ready": make_job().pk,
             "done": make_job("succeeded").pk,
             "queue": make_queue("mail").pk,
             "paused": make_queue("slow", is_paused=True).pk,
             "node": make_node().pk,
+            "secret": Secret.objects.all().create_secret("kept", "hush-hush", by="test").pk,
+            "operation": bulk.request("retry", {"all": True}, reason="test", by="test").pk,
+            "drained": make_node("draining").pk,
         }
 
 
@@ -35,7 +56,41 @@ DEEDS = {
     "delete": ("jobs/{done}/delete/", {"reason": "x"}, "admin"),
     "pause": ("queues/mail/pause/", {"reason": "x"}, "operator"),
     "resume": ("queues/slow/resume/", {}, "operator"),
+    "copy": ("jobs/{failed}/copy/", {}, "operator"),
+    "changed copy": (
+        "jobs/{failed}/copy-changed/",
+        {"queue": "default", "priority": "3", "payload": ""},
+        "operator",
+    ),
+    "test": ("alerts/{alert}/test/", {}, "operator"),
+    "acknowledge": ("alerts/{alert}/acknowledge/", {"reason": "x"}, "operator"),
+    "mute an alert": ("alerts/{alert}/mute/", {"reason": "x", "lasts": "900"}, "operator"),
+    "unmute": ("alerts/{alert}/unmute/", {}, "operator"),
+    "delete an alert": ("alerts/{alert}/delete/", {"reason": "x"}, "operator"),
+    "bulk retry": (
+        "bulk-operations/new/?action=retry&state=failed",
+        {"reason": "x", "size": "2"},
+        "operator",
+    ),
+    "bulk delete": (
+        "bulk-operations/new/?action=delete&state=succeeded",
+        {"reason": "x", "size": "1"},
+        "admin",
+    ),
+    "bulk stop": ("bulk-operations/{operation}/stop/", {}, "operator"),
+    "decide to retry": ("failures/held/{held}/retry/", {"reason": "x"}, "operator"),
+    "decide to leave": ("failures/held/{held}/close/", {"reason": "x"}, "operator"),
+    "known": ("failures/{failure}/known/", {}, "operator"),
+    "mute": ("failures/{failure}/mute/", {"reason": "x"}, "operator"),
+    "own": ("failures/{failure}/own/", {"owner": "x"}, "operator"),
     "drain": ("nodes/{node}/drain/", {"reason": "x"}, "operator"),
+    "undrain": ("nodes/{drained}/undrain/", {}, "operator"),
+    "limits": (
+        "queues/mail/limits/",
+        {"max_concurrency": "3", "rate_period_seconds": "1", "overflow": "refuse", "reason": "x"},
+        "admin",
+    ),
+    "purge": ("queues/mail/purge/", {"seen": "0", "reason": "x"}, "admin"),
     "change": (
         "jobs/queue/{queue}/change/",
         {"description": "y", "rate_period_seconds": "1", "overflow": "refuse"},
@@ -47,6 +102,30 @@ DEEDS = {
         "admin",
     ),
     "delete queue": ("jobs/queue/{queue}/delete/", {"reason": "x"}, "admin"),
+    "change setting": (
+        "governance/settings/max_crashes/",
+        {"value": "5", "reason": "x", "version": str(settings_version({}))},
+        "admin",
+    ),
+    "new secret": ("governance/secrets/new/", {"name": "api", "value": "hush-hush"}, "admin"),
+    "replace secret": ("governance/secrets/named/kept/", {"value": "hush-hush"}, "admin"),
+    "delete secret": ("governance/secrets/named/kept/delete/", {"reason": "x"}, "admin"),
+}
+# The verb of each, which a refusal names too.
+VERBS = {
+    **{"retry": "jobs.retry", "run now": "jobs.run_now", "cancel": "jobs.cancel"},
+    **{"delete": "jobs.delete", "copy": "jobs.requeue", "changed copy": "jobs.requeue"},
+    **{"pause": "queues.pause", "resume": "queues.resume", "limits": "queues.change"},
+    **{"purge": "queues.purge", "change": "queues.change", "add": "queues.create"},
+    **{"delete queue": "queues.delete", "test": "alerts.test", "unmute": "alerts.mute"},
+    **{"acknowledge": "alerts.acknowledge", "mute an alert": "alerts.mute"},
+    **{"delete an alert": "alerts.delete", "bulk retry": "bulk_operations.request"},
+    **{"bulk delete": "bulk_operations.request", "bulk stop": "bulk_operations.stop"},
+    **{"decide to retry": "jobs.retry", "decide to leave": "jobs.close"},
+    **{"known": "failures.change", "mute": "failures.change", "own": "failures.change"},
+    **{"drain": "nodes.drain", "undrain": "nodes.undrain", "change setting": "settings.change"},
+    **{"new secret": "secrets.write", "replace secret": "secrets.write"},
+    **{"delete secret": "secrets.write"},
 }
 RANK = {"viewer": 1, "operator": 2, "admin": 3}
 
@@ -54,9 +133,16 @@ RANK = {"viewer": 1, "operator": 2, "admin": 3}
 def rows() -> list:
     with cluster_bound("alpha"):
         return [
-            [*Job.objects.order_by("pk").values_list("pk", "state")],
-            [*Queue.objects.order_by("pk").values_list("pk", "description", "is_paused")],
+            [*Job.objects.order_by("pk").values_list("pk", "state", "is_held")],
+            [*Queue.objects.order_by("pk").values_list("pk", "version", "is_paused")],
+            [*AlertRule.objects.values_list("pk", "turn", "muted_until")],
+            [*AlertEvent.objects.values_list("what")],
+            [*Failure.objects.order_by("pk").values_list("pk", "mark", "owner")],
+            BulkOperation.objects.count(),
             [*Node.objects.order_by("pk").values_list("pk", "drain_requested_at")],
+            [*ClusterSetting.objects.values_list("name", "value")],
+            [*Secret.objects.order_by("pk").values_list("pk", "version")],
+            [*BulkOperation.objects.order_by("pk").values_list("pk", "status")],
         ]
 
 
@@ -71,9 +157,16 @@ def test_a_deed_needs_its_role_and_leaves_its_trace(sign_in, things, role, deed)
     assert (rows() != before) is is_allowed
     with cluster_bound("alpha"):
         entries = [*AuditEntry.objects.all()]
-    assert len(entries) == is_allowed
-    if is_allowed:
-        [entry] = entries
+    [entry] = entries
+    verb = VERBS[deed]
+    if not is_allowed:
+        if (deed, role) == ("bulk delete", "operator"):
+            # He may ask for bulk operations, though not for this one.
+            verb = "bulk_operations.delete"
+        assert entry == the_refusal(response, verb, f"user:{role}-1")
+        assert (entry.surface, entry.credential) == ("admin", "session")
+    else:
+        assert entry.verb == verb
         assert entry.actor == f"user:{role}-1"
         assert entry.address == "127.0.0.1"
         assert entry.request_id == response["X-Request-ID"]
@@ -91,7 +184,11 @@ def test_looking_changes_nothing(admin, things, deed):
 
 
 def test_a_viewer_sees_no_action(viewer, things):
-    pages = ["", "queues/", "nodes/", *(f"jobs/{things[name]}/" for name in ("failed", "ready"))]
+    looked_at = ("", "queues/", "queues/mail/", "queues/slow/", "nodes/")
+    pages = [*looked_at, f"bulk-operations/{things['operation']}/", "bulk-operations/"]
+    pages += ["failures/", f"failures/{things['failure']}/"]
+    pages += ["alerts/", f"alerts/{things['alert']}/"]
+    pages += [f"jobs/{things[name]}/" for name in ("failed", "ready")]
     for page in pages:
         html = viewer.get(f"/admin/alpha/{page}").content.decode()
         content = html[html.index('id="content"') :]
@@ -99,7 +196,12 @@ def test_a_viewer_sees_no_action(viewer, things):
         assert not re.search(r'method="post"', content), page
         assert "/cancel/" not in content
         assert "/drain/" not in content
+        assert "/stop/" not in content
+        assert "/bulk-operations/new/" not in content
         assert "/pause/" not in content
+        assert "/mute/" not in content and "/held/" not in content
+        assert "bulk-operations/new" not in content
+        assert "/edit/" not in content and "/new/" not in content
 
 
 def test_an_operator_sees_what_is_his_and_nothing_more(operator, admin, things):
@@ -110,7 +212,11 @@ def test_an_operator_sees_what_is_his_and_nothing_more(operator, admin, things):
     assert b"/retry/" in page
     queues = operator.get("/admin/alpha/queues/").content
     assert b"/pause/" in queues
-    assert b"Policies" not in queues
+    queue = operator.get("/admin/alpha/queues/mail/").content
+    assert b"/pause/" in queue
+    for page in (b"Policies", b"/limits/", b"/purge/"):
+        assert page not in queue
+        assert page in admin.get("/admin/alpha/queues/mail/").content
 
 
 def test_work_of_a_kind_that_needs_a_grant_is_started_with_one_only(sign_in):
