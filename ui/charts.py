@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from django.utils.html import format_html, format_html_join
@@ -47,5 +48,46 @@ def sparkline(values: Sequence[int], label: str, *, bad: Sequence[int] = ()) -> 
         WIDTH,
         HEIGHT - 0.5,
         HEIGHT - 0.5,
+        drawn,
+    )
+
+
+# Of a mark: what is drawn in a field of ten by sixteen, each state in a shape of its own.
+MARKS = {
+    "succeeded": '<rect class="ui-mark-good" x="1" y="1" width="7" height="14" rx="1"/>',
+    "failed": '<path class="ui-mark-bad" d="M1.5 4.5l6 7m0-7l-6 7"/>',
+    "running": '<path class="ui-mark-going" d="M1.5 3l7 5-7 5z"/>',
+    "waiting": '<circle class="ui-mark-none" cx="4.5" cy="8" r="3"/>',
+    "missed": '<rect class="ui-mark-gap" x="1.5" y="1.5" width="6" height="13"/>',
+    "left out": '<path class="ui-mark-none" d="M1 8h7"/>',
+    "ran": '<rect class="ui-mark-old" x="1" y="1" width="7" height="14" rx="1"/>',
+}
+_MARK_WIDTH, _MARK_HEIGHT = 10, 16
+
+
+def marks(words: Sequence[str], most: int) -> SafeString:
+    """A mark for each of these words, the newest at the right; the label counts them."""
+    counted = Counter(words)
+    told = ", ".join(f"{count} {word}" for word, count in counted.most_common())
+    label = f"The last {len(words)}: {told}" if words else "None yet"
+    offset = (most - len(words)) * _MARK_WIDTH
+    drawn = format_html_join(
+        "",
+        '<g transform="translate({},0)">{}</g>',
+        (
+            # a constant of our own
+            (offset + place * _MARK_WIDTH, SafeString(MARKS[word]))  # nosec B703
+            for place, word in enumerate(words)
+        ),
+    )
+    return format_html(
+        '<svg class="ui-marks" viewBox="0 0 {} {}" width="{}" height="{}" role="img"'
+        ' aria-label="{}"><title>{}</title>{}</svg>',
+        most * _MARK_WIDTH,
+        _MARK_HEIGHT,
+        most * _MARK_WIDTH,
+        _MARK_HEIGHT,
+        label,
+        label,
         drawn,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from uuid import UUID
 
 import pytest
@@ -12,9 +13,11 @@ from jobs.engine import schedules, workflows
 from jobs.engine.workflow_rows import NewNode
 from jobs.models import Job, RunState, Workflow, WorkflowRun
 from jobs.states import State
+from tests.factories import WITH_A_PROGRAM
 from tests.jobs.schedule_cases import begin_run, end_run, make_schedule
 
 PATH = "/admin/alpha/workflows/"
+HARMLESS = {"steps": [{"name": "a", "kind": "python", "type": "demo:noop"}]}
 
 
 def make(name: str = "the graph", **first) -> Workflow:
@@ -46,7 +49,8 @@ def test_the_list_and_one_of_them(viewer, alpha, queries):
     with queries() as asked:
         page = viewer.get(f"{PATH}{workflow.pk}/").content.decode()
     assert len(asked) <= 15
-    assert "after the graph: one" in page
+    assert "<ul><li>" in page
+    assert 'data-graph="graph-workflow"' in page
     assert page.count("/runs/") == 3
     assert "/trigger/" not in page
     assert b"other 1" not in viewer.get(f"{PATH}?name=the").content
@@ -158,3 +162,34 @@ def test_the_runs_of_a_deleted_workflow_stay(viewer, alpha):
     page = viewer.get(run_path(run))
     assert page.status_code == 200
     assert b"all runs" not in page.content
+
+
+def test_a_run_with_other_input(operator, viewer, alpha):
+    workflow = make(payload={"day": "today"})
+    [first, second] = workflows.nodes_of(workflow)
+    path = f"{PATH}{workflow.pk}/start/"
+    page = operator.get(path).content.decode()
+    assert "&quot;day&quot;: &quot;today&quot;" in page
+    name = f"payload-{first.schedule_id}"
+    for text in ("{", "[" * 600 + "]" * 600, '"\\u0000"', "[" * 100_000):
+        response = operator.post(path, {name: text, f"payload-{second.schedule_id}": ""})
+        assert response.status_code == 400, text[:20]
+        assert b"ui-error" in response.content
+        assert not WorkflowRun.objects.exists()
+    response = operator.post(path, {name: '{"day": "never"}'}, follow=True)
+    assert b"the graph runs." in response.content
+    [run] = WorkflowRun.objects.all()
+    assert [job.payload for job in jobs_of(run)] == [{"day": "never"}, None]
+    entry = AuditEntry.objects.get()
+    assert entry.after == {"run_id": str(run.pk), "other_payloads": [str(first.schedule_id)]}
+    assert viewer.get(path).status_code == 403
+    assert viewer.post(path, {}).status_code == 403
+    assert b"/start/" not in viewer.get(f"{PATH}{workflow.pk}/").content
+
+
+def test_input_that_starts_what_needs_a_grant_is_refused_without_it(operator, alpha):
+    workflow = make(kind="steps", type="s", payload=HARMLESS)
+    [first, _] = workflows.nodes_of(workflow)
+    form = {f"payload-{first.schedule_id}": json.dumps(WITH_A_PROGRAM)}
+    assert operator.post(f"{PATH}{workflow.pk}/start/", form).status_code == 403
+    assert not WorkflowRun.objects.exists()

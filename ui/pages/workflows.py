@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import ValidationError
 from django.db.models import OuterRef, Subquery
 from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 
 from clusters.api.fields import Text
 from clusters.api.paging import NEWEST_FIRST, PageQuery
 from clusters.binding import current_cluster
 from jobs.engine import workflows
 from jobs.errors import JobError
-from jobs.models import Job, RunState, Schedule, Workflow, WorkflowRun
+from jobs.models import (
+    Job,
+    OnNodeFailure,
+    RunState,
+    Schedule,
+    Workflow,
+    WorkflowNode,
+    WorkflowRun,
+)
+from jobs.secrets import meant_payload, shown_payload
 from jobs.states import State
+from ui import graphs
 from ui.answers import address, confirm, done, post_only, refused, sent
 from ui.asking import Asked
-from ui.callers import may, may_start, require
+from ui.callers import may, may_start, require, require_start
 from ui.deeds import deed
 from ui.forms import ReasonForm
 from ui.fragments import show
+from ui.payloads import JsonField
 
 PAGE_SIZE = 50
 SHOWN_STARTERS = 20
@@ -66,16 +79,36 @@ def one(site: Any, request: HttpRequest, workflow_id: UUID) -> HttpResponse:
     turned = asked.page(request, lambda words: runs, NEWEST_FIRST, PAGE_SIZE)
     starters = Schedule.objects.all().kept().filter(workflow_id=workflow_id).order_by("name")
     nodes = workflows.nodes_of(workflow)
-    names = {str(node.schedule_id): node.schedule.name for node in nodes}
     context = {
         "workflow": workflow,
-        "nodes": [(node, [names.get(pk, pk) for pk in node.depends_on]) for node in nodes],
+        "graph": _graph_of(request, workflow, nodes),
+        "gone": [node.schedule.name for node in nodes if node.schedule.deleted_at],
         "starters": [*starters[:SHOWN_STARTERS]],
         "runs": turned.pop("rows"),
         **turned,
         "may_trigger": may(request, "workflows.trigger") and _may_start(request, workflow_id),
     }
     return show(site, request, "workflow", context, title="Workflow", status=asked.status)
+
+
+def _graph_of(
+    request: HttpRequest, workflow: Workflow, nodes: Sequence[WorkflowNode]
+) -> dict[str, Any]:
+    """The definition; each node leads to the schedule whose work it is."""
+    drawn = [
+        graphs.Node(
+            key=str(node.schedule_id),
+            label=node.schedule.name,
+            url=None
+            if node.schedule.deleted_at
+            else address(request, "schedule", schedule_id=node.schedule_id),
+            note=node.schedule.type,
+            after=node.depends_on,
+            is_lenient=node.on_failure == OnNodeFailure.CONTINUE,
+        )
+        for node in nodes
+    ]
+    return graphs.graph("workflow", f"The nodes of {workflow.name}", drawn)
 
 
 def run(site: Any, request: HttpRequest, workflow_id: UUID, run_id: UUID) -> HttpResponse:
@@ -87,6 +120,7 @@ def run(site: Any, request: HttpRequest, workflow_id: UUID, run_id: UUID) -> Htt
         "run": found,
         "workflow": found.workflow,
         "nodes": nodes,
+        "graph": _graph_of_run(request, found, nodes),
         "succeeded": sum(node["state"] == State.SUCCEEDED for node in nodes),
         "may_cancel": may(request, "workflows.cancel")
         and not is_over
@@ -119,6 +153,25 @@ def _nodes(found: WorkflowRun) -> list[dict[str, Any]]:
     ]
 
 
+def _graph_of_run(
+    request: HttpRequest, found: WorkflowRun, nodes: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The run as it goes; each node leads to its job."""
+    drawn = [
+        graphs.Node(
+            key=node["schedule_id"],
+            label=node["name"],
+            state=node["state"] or "gone",
+            url=address(request, "job", job_id=node["job"]["pk"]) if node["job"] else None,
+            note="carried over" if node["is_carried_over"] else "",
+            after=given["depends_on"],
+            is_lenient=node["on_failure"] == OnNodeFailure.CONTINUE,
+        )
+        for node, given in zip(nodes, found.nodes, strict=True)
+    ]
+    return graphs.graph("run", f"The nodes of this run of {found.workflow.name}", drawn)
+
+
 def _state_of(node: dict[str, Any], job: Any) -> str | None:
     if job is not None:
         return str(job["state"])
@@ -133,8 +186,7 @@ def _state_of(node: dict[str, Any], job: Any) -> str | None:
 def trigger(site: Any, request: HttpRequest, workflow_id: UUID) -> HttpResponse:
     require(request, "workflows.trigger")
     workflow, back = _workflow(workflow_id), address(request, "workflow", workflow_id=workflow_id)
-    if not _may_start(request, workflow_id):
-        raise PermissionDenied
+    require_start(request, *workflows.kinds_of(workflow_id))
     try:
         with deed(request, "workflows.trigger", "workflow", workflow_id) as trace:
             made = workflows.start_run(workflow_id, by=trace.by.actor)
@@ -143,6 +195,70 @@ def trigger(site: Any, request: HttpRequest, workflow_id: UUID) -> HttpResponse:
         return refused(request, error, back)
     to = address(request, "workflow-run", workflow_id=workflow_id, run_id=made.pk)
     return done(request, f"{workflow.name} runs.", to)
+
+
+def start(site: Any, request: HttpRequest, workflow_id: UUID) -> HttpResponse:
+    """Ask for the payloads of the nodes; then run it with those that differ from their own."""
+    principal = require(request, "workflows.trigger")
+    workflow, back = _workflow(workflow_id), address(request, "workflow", workflow_id=workflow_id)
+    form = InputForm(workflows.nodes_of(workflow), sent(request))
+    if request.method == "POST":
+        payloads = form.payloads()
+        started = workflows.kinds_started_with(workflow_id, payloads)
+        require_start(request, *started)
+        if not form.has_errors:
+            try:
+                run = workflows.start_run(workflow_id, by=principal.actor, payloads=payloads)
+            except JobError as error:
+                return refused(request, error, back)
+            to = address(request, "workflow-run", workflow_id=workflow_id, run_id=run.pk)
+            return done(request, f"{workflow.name} runs.", to)
+    else:
+        require_start(request, *workflows.kinds_of(workflow_id))
+    context = {
+        **site.each_context(request),
+        "title": "Run with other input",
+        "subtitle": None,
+        "workflow": workflow,
+        "form": form,
+        "back": back,
+    }
+    status = 400 if form.has_errors else 200
+    return TemplateResponse(request, "ui/workflow_start/page.html", context, status=status)
+
+
+class InputForm:
+    """The payload of each node as JSON; what is left alone is the schedule's own."""
+
+    def __init__(self, nodes: Sequence[WorkflowNode], given: Any) -> None:
+        self.fields = [_input_of(node, given) for node in nodes]
+
+    @property
+    def has_errors(self) -> bool:
+        return any(one["error"] for one in self.fields)
+
+    def payloads(self) -> dict[UUID, Any]:
+        found: dict[UUID, Any] = {}
+        for one in self.fields:
+            schedule: Schedule = one["schedule"]
+            if one["text"] == one["shown"]:
+                continue
+            try:
+                value = JsonField().clean(one["text"])
+            except ValidationError as error:
+                one["error"] = " ".join(error.messages)
+            else:
+                found[schedule.pk] = meant_payload(schedule.kind, value, schedule.payload)
+        return found
+
+
+def _input_of(node: WorkflowNode, given: Any) -> dict[str, Any]:
+    schedule = node.schedule
+    payload = shown_payload(schedule.kind, schedule.payload)
+    shown = "" if payload is None else json.dumps(payload, ensure_ascii=False, indent=2)
+    name = f"payload-{schedule.pk}"
+    text = shown if given is None else given.get(name, shown).replace("\r\n", "\n")
+    return {"name": name, "schedule": schedule, "shown": shown, "text": text, "error": ""}
 
 
 def cancel(site: Any, request: HttpRequest, workflow_id: UUID, run_id: UUID) -> HttpResponse:
@@ -176,8 +292,7 @@ def rerun(site: Any, request: HttpRequest, workflow_id: UUID, run_id: UUID) -> H
     require(request, "workflows.trigger")
     found = _run(workflow_id, run_id)
     back = address(request, "workflow-run", workflow_id=workflow_id, run_id=run_id)
-    if not _may_start_again(request, found):
-        raise PermissionDenied
+    require_start(request, *workflows.kinds_of_run(found))
     try:
         with deed(request, "workflows.trigger", "workflow", workflow_id) as trace:
             made = workflows.rerun(run_id, by=trace.by.actor)
@@ -193,8 +308,7 @@ def _may_start(request: HttpRequest, workflow_id: UUID) -> bool:
 
 
 def _may_start_again(request: HttpRequest, found: WorkflowRun) -> bool:
-    ids = [UUID(node["schedule_id"]) for node in found.nodes]
-    return may_start(request, *workflows.kinds_of_schedules(ids))
+    return may_start(request, *workflows.kinds_of_run(found))
 
 
 def _workflow(workflow_id: UUID) -> Workflow:
@@ -217,6 +331,7 @@ ROUTES = (
     ("workflows/", page, "workflows"),
     ("workflows/<uuid:workflow_id>/", one, "workflow"),
     ("workflows/<uuid:workflow_id>/trigger/", trigger, "workflow-trigger"),
+    ("workflows/<uuid:workflow_id>/start/", start, "workflow-start"),
     ("workflows/<uuid:workflow_id>/runs/<uuid:run_id>/", run, "workflow-run"),
     ("workflows/<uuid:workflow_id>/runs/<uuid:run_id>/cancel/", cancel, "workflow-run-cancel"),
     ("workflows/<uuid:workflow_id>/runs/<uuid:run_id>/rerun/", rerun, "workflow-run-rerun"),
