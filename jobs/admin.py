@@ -5,53 +5,32 @@ Jobs, attempts and logs have pages of their own and are not registered here: a c
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from typing import Any
 
 from django import forms
 from django.contrib import admin
 from django.db import router, transaction
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 
 from jobs.engine import calendars, schedules
 from jobs.engine.prerequisites import who_needs
-from jobs.engine.workflows import kinds_of
 from jobs.errors import JobError
-from jobs.executors import KINDS, kinds_started
 from jobs.models import Calendar, Queue, Schedule, Source
 from jobs.models.queue import DEFAULT_QUEUE
 from jobs.models.queue_policies import POLICIES, check_policies, check_together
-from jobs.secrets import meant_payload, shown_payload
+from jobs.secrets import shown_payload
 from ui import theme
 from ui.admin import ClusterAdmin
-from ui.callers import may_start, require
+from ui.answers import address
+from ui.callers import require
 
-# Of a schedule, what its form has.
-SCHEDULE_FIELDS = (
+# Of a schedule, what the trace of its deletion keeps.
+AUDITED = (
     *("name", "description", "is_enabled", "kind", "type", "queue", "payload", "tags"),
     *("timing", "expression", "interval_seconds", "run_at", "timezone", "misfire", "overlap"),
 )
-SCHEDULE_HELP = {
-    "type": "The handler's name; for kinds other than python a label.",
-    "payload": "Any JSON value.",
-    "tags": "A JSON list of texts.",
-    "expression": "Of a cron timing: five fields, names, L, # or @daily.",
-    "interval_seconds": "Of an interval.",
-    "run_at": "Of a single run, in UTC.",
-    "timezone": "In which a cron expression is meant, such as Europe/Berlin.",
-    "misfire": "What becomes of instants that nobody was there for.",
-    "overlap": "What happens when a run is due and the one before has not ended.",
-}
-
-
 # Schedules that a calendar's form names.
 SHOWN_USERS = 20
-# What is to be known of schedules whose definition is kept elsewhere.
-WHERE_KEPT: Mapping[str, str] = {
-    Source.CODE: "Declared in code, beside its handler. Change it there; here it is enabled or disabled.",
-    Source.FILE: "From a file of definitions. The next apply of it overwrites what is changed here.",
-}
 
 
 class QueueForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -161,165 +140,32 @@ class QueueAdmin(ClusterAdmin):
         obj.delete_unused()
 
 
-class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
-    """What most schedules say; all the rest is in the API and stays as it is."""
-
-    class Meta:
-        model = Schedule
-        fields = SCHEDULE_FIELDS
-
-    # Set by the admin for the request: who asks, and kinds that need a grant he does not have.
-    actor = ""
-    barred: frozenset[str] = frozenset()
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        for name in ("expression", "interval_seconds", "run_at", "payload", "type", "tags"):
-            if name in self.fields:
-                self.fields[name].required = False
-        for name, text in SCHEDULE_HELP.items():
-            if name in self.fields:
-                self.fields[name].help_text = text
-        if "payload" in self.fields and not self.instance._state.adding:
-            stored = self.instance
-            self.initial["payload"] = shown_payload(stored.kind, stored.payload)
-
-    def clean_payload(self) -> Any:
-        """What was shown as a mask and comes back as one is what is stored."""
-        kind = self.cleaned_data.get("kind", self.instance.kind)
-        return meant_payload(kind, self.cleaned_data["payload"], self.instance.payload)
-
-    def clean(self) -> dict[str, Any]:
-        values: dict[str, Any] = super().clean() or {}
-        if "tags" in values:
-            tags = values["tags"] = values["tags"] or []
-            if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-                self.add_error("tags", "Must be a list of texts.")
-        if "payload" in values:
-            kind = values.get("kind", self.instance.kind)
-            for name in sorted(self.barred.intersection(kinds_started(kind, values["payload"]))):
-                self.add_error("payload", f"Jobs of kind {name!r} need a grant of their own.")
-        if not self.errors:
-            self._try(values)
-        return values
-
-    def _try(self, values: dict[str, Any]) -> None:
-        """Do what saving will do, and take it back: what the verb refuses is said at its field."""
-        try:
-            with transaction.atomic(using=router.db_for_write(Schedule)):
-                write_schedule(self.instance, values, by=self.actor)
-                transaction.set_rollback(True, using=router.db_for_write(Schedule))
-        except JobError as error:
-            self.add_error(error.field if error.field in self.fields else None, str(error))
-
-    def _post_clean(self) -> None:
-        # The row is written by the verb: nothing is put on the instance here.
-        pass
-
-
-def write_schedule(instance: Schedule, values: dict[str, Any], *, by: str) -> Schedule:
-    """Make or change a schedule by what a form says."""
-    named = {name: values[name] for name in SCHEDULE_FIELDS if name in values}
-    # Only what differs: a field that is left alone does not move the next run.
-    if instance._state.adding:
-        return schedules.create(named, by=by)
-    changed = {name: value for name, value in named.items() if getattr(instance, name) != value}
-    return schedules.change(instance.pk, changed, by=by)
-
-
 class ScheduleAdmin(ClusterAdmin):
-    form = ScheduleForm
-    verbs = {
-        "view": "schedules.read",
-        "add": "schedules.create",
-        "change": "schedules.change",
-        "delete": "schedules.delete",
-    }
+    """Its history, and its deletion. Pages of our own show and write schedules."""
+
+    verbs = {"view": "schedules.read", "delete": "schedules.delete"}
     audit_type = "schedule"
     deletion_effect = (
         "It runs no more and leaves the lists; its runs and fires stay, and the API can restore it."
     )
-    list_display = ("name", "type", "timing", "next_run_at", "is_paused", "is_enabled")
-    search_fields = ("name",)
-    ordering = ("-created_at", "-id")
     actions = None
-    # Of one that starts a workflow the latter says what is done.
-    readonly_fields = ("starts", "masked_payload")
-    fieldsets = (
-        (None, {"fields": ("name", "description", "is_enabled")}),
-        ("What", {"fields": ("kind", "type", "queue", "payload", "tags")}),
-        ("When", {"fields": ("timing", "expression", "interval_seconds", "run_at", "timezone")}),
-        ("How", {"fields": ("misfire", "overlap")}),
-    )
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).filter(deleted_at=None)
 
-    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        (_, first), (title, what), *rest = self.fieldsets
-        about: dict[str, Any] = {**first}
-        work: tuple[str, ...] = what["fields"]
-        if obj is not None and obj.source in WHERE_KEPT:
-            about["description"] = WHERE_KEPT[obj.source]
-        if obj is not None and obj.workflow_id is not None:
-            work = ("starts",)
-        elif obj is not None and not self._is_written(request, obj):
-            work = tuple("masked_payload" if name == "payload" else name for name in work)
-        return [(None, about), (title, {"fields": work}), *rest]
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        return HttpResponseRedirect(address(request, "schedules"))
 
-    def _is_written(self, request: HttpRequest, obj: Any) -> bool:
-        """Whether its definition may be changed here, not only read."""
-        return obj.source != Source.CODE and self.has_change_permission(request, obj)
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        if obj is None or obj.source != Source.CODE:
-            return self.readonly_fields
-        # Nodes would put everything else back.
-        kept = (name for name in SCHEDULE_FIELDS if name != "is_enabled")
-        return (*self.readonly_fields, *kept)
-
-    @admin.display(description="Workflow")
-    def starts(self, obj: Any) -> str:
-        return str(obj.workflow)
-
-    @admin.display(description="Payload")
-    def masked_payload(self, obj: Any) -> str:
-        return json.dumps(shown_payload(obj.kind, obj.payload), ensure_ascii=False)
-
-    def get_form(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        form = super().get_form(request, *args, **kwargs)
-        form.actor = require(request, self.verbs["view"]).actor
-        form.barred = frozenset(name for name in KINDS if not may_start(request, name))
-        return form
-
-    def formfield_for_dbfield(self, field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        made = super().formfield_for_dbfield(field, request, **kwargs)
-        if field.name == "kind":
-            granted = [name for name in sorted(KINDS) if may_start(request, name)]
-            made = forms.ChoiceField(
-                choices=[(name, name) for name in granted],
-                initial="python",
-                widget=theme.UnfoldAdminSelectWidget,
-            )
-        return made
+    def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> Any:
+        schedule = self.get_object(request, object_id)
+        if schedule is None:
+            raise Http404
+        return HttpResponseRedirect(address(request, "schedule", schedule_id=schedule.pk))
 
     def audited(self, obj: Any) -> dict[str, Any]:
-        shown = {name: getattr(obj, name) for name in SCHEDULE_FIELDS}
+        shown = {name: getattr(obj, name) for name in AUDITED}
         shown["payload"] = shown_payload(obj.kind, obj.payload)
         return shown | {"run_at": obj.run_at and obj.run_at.isoformat()}
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        # Whoever writes a schedule says what is started; its kind may need a grant.
-        started = [] if obj is None else kinds_started(obj.kind, obj.payload)
-        is_granted = obj is None or may_start(request, *started, *kinds_of(obj.workflow_id))
-        return is_granted and super().has_change_permission(request, obj)
-
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        if change:
-            obj.audited_before = self.audited(obj)
-        made = write_schedule(obj, form.cleaned_data, by=form.actor)
-        obj.pk, obj._state.adding, obj._state.db = made.pk, False, made._state.db
-        obj.refresh_from_db()
 
     def effect_of_deletion(self, obj: Any) -> str:
         needed = who_needs(obj._state.db, obj.pk)

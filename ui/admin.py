@@ -24,7 +24,7 @@ from clusters.routers import CONTROL
 from jobs.errors import JobError
 from ui import theme
 from ui.answers import confirm, refused
-from ui.callers import caller, may
+from ui.callers import asks_for, caller, may
 from ui.forms import DestroyForm
 
 # A list that is longer is estimated; to count it would cost more than it tells.
@@ -77,16 +77,24 @@ class BaseAdmin(theme.ModelAdmin):  # type: ignore[misc]
     def may_read_history(self, request: HttpRequest) -> bool:
         raise NotImplementedError
 
-    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def add_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        self._asks_for(request, "add")
+        return super().add_view(request, *args, **kwargs)  # type: ignore[no-any-return]
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        self._asks_for(request, "add" if object_id is None else "change")
         try:
             with told_by_caller():
                 return super().changeform_view(  # type: ignore[no-any-return]
-                    request, *args, **kwargs
+                    request, object_id, *args, **kwargs
                 )
         except JobError as error:
             return refused(request, error, request.get_full_path())
 
     def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        self._asks_for(request, "delete")
         try:
             with told_by_caller():
                 return super().delete_view(  # type: ignore[no-any-return]
@@ -94,6 +102,14 @@ class BaseAdmin(theme.ModelAdmin):  # type: ignore[misc]
                 )
         except JobError as error:
             return refused(request, error, request.get_full_path())
+
+    def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        # A form of the list is an action on the rows that are chosen there.
+        self._asks_for(request, "change")
+        return super().changelist_view(request, *args, **kwargs)  # type: ignore[no-any-return]
+
+    def _asks_for(self, request: HttpRequest, deed: str) -> None:
+        asks_for(request, self.verbs.get(deed, ""))
 
     # -- The trace: the admin calls these in the transaction of the deed --------------------------
 

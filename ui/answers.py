@@ -12,6 +12,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from jobs.errors import JobError
+from ui.callers import tell_refusal
 
 View = Callable[..., HttpResponse]
 
@@ -27,7 +28,7 @@ def post_only(view: View) -> View:
     return update_wrapper(answer, view)
 
 
-def address(request: HttpRequest, name: str, **kwargs: Any) -> str:
+def address(request: HttpRequest, name: str, /, **kwargs: Any) -> str:
     """A page of the site that answers."""
     site: str = request.current_app
     return reverse(f"admin:{name}", kwargs=kwargs, current_app=site)
@@ -45,6 +46,7 @@ def done(request: HttpRequest, said: str, to: str) -> HttpResponse:
 
 def refused(request: HttpRequest, error: JobError, to: str) -> HttpResponse:
     """Back to where it was asked, with the reason and the id under which the log has more."""
+    tell_refusal(request, error)
     text = str(error)
     request_id = getattr(request, "request_id", "")
     said = f"{text[:1].upper()}{text[1:].rstrip('.')}. Nothing was changed. (request {request_id})"

@@ -58,6 +58,15 @@ class Asked:
         """The request as the paging of lists reads it."""
         return cast(Request, SimpleNamespace(query_params=self.given, path=request.path))
 
+    def turner_query(self) -> list[tuple[str, str]]:
+        """What was asked, without the page of it."""
+        return [
+            (name, value)
+            for name, values in self.given.lists()
+            for value in values
+            if name not in ("cursor", "limit", "count")
+        ]
+
     def refuse(self, error: InvalidInput) -> None:
         self.errors = error.errors
 

@@ -8,10 +8,9 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 
-from clusters.registry import Cluster
+from clusters.registry import PRODUCTION, Cluster
+from jobs.models.failure import MAX_OWNER_LENGTH, MAX_TICKET_LENGTH
 from jobs.models.queue import LONGEST_PAUSE, MAX_REASON_LENGTH
-
-PRODUCTION = "production"
 
 
 class ReasonForm(forms.Form):
@@ -19,7 +18,9 @@ class ReasonForm(forms.Form):
 
     reason = forms.CharField(
         max_length=MAX_REASON_LENGTH,
-        widget=forms.TextInput(attrs={"autocomplete": "off", "class": "ui-input"}),
+        widget=forms.TextInput(
+            attrs={"autocomplete": "off", "class": "ui-input", "autofocus": True}
+        ),
         help_text="Kept in the audit, with your name.",
     )
 
@@ -58,7 +59,9 @@ PAUSES = (
 class PauseForm(forms.Form):
     reason = forms.CharField(
         max_length=MAX_REASON_LENGTH,
-        widget=forms.TextInput(attrs={"autocomplete": "off", "class": "ui-input"}),
+        widget=forms.TextInput(
+            attrs={"autocomplete": "off", "class": "ui-input", "autofocus": True}
+        ),
         help_text="Others read it beside the queue.",
     )
     lasts = forms.ChoiceField(
@@ -96,3 +99,32 @@ class PauseForm(forms.Form):
             until: datetime = self.cleaned_data["until"]
             return until
         return datetime.now(UTC) + timedelta(seconds=float(lasts)) if lasts else None
+
+
+class MuteForm(PauseForm):
+    """For how long a failure, or an alert, troubles nobody."""
+
+    def __init__(self, *args: Any, needs_end: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["reason"].help_text = "Others read it; kept in the audit."
+        without = [(value, words) for value, words in PAUSES if value]
+        never = [] if needs_end else [("", "until somebody says otherwise")]
+        lasts: Any = self.fields["lasts"]
+        lasts.choices, lasts.required = [*never, *without], needs_end
+
+
+class OwnForm(forms.Form):
+    """Whose a failure is."""
+
+    owner = forms.CharField(
+        required=False,
+        max_length=MAX_OWNER_LENGTH,
+        widget=forms.TextInput(attrs={"autocomplete": "off", "class": "ui-input"}),
+        help_text="A person or a team; empty for nobody.",
+    )
+    ticket = forms.CharField(
+        required=False,
+        max_length=MAX_TICKET_LENGTH,
+        widget=forms.TextInput(attrs={"autocomplete": "off", "class": "ui-input"}),
+        help_text="An address that begins with https:// or http://",
+    )

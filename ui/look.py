@@ -58,7 +58,7 @@ def _look(cluster: Cluster | None) -> dict[str, Any]:
         "COLORS": {"primary": _BLUE},
         "ENVIRONMENT": _said_label(cluster),
         "STYLES": [_static("ui/ui.css")],
-        "SCRIPTS": [_static("ui/ui.js")],
+        "SCRIPTS": [_static("ui/menus.js"), _static("ui/ui.js")],
         "COMMAND": {"search_models": False, "search_callback": None, "show_history": False},
         "SIDEBAR": {
             "show_search": True,

@@ -7,18 +7,21 @@ from typing import Any
 from django.urls import reverse
 
 from clusters.binding import bound_cluster_id
-from ui.callers import caller
+from ui.callers import caller, may_anywhere
 
 # Title, icon, name of the address.
 CLUSTER_PAGES = (
     ("Now", "speed", "index"),
     ("Jobs", "list_alt", "jobs"),
+    ("Bulk operations", "checklist", "bulk-operations"),
     ("Failures", "error", "failures"),
+    ("Alerts", "notifications", "alerts"),
     ("Queues", "stacks", "queues"),
     ("Nodes", "dns", "nodes"),
     ("Schedules", "schedule", "schedules"),
     ("Workflows", "account_tree", "workflows"),
     ("Calendars", "event_busy", "jobs_calendar_changelist"),
+    ("Governance", "policy", "governance"),
 )
 
 
@@ -51,11 +54,12 @@ def navigation(request: Any) -> list[dict[str, Any]]:
         ]
     else:
         pages = [("Fleet", "grid_view", reverse("admin:index"))]
+        if may_anywhere(request, "roles.read"):
+            pages.append(("Governance", "policy", reverse("admin:governance")))
         if getattr(request.user, "is_superuser", False):
             pages += [
                 ("Users", "person", reverse("admin:auth_user_changelist")),
                 ("Groups", "group", reverse("admin:auth_group_changelist")),
-                ("API keys", "key", reverse("admin:authn_apikey_changelist")),
             ]
     shown = _shown(request.path, [link for _, _, link in pages])
     items = [

@@ -14,6 +14,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -27,8 +28,8 @@ from clusters.binding import cluster_bound
 from clusters.health import watch
 from clusters.registry import Cluster
 from ui import look, navigation, search, theme
-from ui.callers import caller
-from ui.pages import ROUTES, fleet
+from ui.callers import caller, tell_refusal
+from ui.pages import FLEET_ROUTES, ROUTES, fleet
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +95,8 @@ class ClusterSite(Site):
 
     def admin_view(self, view: View, cacheable: bool = False) -> View:
         inner = super().admin_view(view, cacheable)
+        # Such as the card of the fleet's page, which has something to say of a dead cluster.
+        stands_alone = getattr(view, "stands_alone", False)
 
         def bound(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             request.current_app = self.name
@@ -102,8 +105,9 @@ class ClusterSite(Site):
             if not self.has_permission(request):
                 # What one may not see does not exist.
                 raise Http404
+            request.cluster_of_site = self.cluster.id  # type: ignore[attr-defined]
             with cluster_bound(self.cluster.id), acting_as(_acting(request)):
-                if watch.is_down(self.cluster.alias):
+                if not stands_alone and watch.is_down(self.cluster.alias):
                     return self._unreachable(request)
                 try:
                     response: Any = inner(request, *args, **kwargs)
@@ -112,6 +116,9 @@ class ClusterSite(Site):
                         response.render() if hasattr(response, "render") else response
                     )
                     return rendered
+                except PermissionDenied as refusal:
+                    tell_refusal(request, refusal)
+                    raise
                 except (OperationalError, InterfaceError):
                     logger.warning("cluster %s does not answer", self.cluster.id, exc_info=True)
                     watch.report_down(self.cluster.alias)
@@ -172,7 +179,11 @@ class FleetSite(Site):
             if caller(request) is None:
                 return _to_login(request)
             with acting_as(_acting(request)):
-                response: HttpResponseBase = inner(request, *args, **kwargs)
+                try:
+                    response: HttpResponseBase = inner(request, *args, **kwargs)
+                except PermissionDenied as refusal:
+                    tell_refusal(request, refusal)
+                    raise
                 return response
 
         return update_wrapper(checked, inner)
@@ -180,8 +191,14 @@ class FleetSite(Site):
     def index(self, request: HttpRequest, extra_context: Any = None) -> HttpResponseBase:
         return fleet.page(self, request)
 
+    def extra_urls(self) -> list[URLPattern]:
+        return [
+            path(route, self.admin_view(_of_site(self, view)), name=name)
+            for route, view, name in FLEET_ROUTES
+        ]
 
-def _of_site(site: ClusterSite, view: View) -> View:
+
+def _of_site(site: Site, view: View) -> View:
     def answer(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
         return view(site, request, **kwargs)
 

@@ -1,56 +1,29 @@
-"""How the screen writes numbers and lengths of time; the command line's words."""
+"""How the screen writes numbers and lengths of time; so do alerts."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from jobs.words import (
+    DASH,
+    a_minute,
+    clock_change,
+    counted,
+    number,
+    roughly,
+    short,
+    size,
+    span,
+    utc,
+)
 
-# Where there is nothing to tell.
-DASH = "\u2013"
-
-
-def span(seconds: float | None) -> str:
-    """A length of time in its two largest units: ``4 min 10 s``; a dash for none."""
-    if seconds is None:
-        return DASH
-    if seconds < 0.001:
-        return "< 1 ms"
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = int(seconds)
-    for length, unit, smaller, small_unit in (
-        (86400, "d", 3600, "h"),
-        (3600, "h", 60, "min"),
-        (60, "min", 1, "s"),
-    ):
-        if whole >= length:
-            rest = whole % length // smaller
-            return f"{whole // length} {unit}" + (f" {rest} {small_unit}" if rest else "")
-    return f"{whole} s"
-
-
-def number(value: int | None) -> str:
-    """A count with its thousands set apart."""
-    return DASH if value is None else f"{value:,}".replace(",", "\u202f")
-
-
-def counted(value: int, is_exact: bool = True) -> str:
-    """A count, with a plus where counting stopped."""
-    return number(value) + ("" if is_exact else "+")
-
-
-def size(value: int | None) -> str:
-    """So many bytes."""
-    if value is None:
-        return DASH
-    amount = float(value)
-    for unit in ("B", "KiB", "MiB"):
-        if amount < 1024:
-            return f"{amount:.0f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} GiB"
-
-
-def utc(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+__all__ = [
+    "DASH",
+    "a_minute",
+    "clock_change",
+    "counted",
+    "number",
+    "roughly",
+    "short",
+    "size",
+    "span",
+    "utc",
+]

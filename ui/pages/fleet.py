@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -16,13 +17,17 @@ from clusters.binding import current_cluster
 from clusters.health import watch
 from ui import snapshot
 from ui.callers import caller
-from ui.fragments import changed, fragment
+from ui.fragments import Part, made_for_all, shared
 from ui.navigation import site_name
 from ui.pages.now import figures
-from ui.troubles import Severity, troubles
+from ui.snapshot import Snapshot
+from ui.troubles import Severity, cause, troubles
 
 # A card does not wait for a database until it times out.
 PATIENCE_SECONDS = 1.0
+CARD = "ui/fleet/card.html"
+# What each cluster was like when it last answered this process.
+_last_seen: dict[str, Snapshot] = {}
 
 
 def page(site: Any, request: HttpRequest) -> HttpResponse:
@@ -42,29 +47,47 @@ def page(site: Any, request: HttpRequest) -> HttpResponse:
 
 def card(site: Any, request: HttpRequest) -> HttpResponse:
     """One cluster in a glance."""
-    alias = current_cluster().alias
-    if not watch.ask([alias], PATIENCE_SECONDS)[alias]:
-        # The browser keeps what it has, in grey.
-        return HttpResponse(status=503)
-    seen = snapshot.read(alias)
+    cluster = current_cluster()
+    if watch.ask([cluster.alias], PATIENCE_SECONDS)[cluster.alias]:
+        try:
+            return shared.get((cluster.id, CARD), lambda: _living(site)).answer(request)
+        except (OperationalError, InterfaceError):
+            watch.report_down(cluster.alias)
+    return _dead(site).answer(request)
+
+
+card.stands_alone = True  # type: ignore[attr-defined]
+
+
+def _living(site: Any) -> Part:
+    cluster = current_cluster()
+    seen = _last_seen[cluster.id] = snapshot.read(cluster.alias)
     found = troubles(seen)
-    context = {
-        "snapshot": seen,
-        "figures": figures(seen),
-        "troubles": found,
-        "severity": (found[0].severity if found else Severity.FINE).name.lower(),
-        "is_idle": not found and not seen.hour.counts["enqueued"] and not seen.hour.finished,
-        "cause": cause(found[0]) if found else None,
-    }
-    live, version = fragment(request, "ui/fleet/card.html", context)
-    return changed(request, live, version)
+    severity = found[0].severity if found else Severity.FINE
+    return made_for_all(
+        site,
+        CARD,
+        {
+            **_known(seen),
+            "troubles": found,
+            "severity": severity.name.lower(),
+            "is_idle": not found and not seen.hour.counts["enqueued"] and not seen.hour.finished,
+            "cause": cause(found[0]) if found else None,
+        },
+    )
 
 
-def cause(trouble: Any) -> str:
-    """The page that shows why."""
-    here = site_name(current_cluster().id)
-    query = f"?{trouble.query}" if trouble.query else ""
-    return reverse(f"admin:{trouble.page}", current_app=here) + query
+def _dead(site: Any) -> Part:
+    """What is known of a cluster that does not answer."""
+    cluster = current_cluster()
+    seen = _last_seen.get(cluster.id)
+    known = _known(seen) if seen is not None else {}
+    told = {**known, "severity": "dead", "down_since": watch.down_since(cluster.alias)}
+    return made_for_all(site, CARD, told)
+
+
+def _known(seen: Snapshot) -> dict[str, Any]:
+    return {"snapshot": seen, "figures": figures(seen)}
 
 
 ROUTES = (("card/", card, "card"),)

@@ -11,6 +11,7 @@ from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from jobs import fingerprints
 from ui import words
 
 register = template.Library()
@@ -18,6 +19,9 @@ register = template.Library()
 register.filter("span", words.span)
 register.filter("number", words.number)
 register.filter("size", words.size)
+register.filter("a_minute", words.a_minute)
+register.filter("roughly", words.roughly)
+register.filter("short", words.short)
 
 # A page stays small, whatever a payload or a trace holds.
 SHOWN_LENGTH = 20_000
@@ -70,6 +74,18 @@ def last_line(text: str) -> str:
     """Of a trace, what happened: its last line that is not empty."""
     lines = [line for line in plain(text).splitlines() if line.strip()]
     return lines[-1] if lines else ""
+
+
+@register.filter
+def under(values: Any, key: Any) -> Any:
+    """What a mapping has under a key."""
+    return values.get(key, "")
+
+
+@register.filter
+def own_frame(trace: str) -> str:
+    """Where in the user's own code it happened, as far as a trace says."""
+    return fingerprints.own_frame(trace)
 
 
 @register.filter

@@ -1,4 +1,4 @@
-/* The screen's own script: a tick for live parts, times as the reader wants them, keys. No other lives here. */
+/* The screen's own script: a tick for live parts, times as the reader wants them, keys. */
 (() => {
   "use strict";
 
@@ -30,12 +30,29 @@
     return span(seconds < 60 ? seconds : seconds < 3600 ? seconds - (seconds % 60) : seconds);
   }
 
-  function full(moment) {
-    if (store.get("zone") !== "local") {
-      return `${moment.toISOString().slice(0, 19).replace("T", " ")} UTC`;
+  // UTC, the browser's own zone (`local`), or one by its name.
+  const formats = new Map();
+  function zone() {
+    const chosen = store.get("zone") || "utc";
+    return chosen === "local" ? Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC" : chosen;
+  }
+
+  function isZone(name) {
+    try { return Boolean(new Intl.DateTimeFormat("en", { timeZone: name })); } catch { return false; }
+  }
+
+  function formatIn(name) {
+    if (!formats.has(name)) {
+      const parts = { year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit" };
+      formats.set(name, new Intl.DateTimeFormat("sv-SE", { ...parts, hourCycle: "h23", timeZone: name }));
     }
-    const day = `${moment.getFullYear()}-${two(moment.getMonth() + 1)}-${two(moment.getDate())}`;
-    return `${day} ${two(moment.getHours())}:${two(moment.getMinutes())}:${two(moment.getSeconds())}`;
+    return formats.get(name);
+  }
+
+  function full(moment) {
+    const name = zone();
+    if (name === "utc" || !isZone(name)) return `${moment.toISOString().slice(0, 19).replace("T", " ")} UTC`;
+    return formatIn(name).format(moment);
   }
 
   function clock(moment) {
@@ -59,7 +76,34 @@
 
   function tellZone() {
     const button = document.getElementById("ui-zone");
-    if (button) button.textContent = store.get("zone") === "local" ? "Local time" : "UTC";
+    if (!button) return;
+    button.textContent = zone() === "utc" ? "UTC" : zone();
+    for (const choice of all("#ui-zones input[name=zone]")) choice.checked = choice.value === (store.get("zone") || "utc");
+    const named = document.getElementById("ui-zone-named");
+    if (!["utc", "local", null].includes(store.get("zone"))) {
+      named.value = store.get("zone");
+      document.getElementById("ui-zone-other").checked = true;
+    }
+  }
+
+  function openZones() {
+    const list = document.getElementById("ui-zone-names");
+    if (!list.children.length && Intl.supportedValuesOf) {
+      for (const name of Intl.supportedValuesOf("timeZone")) list.append(new Option(name));
+    }
+    document.getElementById("ui-zones").showModal();
+  }
+
+  function chooseZone(event) {
+    const named = document.getElementById("ui-zone-named");
+    let chosen = document.querySelector("#ui-zones input[name=zone]:checked")?.value || "utc";
+    if (chosen === "other") chosen = named.value.trim();
+    const isKnown = ["utc", "local"].includes(chosen) || isZone(chosen);
+    named.setCustomValidity(isKnown ? "" : "There is no such time zone.");
+    if (!isKnown) { event.preventDefault(); named.reportValidity(); return; }
+    store.set("zone", chosen);
+    tellZone(); tellTimes();
+    document.dispatchEvent(new CustomEvent("ui:zone"));
   }
 
   // -- Live parts --------------------------------------------------------------------------------
@@ -90,7 +134,7 @@
   function isInUse(element) {
     const active = document.activeElement;
     if (active && active !== element && element.contains(active)) return true;
-    if (element.querySelector("details[open], dialog[open]")) return true;
+    if (element.querySelector("details[open]:not(.ui-behind), dialog[open]")) return true;
     const selection = window.getSelection();
     return Boolean(selection && !selection.isCollapsed && element.contains(selection.anchorNode));
   }
@@ -103,8 +147,9 @@
   document.addEventListener("htmx:beforeSwap", (event) => {
     const { target, xhr } = event.detail;
     if (target.dataset.version === undefined) return;
-    fresh(target);
+    // Comes for refusals, too, which are told of by what follows.
     if (xhr.status !== 200) return;
+    fresh(target);
     if (isInUse(target) && !target.dataset.wanted) {
       // Nothing is pulled away from under a hand.
       event.detail.shouldSwap = false;
@@ -116,7 +161,60 @@
     showNews(false);
   });
 
-  document.addEventListener("htmx:afterSettle", (event) => tellTimes(event.detail.elt.parentElement || document));
+  // What was opened stays open, and a sentence that has changed is spoken.
+  let wasOpen = new Map();
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    wasOpen = new Map(all("details.ui-behind[id]", event.detail.target).map((each) => [each.id, each.open]));
+  });
+  document.addEventListener("htmx:afterSwap", () => {
+    for (const [id, isOpen] of wasOpen) document.getElementById(id)?.toggleAttribute("open", isOpen);
+  });
+
+  function speak() {
+    const said = document.getElementById("ui-said"), says = document.querySelector("[data-says]");
+    if (document.getElementById("ui-fleet")) return;
+    const text = says ? says.textContent.trim() : "";
+    if (said && said.textContent !== text) said.textContent = text;
+  }
+
+  document.addEventListener("htmx:afterSettle", (event) => {
+    tellTimes(event.detail.elt.parentElement || document);
+    speak();
+    arrange();
+  });
+
+  // -- The fleet: the worst first, in the order in which it is read out, too ----------------------
+
+  const GRAVITIES = ["dead", "broken", "warning", "notice"];
+
+  function gravity(slot) {
+    if (slot.classList.contains("ui-stale")) return 0;
+    const found = GRAVITIES.findIndex((name) => slot.querySelector(`.ui-is-${name}`));
+    return found < 0 ? GRAVITIES.length : found;
+  }
+
+  let spoken = "";
+  function arrange() {
+    const fleet = document.getElementById("ui-fleet");
+    if (!fleet) return;
+    const before = [...fleet.children];
+    const slots = before.map((slot, index) => [gravity(slot), Number(slot.dataset.place ??= index), slot]).sort((a, b) => a[0] - b[0] || a[1] - b[1]);
+    // What somebody has a hand on stays where it is.
+    if (!isInUse(fleet) && slots.some(([, , slot], index) => slot !== before[index])) {
+      fleet.append(...slots.map(([, , slot]) => slot));
+    }
+    if (fleet.querySelector('[data-version=""]:not([data-late-since])')) return;
+    // Ages change with every look; it is spoken again when it stands otherwise with some cluster.
+    const bad = slots.filter(([grave]) => grave < 3);
+    const now = bad.map(([grave, place]) => `${place}:${grave}`).join() || "well";
+    if (now === spoken) return;
+    spoken = now;
+    const of = (slot, what) => slot.querySelector(what)?.textContent.trim().replace(/\s+/g, " ") || "";
+    const worst = bad.length ? bad[0][2] : null;
+    document.getElementById("ui-said").textContent = worst
+      ? `${bad.length} of ${slots.length} clusters need${bad.length === 1 ? "s" : ""} attention. ${of(worst, "header a")}: ${of(worst, ".ui-says")}`
+      : "All clusters are well.";
+  }
 
   document.addEventListener("htmx:responseError", (event) => late(event.detail.target, event.detail.xhr.status));
   document.addEventListener("htmx:sendError", (event) => late(event.detail.target, 0));
@@ -137,6 +235,7 @@
     const place = statusOf(target);
     const what = status === 503 || status === 0 ? "Unreachable" : "Not refreshed";
     if (place) { place.textContent = `${what} since ${since}`; place.hidden = false; }
+    arrange();
   }
 
   function fresh(target) {
@@ -149,6 +248,7 @@
     if (!document.querySelector("[data-late-since]")) {
       document.getElementById("ui-live-state")?.classList.remove("ui-late");
     }
+    arrange();
   }
 
   function showNews(isShown) {
@@ -175,7 +275,7 @@
 
   // -- Keys ---------------------------------------------------------------------------------------
 
-  const LETTERS = { o: "fleet", c: "index", f: "failures", j: "jobs", q: "queues", n: "nodes", s: "schedules", w: "workflows" };
+  const LETTERS = { o: "fleet", c: "index", f: "failures", j: "jobs", q: "queues", n: "nodes", s: "schedules", w: "workflows", a: "audit" };
   let isGoing = 0;
 
   function isWriting(target) {
@@ -199,6 +299,11 @@
     else if (event.key === "?") document.getElementById("ui-help")?.showModal();
   }
 
+  window.ui = { full };
+
+  // Not before the theme shows the page: what is hidden cannot have the focus.
+  window.addEventListener("load", () => document.querySelector(".ui [autofocus]")?.focus());
+
   // -- Start --------------------------------------------------------------------------------------
 
   document.addEventListener("DOMContentLoaded", () => {
@@ -209,9 +314,11 @@
     document.getElementById("ui-pause")?.addEventListener("click", () => setPaused(!isPaused));
     document.getElementById("ui-news")?.addEventListener("click", refresh);
     document.getElementById("ui-keys")?.addEventListener("click", () => document.getElementById("ui-help").showModal());
-    document.getElementById("ui-zone")?.addEventListener("click", () => {
-      store.set("zone", store.get("zone") === "local" ? "utc" : "local");
-      tellZone(); tellTimes();
+    document.getElementById("ui-zone")?.addEventListener("click", openZones);
+    document.querySelector("#ui-zones form")?.addEventListener("submit", chooseZone);
+    document.getElementById("ui-zone-named")?.addEventListener("input", (event) => {
+      event.target.setCustomValidity("");
+      document.getElementById("ui-zone-other").checked = true;
     });
     const keys = document.getElementById("ui-keys-on");
     if (keys) {
