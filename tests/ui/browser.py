@@ -76,6 +76,10 @@ class Visit:
         assert self.complaints == [], where
         wide = self.page.evaluate("document.documentElement.scrollWidth - innerWidth")
         assert wide <= 0, f"{where} scrolls sideways by {wide}: {self.page.evaluate(_WIDE)}"
+        self.picture(where)
+
+    def picture(self, where: str) -> None:
+        """Keep what is seen, where somebody wants it kept."""
         if PICTURES:
             name = where.strip("/").replace("/", "-").replace("?", "-") or "fleet"
             Path(PICTURES).mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,8 @@ from django.test.utils import CaptureQueriesContext
 
 from authn.models import UserRole
 from clusters.health import watch
+from ui.fragments import shared
+from ui.pages import fleet
 
 # Loads the middleware once: WhiteNoise looks at every static file when it starts.
 _handler = Client().handler
@@ -22,6 +24,14 @@ _handler = Client().handler
 @pytest.fixture(autouse=True)
 def _forget_health() -> None:
     watch.forget()
+
+
+@pytest.fixture(autouse=True)
+def _of_this_very_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a page shows is what the test has just made, not what somebody asked for a second ago."""
+    shared.forget()
+    monkeypatch.setattr(shared, "seconds", -1.0)
+    monkeypatch.setattr(fleet, "_last_seen", {})
 
 
 def visitor() -> Client:

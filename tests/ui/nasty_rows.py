@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlencode
 
-from clusters.models import AuditEntry
-from jobs.engine import calendars, workflows
+from django.utils import timezone
+
+from clusters.models import AuditEntry, SettingChange
+from jobs.engine import alert_rules, calendars, workflows
 from jobs.engine.workflows import NewNode
-from jobs.models import Calendar, Failure, LogLine, Queue, Schedule, Workflow
+from jobs.models import (
+    AlertEvent,
+    AlertRule,
+    BulkOperation,
+    Calendar,
+    Failure,
+    LogLine,
+    Queue,
+    Schedule,
+    Secret,
+    Workflow,
+)
 from tests.api.test_failures import make_failure
 from tests.factories import make_attempt, make_job, make_node, make_queue
 from tests.jobs.schedule_cases import make_schedule
@@ -23,7 +37,9 @@ def nasty_texts() -> list[str]:
 def make_rows(texts: Sequence[str]) -> list[str]:
     """In the bound cluster; returns the pages on which they are."""
     pages = ["jobs/", "jobs/?state=failed", "failures/", "queues/", "nodes/", "schedules/", ""]
-    pages += ["workflows/", "jobs/calendar/", "jobs/queue/", "jobs/schedule/"]
+    pages += ["governance/", "governance/settings/", "governance/secrets/"]
+    pages += ["alerts/", "bulk-operations/", "workflows/", "jobs/calendar/", "jobs/queue/"]
+    pages += ["schedules/new/", "schedules/load/"]
     for number, text in enumerate(texts):
         job = make_job(
             "failed",
@@ -45,6 +61,12 @@ def make_rows(texts: Sequence[str]) -> list[str]:
             reason=text,
             after={"x": text},
         )
+        SettingChange.objects.create(
+            name="max_crashes", before=text, after=text, by=text[:200], reason=text
+        )
+        Secret.objects.create(
+            name=f"secret-{number}", sealed="v1.x.y", description=text, updated_by=text[:200]
+        )
         queue = make_queue(
             f"queue-{number}",
             description=text,
@@ -62,14 +84,57 @@ def make_rows(texts: Sequence[str]) -> list[str]:
         Workflow.objects.filter(pk=workflow.pk).update(name=name, description=text)
         failure = make_failure(number + 1, job_id=str(job.pk))
         Failure.objects.filter(pk=failure.pk).update(
-            error_type=text[:100], message=text, frame=text[:200], type=text[:100], example=text
+            error_type=text[:100],
+            message=text,
+            frame=text[:200],
+            type=text[:100],
+            example=text,
+            **{"owner": text[:200], "marked_by": text[:200], "mark_reason": text[:500]},
+            seen_on={"types": [text], "nodes": [text], "versions": [text]},
         )
+        alert = alert_rules.create(
+            {"name": text[:95] + str(number), "kind": "oldest_ready", "queue": text[:100]},
+            by="test",
+        )
+        said = {
+            "acknowledged_by": text[:200],
+            "acknowledge_reason": text[:500],
+            "sentence": text[:500],
+        }
+        muted = {"muted_by": text[:200], "mute_reason": text[:500], "webhook_url": text[:500]}
+        AlertRule.objects.filter(pk=alert.pk).update(
+            **said, **muted, state="firing", acknowledged_at=timezone.now(), page="failures/"
+        )
+        AlertEvent.objects.create(rule=alert, what="fired", sentence=text[:500], by=text[:200])
         assert Queue.objects.get(pk=queue.pk).description == text
+        operation = BulkOperation.objects.create(
+            action="retry",
+            filter={"type": text[:100], "metadata": [f"key:{text}"[:400]]},
+            reason=text,
+            requested_by=f"user:{text}"[:200],
+            status="failed",
+            error=text,
+            finished_at=timezone.now(),
+        )
         if number % 12 == 0:
             pages += [
                 *(f"jobs/{job.pk}/", f"jobs/{job.pk}/cancel/", f"jobs/queue/{queue.pk}/change/"),
-                *(f"schedules/{schedule.pk}/", f"jobs/schedule/{schedule.pk}/change/"),
-                *(f"workflows/{workflow.pk}/", f"jobs/calendar/{calendar.pk}/change/"),
+                *(f"schedules/{schedule.pk}/", f"schedules/{schedule.pk}/edit/"),
+                *(
+                    f"workflows/{workflow.pk}/start/",
+                    f"workflows/{workflow.pk}/",
+                    f"jobs/calendar/{calendar.pk}/change/",
+                ),
                 f"failures/{failure.fingerprint}/",
+                *(f"alerts/{alert.pk}/{deed}" for deed in ("", "edit/", "mute/")),
+                f"bulk-operations/{operation.pk}/",
+                f"jobs/{job.pk}/copy-changed/",
+                f"jobs/{job.pk}/?{urlencode({'find': text[:20]})}",
+                f"jobs/?{urlencode({'type': text[:100]})}",
+                f"bulk-operations/new/?{urlencode({'action': 'retry', 'type': text[:100]})}",
+                f"bulk-operations/new/?{urlencode({'type': text[:100]})}",
+                *(f"failures/{failure.fingerprint}/{deed}/" for deed in ("mute", "own")),
+                # Its series is a part of the first of them.
+                *(f"queues/{queue.name}/{page}" for page in ("", "limits/", "purge/")),
             ]
     return pages

@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 
 from clusters.health import watch
 from clusters.models import ClusterSetting, forget_policies
-from jobs.models import Tally
+from jobs.engine import alert_rules, schedules
+from jobs.models import AlertRule, Schedule, Tally
 from tests.factories import make_job, make_node, make_queue
 
 CARD = {"HX-Request": "true", "UI-Version": ""}
@@ -124,6 +126,26 @@ def test_a_passive_cluster(viewer, alpha):
     assert "The cluster is passive: its jobs are kept, and none starts." in card(viewer)
 
 
+def test_what_fires_is_told_of(viewer, alpha):
+    make_node()
+    words = {"webhook_url": "https://hooks.example/x"}
+    rule = alert_rules.create({"name": "mail is old", "kind": "oldest_ready", **words}, by="test")
+    assert "mail is old" not in card(viewer)
+    rules = AlertRule.objects.filter(pk=rule.pk)
+    rules.update(state="firing", sentence="mail: oldest ready job 14 min.", page="jobs/?queue=mail")
+    page = card(viewer)
+    assert "Alert mail is old: mail: oldest ready job 14 min.</a>" in page
+    assert 'href="/admin/alpha/jobs/?queue=mail"' in page
+    assert "ui-is-warning" in page
+    rules.update(severity="critical")
+    assert "ui-is-broken" in card(viewer)
+    rules.update(acknowledged_at=timezone.now(), acknowledged_by="user:anna")
+    page = card(viewer)
+    assert "14 min (user:anna has it)." in page and "ui-is-notice" in page
+    rules.update(muted_until=timezone.now() + timedelta(hours=1))
+    assert "mail is old" not in card(viewer)
+
+
 def test_a_card_asks_at_most_fifteen_times(viewer, alpha, queries):
     make_node()
     for n in range(130):
@@ -140,6 +162,50 @@ def test_the_same_card_again_is_nothing(viewer, alpha):
     assert again.status_code == 204
 
 
-def test_a_dead_cluster_is_said_to_be_so_at_once(viewer, monkeypatch):
+# -- A cluster that does not answer ----------------------------------------------------------------
+
+
+def test_a_dead_cluster_is_said_to_be_so_at_once(viewer, alpha, monkeypatch):
     monkeypatch.setattr(watch, "ask", lambda aliases, seconds: dict.fromkeys(aliases))
-    assert viewer.get("/admin/alpha/card/", headers=CARD).status_code == 503
+    page = card(viewer)
+    assert "Unreachable" in page
+    assert "Nothing is known of it yet." in page
+    assert "All is well" not in page
+
+
+def test_what_was_known_of_it_stays_and_is_said_to_be_old(viewer, alpha, monkeypatch):
+    make_node()
+    for _ in range(7):
+        make_job()
+    assert "Unreachable" not in card(viewer)
+    watch.report_down("cluster-alpha")
+    since = watch.down_since("cluster-alpha")
+    monkeypatch.setattr(watch, "ask", lambda aliases, seconds: dict.fromkeys(aliases, False))
+    page = card(viewer)
+    assert f'title="{since:%Y-%m-%d %H:%M:%S} UTC" data-form="clock"' in page
+    assert "<dt>Ready</dt><dd>7</dd>" in page
+    assert "ui-is-dead" in page
+
+
+def test_it_dies_while_it_is_asked(viewer, alpha, monkeypatch):
+    def broken(using, **kwargs):
+        raise OperationalError("gone")
+
+    monkeypatch.setattr("ui.snapshot.read", broken)
+    page = card(viewer)
+    assert "Unreachable since" in page
+    assert "gone" not in page
+
+
+def test_late_schedules_are_counted_and_told_of(viewer, alpha):
+    make_node()
+    timing = {"type": "demo:noop", "timing": "cron", "expression": "0 3 * * *"}
+    late = schedules.create({"name": "nightly", **timing}, by="test")
+    schedules.create({"name": "daily", **timing}, by="test")
+    assert "<dt>Late schedules</dt><dd>0</dd>" in card(viewer)
+    due = timezone.now() - timedelta(minutes=3, seconds=5)
+    Schedule.objects.filter(pk=late.pk).update(next_due_at=due, next_run_at=due)
+    page = card(viewer)
+    assert '<dt>Late schedules</dt><dd class="ui-warn">1</dd>' in page
+    assert "Schedule nightly is 3 min" in page
+    assert 'href="/admin/alpha/schedules/"' in page

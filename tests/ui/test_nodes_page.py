@@ -69,3 +69,36 @@ def test_one_that_has_ended_is_not_drained(operator, alpha):
 def test_when_all_is_done_it_is_safe_to_stop(viewer, alpha):
     make_node("draining", running_jobs=0)
     assert b"safe to stop" in viewer.get(PATH).content
+
+
+def test_what_is_left_is_told_while_it_drains(viewer, alpha):
+    make_node("draining", running_jobs=3)
+    page = viewer.get(PATH).content
+    assert b"3 left" in page
+    assert b"safe to stop" not in page
+
+
+def test_a_node_that_was_drained_takes_work_again(operator, alpha):
+    node = make_node("draining")
+    assert b"Undrain" in operator.get(PATH).content
+    response = operator.post(f"{PATH}{node.pk}/undrain/", follow=True)
+    assert b"takes work again" in response.content
+    node.refresh_from_db()
+    assert node.drain_requested_at is None
+    [entry] = AuditEntry.objects.all()
+    assert (entry.verb, entry.target_id) == ("nodes.undrain", str(node.pk))
+    assert entry.before["drain_requested_at"] is not None
+
+
+def test_one_that_has_ended_takes_no_work_again(operator, alpha):
+    node = make_node("dead")
+    response = operator.post(f"{PATH}{node.pk}/undrain/", follow=True)
+    assert b"takes no work any more" in response.content
+    assert not AuditEntry.objects.exists()
+
+
+def test_nodes_of_two_versions_are_told_of(viewer, alpha):
+    make_node(version="1.0.0")
+    assert b"They run" not in viewer.get(PATH).content
+    make_node(version="2.0.0")
+    assert b"They run 1.0.0, 2.0.0." in viewer.get(PATH).content

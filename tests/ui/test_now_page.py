@@ -30,6 +30,20 @@ def test_queues_nodes_and_what_is_wrong(viewer, alpha):
     assert "worker-one:5" in page
 
 
+def test_the_five_oldest_queues_and_the_oldest_job_that_runs(viewer, operator, alpha):
+    for age in range(7):
+        make_job(queue=f"aged-{age}", run_at=timezone.now() - timedelta(minutes=age + 1))
+    old = make_job("running", type="old", started_at=timezone.now() - timedelta(hours=1))
+    make_job("running", type="young")
+    page = viewer.get(PATH).content.decode()
+    table = page[page.index("Oldest queues") : page.index("</table>")]
+    assert [name for name in range(7) if f"aged-{name}<" in table] == [2, 3, 4, 5, 6]
+    assert f'<a href="/admin/alpha/jobs/{old.pk}/">old</a>' in page
+    assert "/pause/" not in page
+    # Whoever may do something about it does so here.
+    assert "/admin/alpha/queues/aged-6/pause/" in operator.get(PATH).content.decode()
+
+
 def test_failures_are_told_of_as_part_of_the_same_jobs_everywhere(viewer, alpha):
     events = (("failed", 20), ("succeeded", 5), ("cancelled", 10), ("skipped", 5))
     count("cluster-alpha", [("default", "t", event, number) for event, number in events])
@@ -54,10 +68,34 @@ def test_the_palette_finds_jobs_queues_pages_and_clusters(viewer, alpha):
     job = make_job(queue="mailing", type="email:new")
     path = "/admin/alpha/search/?extended=1&s="
     assert f"/admin/alpha/jobs/{job.pk}/" in viewer.get(f"{path}{job.pk}").content.decode()
-    assert "?queue=mailing" in viewer.get(f"{path}mail").content.decode()
+    assert 'href="/admin/alpha/queues/mailing/"' in viewer.get(f"{path}mail").content.decode()
     assert "/admin/alpha/failures/" in viewer.get(f"{path}fail").content.decode()
     for nonsense in ("", "%00", "x" * 5000, "no such thing"):
         assert viewer.get(path + nonsense).status_code == 200
+
+
+def test_the_palette_finds_nodes_and_what_can_be_done(viewer, operator, alpha):
+    node = make_node(host="worker-one", pid=77)
+    make_queue("mail")
+    make_queue("slow", is_paused=True)
+    path = "/admin/alpha/search/?s="
+
+    def found(client, text: str) -> str:
+        return client.get(path + text).content.decode()
+
+    for text in ("worker", "worker-one:77"):
+        assert f"/admin/alpha/nodes/#node-{node.pk}" in found(viewer, text)
+    assert "#node-" not in found(viewer, "worker-one:78")
+    deeds = {
+        "pause mail": "queues/mail/pause/",
+        "resume": "queues/slow/",
+        "drain worker": f"nodes/{node.pk}/drain/",
+        "new sched": "schedules/new/",
+    }
+    for text, address in deeds.items():
+        assert f'href="/admin/alpha/{address}"' in found(operator, text), text
+        assert f'href="/admin/alpha/{address}"' not in found(viewer, text), text
+    assert "Pause slow" not in found(operator, "pause")
 
 
 def test_the_palette_of_the_fleet_finds_clusters(viewer):
