@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 from django.conf import settings
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from uuid_utils import uuid7
 
-from authn.addresses import client_address
+from authn.addresses import client_address, is_within
+from authn.transport import is_in_the_clear
 from config.problems import is_page, problem
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
@@ -53,17 +55,43 @@ ADMIN_HEADERS = {
 
 
 class ClientAddressMiddleware:
-    """Behind proxies that are trusted: let a request come from where they say it does."""
+    """Behind proxies that are trusted: let a request come from where they say it does, and how."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         meta = request.META
+        if settings.TRUSTED_PROXIES and "HTTP_X_FORWARDED_PROTO" in meta:
+            _take_scheme(meta)
         if settings.TRUSTED_PROXIES and "HTTP_X_FORWARDED_FOR" in meta:
             meta["REMOTE_ADDR"] = client_address(
                 meta.get("REMOTE_ADDR", ""), meta["HTTP_X_FORWARDED_FOR"], settings.TRUSTED_PROXIES
             )
+        return self.get_response(request)
+
+
+def _take_scheme(meta: Any) -> None:
+    """Believe a trusted proxy, and all before it, that TLS ended there; the client is not asked."""
+    peer = meta.get("REMOTE_ADDR", "")
+    if peer and not is_within(peer, settings.TRUSTED_PROXIES):
+        return
+    hops = meta["HTTP_X_FORWARDED_PROTO"].split(",")
+    # Also down: what a client sent in the clear is not made safe by TLS behind the proxy.
+    is_safe = all(hop.strip() == "https" for hop in hops)
+    meta["wsgi.url_scheme"] = "https" if is_safe else "http"
+
+
+class PlainPagesMiddleware:
+    """Where TLS is required: no page of the screen, nor a form with a password, in the clear."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if is_page(request.path_info) and is_in_the_clear(request):
+            text = "This page is shown over HTTPS only.\n"
+            return HttpResponse(text, status=403, content_type="text/plain; charset=utf-8")
         return self.get_response(request)
 
 

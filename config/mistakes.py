@@ -11,7 +11,7 @@ from jobs.executors.container_host import check_engine, check_images, read_direc
 from jobs.executors.file_roots import read_roots
 
 MIN_SECRET_KEY = 32
-_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+\Z")
+_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+\Z")  # noqa: DUO138  a slash begins each part
 # First path segments that are ours already.
 _TAKEN_PATHS = frozenset(
     {"admin", "static", "livez", "readyz", "healthz", "clusters"}
@@ -22,6 +22,7 @@ _TAKEN_PATHS = frozenset(
 # What may be opened to callers without credentials, and how far; the native API and the screen never.
 DIALECTS = ("asyncjobs", "forge", "scheduler", "tork")
 ROLES = ("viewer", "operator", "admin")
+_PUBLIC_URL = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+\Z")
 _ED25519_KEY = re.compile(r"[0-9a-fA-F]{64}\Z")
 
 
@@ -29,6 +30,7 @@ def configuration_problems(
     *,
     secret_key: str,
     webhook_key: str,
+    public_url: str,
     base_path: str,
     anonymous_roles: Mapping[str, str],
     certificate_roles: Mapping[str, str],
@@ -53,6 +55,10 @@ def configuration_problems(
         problems.append(f"YARDMASTER_SECRET_KEY: needs at least {MIN_SECRET_KEY} characters")
     if webhook_key and len(webhook_key) < MIN_SECRET_KEY:
         problems.append(f"YARDMASTER_WEBHOOK_KEY: needs at least {MIN_SECRET_KEY} characters")
+    if public_url and not _PUBLIC_URL.match(public_url):
+        problems.append(
+            "YARDMASTER_PUBLIC_URL: expected an address such as https://jobs.example.com, without a path"
+        )
     if not _PATH.match(base_path) or base_path.split("/")[1] in _TAKEN_PATHS:
         problems.append(
             "YARDMASTER_BASE_PATH: expected a path such as /jm-api, of its own beside "

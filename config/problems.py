@@ -258,7 +258,8 @@ def _api_refusal(request: Any, exc: exceptions.APIException) -> Refusal:
     code = _RENAMED.get(code, code)
     if exc.status_code == 405:
         headers["Allow"] = ", ".join(_allowed(request))
-    fixed = exc.status_code in (403, 404) or errors or exc.status_code >= 500
+    is_denied = isinstance(exc, exceptions.PermissionDenied) or exc.status_code == 404
+    fixed = is_denied or errors or exc.status_code >= 500
     detail = None if fixed or not isinstance(exc.detail, str) else str(exc.detail)
     if isinstance(exc, exceptions.NotAuthenticated):
         detail = None

@@ -39,6 +39,9 @@ HOME = Path(env.text("YARDMASTER_HOME", str(BASE_DIR / "var"))).resolve()
 BASE_PATH = "/" + env.text("YARDMASTER_BASE_PATH", "/jm-api").strip("/")
 # Behind a pooler in transaction mode: no start-up options, prepared statements or cursors.
 DB_POOLED = env.boolean("YARDMASTER_DB_POOLED", False)
+# Swagger UI below it; and in the OpenAPI document the ids of the clusters that the caller may see.
+SWAGGER = env.boolean("YARDMASTER_SWAGGER", True)
+CLUSTERS_IN_OPENAPI = env.boolean("YARDMASTER_CLUSTERS_IN_OPENAPI", True)
 # Clusters: `id=url,id=url`, and a TOML file with per-cluster settings.
 CLUSTERS = read_clusters(
     env.text("YARDMASTER_CLUSTERS"), env.text("YARDMASTER_CONFIG"), env.problems
@@ -82,6 +85,8 @@ SECRETS_KEYS = read_secrets_keys(env, HOME / "secrets-key")
 ALLOWED_HOSTS = env.words("YARDMASTER_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 # True where a proxy or gunicorn itself ends TLS: secure cookies and HSTS.
 USE_TLS = env.boolean("YARDMASTER_TLS", False)
+# Credentials that come over plain HTTP are refused, and so is the screen; health stays open.
+REQUIRE_TLS = env.boolean("YARDMASTER_REQUIRE_TLS", False)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = USE_TLS
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
@@ -151,7 +156,7 @@ USER_PROVIDER = env.text("YARDMASTER_USER_PROVIDER").strip()
 JWT_PROVIDER = env.text("YARDMASTER_JWT_PROVIDER").strip()
 # Failures a minute, of an identity and from an address, before further tries are refused.
 TRIES_PER_MINUTE = env.integer("YARDMASTER_TRIES_PER_MINUTE", 10, minimum=1, maximum=1_000_000)
-# Reverse proxies whose X-Forwarded-For tells where a request comes from.
+# Reverse proxies whose X-Forwarded-For and -Proto tell where a request comes from, and how.
 TRUSTED_PROXIES = trusted_proxies(env.words("YARDMASTER_TRUSTED_PROXIES"), env.problems)
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher"]
 AUTHENTICATION_BACKENDS = ["authn.backends.PasswordBackend"]
@@ -199,6 +204,8 @@ WORKER_KINDS = env.words(
 # Addresses `http` jobs may reach although they are not public: `host:port`, `10.0.0.0/8:8000`, …
 HTTP_ALLOW = env.words("YARDMASTER_HTTP_ALLOW")
 # Key that deliveries to webhooks are signed with.
+# Where people reach this server, such as https://jobs.example.com; links in alerts begin with it.
+PUBLIC_URL = env.text("YARDMASTER_PUBLIC_URL").rstrip("/")
 WEBHOOK_KEY = env.text("YARDMASTER_WEBHOOK_KEY") or kept_text(HOME / "webhook-key")
 # Ports `http` jobs may reach on public addresses.
 HTTP_PORTS = env.words("YARDMASTER_HTTP_PORTS", "80,443")
@@ -232,6 +239,7 @@ MIDDLEWARE = [
     "config.middleware.RequestIdMiddleware",
     "config.request_log.RequestLogMiddleware",
     "config.middleware.SecurityHeadersMiddleware",
+    "config.middleware.PlainPagesMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     # Lazy: below the API nobody asks for a session, so no cookie is ever read there.
@@ -314,9 +322,19 @@ SPECTACULAR_SETTINGS = {
         "StoredKindEnum": "jobs.executors.STORED_KINDS",
         "ScheduleKindEnum": "jobs.api.schedule_forms.ALL_KINDS",
         "ScheduleStateEnum": "jobs.models.schedule.Status.values",
+        "MisfireEnum": "jobs.models.schedule.Misfire.values",
         "FireStateEnum": "jobs.models.fire.FireState.values",
         "FireReasonEnum": "jobs.models.fire.FireReason.values",
+        "AlertKindEnum": "jobs.models.alert.AlertKind.values",
+        "AlertSeverityEnum": "jobs.models.alert.AlertSeverity.values",
+        "AlertStateEnum": "jobs.models.alert.AlertState.values",
+        "AlertStatusEnum": "jobs.models.alert.AlertStatus.values",
+        "AlertHappenedEnum": "jobs.models.alert.AlertHappened.values",
+        "FailureMarkEnum": "jobs.models.failure.Mark.values",
+        "MarkSaidEnum": "jobs.models.failure.SAID_VALUES",
         "RunStateEnum": "jobs.models.workflow.RunState.values",
+        "KeyStateEnum": "authn.models.KeyState.values",
+        "HolderEnum": "authn.roles.HOLDERS",
     },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
@@ -383,6 +401,7 @@ env.problems += credential_problems(
 env.problems += configuration_problems(
     secret_key=_secret_key,
     webhook_key=WEBHOOK_KEY,
+    public_url=PUBLIC_URL,
     base_path=BASE_PATH,
     anonymous_roles=ANONYMOUS_ROLES,
     certificate_roles=CERTIFICATE_ROLES,

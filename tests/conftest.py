@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from django.db.models.signals import post_migrate
 
 from clusters.binding import cluster_bound
 from clusters.models import forget_policies
+from clusters.refusals import told
 from clusters.registry import Cluster
 from tests import settings as test_settings
 from tests.jobs import schedule_cases
@@ -82,6 +84,19 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"database: {test_settings.BACKEND}, fsync {fsync}, files in {test_settings.TEST_DIR}"
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is collected stays until the end: looking for garbage in it took half of the time to
+    collect, and an eighth of the time of the tests."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A test that uses a database uses all three, unless it names them itself."""
@@ -128,6 +143,12 @@ def _keep_default_queues() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _away_from_the_turn_of_the_hour() -> None:
     schedule_cases.keep_away_from_the_turn()
+
+
+@pytest.fixture(autouse=True)
+def _no_refusals_told() -> None:
+    """Else the second test that is refused the same within a minute finds no row."""
+    told.forget()
 
 
 # -- Clusters --------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ SOUND = {
     "logged_clusters": ["payroll", "*"],
     "chosen_cluster": "",
     "default_cluster": "payroll",
+    "public_url": "https://jobs.example.com",
 }
 
 
@@ -74,6 +75,8 @@ def test_sound_settings_have_no_problem():
         ("http_ports", ["eighty"], "HTTP_PORTS"),
         ("chosen_cluster", "payrol", "CLUSTER"),
         ("default_cluster", "payrol", "DEFAULT_CLUSTER"),
+        ("public_url", "https://jobs.example.com/ops", "PUBLIC_URL"),
+        ("public_url", "javascript:alert(1)", "PUBLIC_URL"),
         ("logged_clusters", ["*", "payrol"], "REQUEST_LOG"),
     ],
 )

@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 BACKENDS = ("sqlite", "postgresql")
 # The small tests, which every commit runs, are run here with so many times their counts.
 TIMES = 10.0
+# Where tests are; elsewhere only the long ones are ours.
+FOLDER, ELSEWHERE = "tests/faults", ("tests/authn", "tests/matrix")
 # No test is waited for longer than this.
 MINUTES = 60
 
@@ -87,8 +89,9 @@ def _select(backends: Sequence[str] | None, words: Sequence[str]) -> list[tuple[
 
 
 def _collect(backend: str, marked: str) -> list[str]:
+    folders = (FOLDER, *ELSEWHERE) if marked == "long" else (FOLDER,)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", marked, "tests/faults"],
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", marked, *folders],
         cwd=ROOT,
         env={**os.environ, "YARDMASTER_TEST_BACKEND": backend},
         capture_output=True,

@@ -14,6 +14,7 @@ from tests.faults.report import scaled, seed
 pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
 PHASES = "examples,coverage,fuzzing,stateful"
+MOST_TURNS = 8
 
 
 @pytest.mark.parametrize("path", DOCUMENTS)
@@ -25,7 +26,12 @@ def test_no_request_of_ten_thousand_gets_a_surprise(
 ) -> None:
     wanted = scaled(10_000)
     examples = max(1, wanted // number_of_operations(fetch_document(server, path)))
-    figures["requests"] = try_out(
-        server, path, tmp_path, phases=PHASES, examples=examples, seed=seed()
-    )
-    assert figures["requests"] >= wanted / 4
+    figures["requests"] = 0
+    # A small document has fewer cases than are wanted; other seeds make others.
+    for turn in range(MOST_TURNS):
+        figures["requests"] += try_out(
+            server, path, tmp_path, phases=PHASES, examples=examples, seed=seed() + turn
+        )
+        if figures["requests"] >= wanted:
+            return
+    pytest.fail(f"only {figures['requests']} of {wanted} requests were made")
