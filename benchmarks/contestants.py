@@ -120,8 +120,14 @@ class Ours(Contestant):
     def url(self) -> str:
         return self.server.url(self._database)
 
-    def manage(self, *arguments: str) -> str:
-        return run([sys.executable, "manage.py", *arguments], self.environment)
+    @property
+    def database_names(self) -> list[str]:
+        """As the server knows them; none where there is no server."""
+        return [self._control, self._database]
+
+    def manage(self, *arguments: str, **variables: str) -> str:
+        environment = {**self.environment, **variables}
+        return run([sys.executable, "manage.py", *arguments], environment)
 
     def _make_database(self) -> None:
         # A copy of the migrated database: migrations would take longer than many a measurement.
@@ -160,6 +166,10 @@ class OursOnSqlite(Ours):
     @property
     def url(self) -> str:
         return f"sqlite:///{quote(str(self._file))}"
+
+    @property
+    def database_names(self) -> list[str]:
+        return []
 
     @property
     def _file(self) -> Path:

@@ -108,19 +108,25 @@ def fetch(target: Target, request: bytes) -> tuple[int, bytes]:
 
 def read_answer(connection: socket.socket) -> tuple[int, bool, bytes]:
     """Status, whether the connection is kept, and the body, whose length the server must say."""
+    status, headers, body = read_reply(connection)
+    return status, headers.get("connection") != "close", body
+
+
+def read_reply(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers in small letters, and the body."""
     data = b""
     while HEADERS_END not in data:
         data += _receive(connection)
     head, _, body = data.partition(HEADERS_END)
     lines = head.decode("latin-1").lower().split("\r\n")
     headers = dict(line.split(": ", 1) for line in lines[1:])
-    length = int(headers["content-length"])
+    status = int(lines[0].split()[1])
+    length = 0 if status == 204 else int(headers["content-length"])
     parts, size = [body], len(body)
     while size < length:
         parts.append(_receive(connection))
         size += len(parts[-1])
-    is_kept = headers.get("connection") != "close"
-    return int(lines[0].split()[1]), is_kept, b"".join(parts)
+    return status, headers, b"".join(parts)
 
 
 def _receive(connection: socket.socket) -> bytes:

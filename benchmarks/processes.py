@@ -17,7 +17,7 @@ Processes = list[subprocess.Popen[bytes]]
 STOP_SECONDS = 15
 
 
-def run(command: Command, environment: dict[str, str], timeout: float = 180) -> str:
+def run(command: Command, environment: dict[str, str], timeout: float = 1200) -> str:
     """What the program prints; a failure raises with what it complained of."""
     done = subprocess.run(
         command,

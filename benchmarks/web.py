@@ -25,6 +25,13 @@ KEY = re.compile(r"ym_\w+")
 @contextmanager
 def served(ours: Ours) -> Iterator[Target]:
     """The API of ``ours`` on its present database, for the length of the block."""
+    with watched(ours) as (target, _):
+        yield target
+
+
+@contextmanager
+def watched(ours: Ours) -> Iterator[tuple[Target, int]]:
+    """The same, with the process id of the server."""
     name = f"bench-{secrets.token_hex(4)}"
     text = ours.manage("keys", "create", "--name", name, "--role", "admin", "--all-clusters")
     match = KEY.search(text)
@@ -42,7 +49,7 @@ def served(ours: Ours) -> Iterator[Target]:
             time.sleep(0.1)
         else:
             raise RuntimeError(f"the server did not start\n{ours.log_tail()}")
-        yield target
+        yield target, processes[0].pid
 
 
 def _free_port() -> int:
