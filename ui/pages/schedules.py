@@ -164,7 +164,9 @@ def one(site: Any, request: HttpRequest, schedule_id: UUID) -> HttpResponse:
     runs = _next_runs(schedule, asked.words.get("runs", SHOWN_RUNS))
     fires = Fire.objects.all().latest_of([schedule.pk], SHOWN_FIRES)[schedule.pk]
     gaps = Fire.objects.all().missed().filter(schedule_id=schedule.pk).order_by("-due_at")
-    may_run = may(request, "schedules.trigger") and may_start_it(request, schedule)
+    # Asked once: it reads the schedules of a workflow.
+    may_start_it = may_start(request, *_started_by(schedule))
+    may_run = may(request, "schedules.trigger") and may_start_it
     is_enabled = schedule.status == Status.ENABLED
     context = {
         "schedule": schedule,
@@ -182,7 +184,7 @@ def one(site: Any, request: HttpRequest, schedule_id: UUID) -> HttpResponse:
         "gaps": [*gaps[:SHOWN_GAPS]],
         "deeds": _deeds(request, schedule),
         "may_pause": may(request, "schedules.pause"),
-        "may_change": may(request, "schedules.change") and may_start_it(request, schedule),
+        "may_change": may(request, "schedules.change") and may_start_it,
         "may_delete": may(request, "schedules.delete"),
         "may_skip": is_enabled and may(request, "schedules.skip_next"),
         "may_trigger": may_run,
@@ -246,13 +248,8 @@ def _deeds(request: HttpRequest, schedule: Schedule) -> list[AuditEntry]:
 # -- What the other pages of schedules share -------------------------------------------------------
 
 
-def may_start_it(request: HttpRequest, schedule: Schedule) -> bool:
-    """Whether the caller may start what it starts."""
-    return may_start(request, *_started_by(schedule))
-
-
 def require_start_of(request: HttpRequest, schedule: Schedule) -> None:
-    """Refuse the caller, if he may not."""
+    """Refuse the caller, if he may not start what it starts."""
     require_start(request, *_started_by(schedule))
 
 
