@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -22,6 +23,15 @@ def exit_at_once(context: Context, payload: Any) -> None:
     sys.__stderr__.write("last words\n")
     sys.__stderr__.flush()
     os._exit(3)
+
+
+@job("poison:talk-and-die")
+def talk_and_die(context: Context, payload: Any) -> None:
+    """Say so many lines, and be gone before anybody can have read the last."""
+    for number in range(payload["lines"]):
+        print(f"line {number} " + "x" * 100)
+    context.log("that was all")
+    os.kill(os.getpid(), signal.SIGSEGV)
 
 
 @job("poison:segfault")

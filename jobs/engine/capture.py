@@ -8,6 +8,7 @@ other ends too: it reads what a child cannot, because it died or because somethi
 from __future__ import annotations
 
 import codecs
+import ctypes
 import logging
 import os
 import select
@@ -18,6 +19,11 @@ STREAMS = ("stdout", "stderr")
 READ_BYTES = 64 << 10
 # Of one look; what is written all the time must not keep its reader for ever.
 READS = 64
+# Unlike ``os.read`` it keeps the interpreter: what is read is no more in the pipe, and a handler that
+# went on before it is written down could take it along into its process's death.
+_read_at_once = ctypes.PyDLL(None).read
+_read_at_once.argtypes = ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t
+_read_at_once.restype = ctypes.c_ssize_t
 
 
 class Writer(Protocol):
@@ -36,6 +42,7 @@ class Pipes:
         # Asked after each job, so without a detour; all pipes have a writer as long as they are open.
         self.poll = poll.poll
         self._decoders = [_decoder() for _ in self.readers]
+        self._buffer = ctypes.create_string_buffer(READ_BYTES)
 
     def has_more(self) -> bool:
         return any(events & select.POLLIN for _, events in self.poll(0))
@@ -44,13 +51,10 @@ class Pipes:
         """Yield what is there now, with the stream it belongs to."""
         for index, reader in enumerate(self.readers):
             for _ in range(reads):
-                try:
-                    data = os.read(reader, READ_BYTES)
-                except OSError:
+                size = _read_at_once(reader, self._buffer, READ_BYTES)
+                if size <= 0:
                     break
-                if not data:
-                    break
-                if text := self._decoders[index].decode(data):
+                if text := self._decoders[index].decode(memoryview(self._buffer)[:size]):
                     yield STREAMS[index], text
 
     def finish(self) -> Iterator[tuple[str, str]]:

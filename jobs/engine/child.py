@@ -139,6 +139,8 @@ class Child:
         self._recalled_at = 0.0
         self._busy_at = self.born_at
         self._had_output = False
+        # How far it was heard of what it has to say of its jobs' output.
+        self._heard = 0
         # Ended by its node for the sake of one job: the others it held are not to blame.
         self.culprit: int | None = None
 
@@ -283,11 +285,9 @@ class Child:
 
     def _take_in(self, messages: list[dict[str, Any]], news: News) -> None:
         for message in messages:
-            for seq, at, stream, level, text in message.get("logs", ()):
+            for seq, at, stream, level, text, self._heard in message.get("logs", ()):
                 if (held := self.held.get(seq)) is not None:
-                    _check_number(at, countdown() + 1.0)
-                    _check_texts(stream, level, text)
-                    news.logs.append((held, at, stream, level, text))
+                    _add_line(news, held, at, stream, level, text)
             for seq, (percent, note) in message.get("progress", {}).items():
                 if (held := self.held.get(int(seq))) is not None:
                     _check_number(percent, 100.0)
@@ -357,6 +357,7 @@ class Child:
         """Account for what a dead child held: ended, in its hands, or never begun."""
         self.end()
         now = countdown()
+        self._hear_last_words(news)
         self._read_output(news)
         current, begun_at = self.marks.current()
         for seq in list(self.held):
@@ -381,6 +382,20 @@ class Child:
                 news.returned.append(held)
         self.close()
 
+    def _hear_last_words(self, news: News) -> None:
+        """What it had collected of its jobs' output and not sent."""
+        try:
+            lines, lost = self.marks.words.left(self._heard)
+            if lost and (held := self.held.get(lines[0].seq)) is not None:
+                _add_line(
+                    news, held, lines[0].at, "log", "warning", f"[{lost} lines left out here]"
+                )
+            for seq, *line in lines:
+                if (held := self.held.get(seq)) is not None:
+                    _add_line(news, held, *line)
+        except Exception:  # it ran foreign code, which may have written there
+            logger.exception("what child %d said last cannot be understood", self.pid)
+
     def _how_it_ended(self) -> str:
         if self.status is None:
             return "its process died"
@@ -392,6 +407,12 @@ class Child:
         self.channel.close()
         self.marks.close()
         self._pipes.close()
+
+
+def _add_line(news: News, held: Held, at: Any, stream: Any, level: Any, text: Any) -> None:
+    _check_number(at, countdown() + 1.0)
+    _check_texts(stream, level, text)
+    news.logs.append((held, at, stream, level, text))
 
 
 def _signal_name(number: int) -> str:

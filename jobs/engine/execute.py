@@ -117,7 +117,7 @@ class ProcessChild:
         self._elsewhere = elsewhere
         # Whoever writes holds it; so does the second thread from reading a pipe to writing it down.
         self._output_lock = threading.RLock()
-        self.reporter = Reporter(sock, max_result_bytes)
+        self.reporter = Reporter(sock, marks.words, max_result_bytes)
         self.cancelled: set[int] = set()
         self.current: Assignment | None = None
         self._output: BoundedOutput | None = None
@@ -142,6 +142,7 @@ class ProcessChild:
                 self._output = BoundedOutput(
                     lambda stream, level, text: self.reporter.log(seq, stream, level, text),
                     self._redaction,
+                    lambda stream, level, text: self.reporter.keep(seq, stream, level, text),
                 )
             self._output.write(stream, text, level)
             return True

@@ -46,7 +46,7 @@ class IoChild:
     def __init__(self, sock: socket.socket, marks: Marks, max_result_bytes: int) -> None:
         self.sock = sock
         self.marks = marks
-        self.reporter = Reporter(sock, max_result_bytes)
+        self.reporter = Reporter(sock, marks.words, max_result_bytes)
         self._max_result_bytes = max_result_bytes
         self._running: dict[int, asyncio.Task[None]] = {}
         self._flush_is_due = False

@@ -11,10 +11,14 @@ import os
 import struct
 import tempfile
 
+from jobs.engine import last_words
+from jobs.engine.last_words import LastWords
+
 _HEAD = struct.Struct("=qd")
 # More than a child ever holds, so that two jobs in hand never share a cell.
 CELLS = 2048
-SIZE = _HEAD.size + CELLS
+_WORDS_AT = _HEAD.size + CELLS
+SIZE = _WORDS_AT + last_words.SIZE
 UNTOUCHED, BEGUN, SUCCEEDED, REPORTED = 0, 1, 2, 3
 NOTHING = -1
 
@@ -38,6 +42,7 @@ class Marks:
     def __init__(self, descriptor: int) -> None:
         self._map = mmap.mmap(descriptor, SIZE)
         os.close(descriptor)
+        self.words = LastWords(self._map, _WORDS_AT)
         if self._map[: _HEAD.size] == bytes(_HEAD.size):
             _HEAD.pack_into(self._map, 0, NOTHING, 0.0)
 

@@ -25,10 +25,16 @@ def clean(text: str) -> str:
 
 
 class BoundedOutput:
-    """Lines of an attempt: the first 64 KiB go out at once, of the rest the last 192 KiB at the end."""
+    """Lines of an attempt: the first 64 KiB go out at once, of the rest the last 192 KiB at the end.
 
-    def __init__(self, emit: Emit, redaction: Redaction | None = None) -> None:
+    ``keep`` gets each line that waits for the end, which may never come.
+    """
+
+    def __init__(
+        self, emit: Emit, redaction: Redaction | None = None, keep: Emit | None = None
+    ) -> None:
         self._emit = emit
+        self._keep = keep
         # What must not be seen is taken out before lines are cut.
         self._redaction = redaction
         self._streams: dict[str, RedactedStream] = {}
@@ -97,6 +103,8 @@ class BoundedOutput:
             self._emit(stream, level, text)
             return
         self._tail.append((stream, level, text))
+        if self._keep is not None:
+            self._keep(stream, level, text)
         self._tail_bytes += size
         while self._tail_bytes > TAIL_BYTES:
             dropped = len(self._tail.popleft()[2].encode())

@@ -12,6 +12,7 @@ from typing import Any
 
 from jobs.engine.clock import countdown
 from jobs.engine.frames import encode
+from jobs.engine.last_words import LastWords
 from jobs.engine.output import clean
 from jobs.engine.secret_values import WithSecrets
 from jobs.executors import Assignment, Outcome
@@ -37,8 +38,9 @@ class Reporter:
     list away, and the row would be added to what has been sent.
     """
 
-    def __init__(self, sock: socket.socket, max_result_bytes: int) -> None:
+    def __init__(self, sock: socket.socket, words: LastWords, max_result_bytes: int) -> None:
         self._sock = sock
+        self._words = words
         self._lock = threading.Lock()
         self._results: list[list[Any]] = []
         self._logs: list[list[Any]] = []
@@ -48,8 +50,13 @@ class Reporter:
         self.is_urgent = False
 
     def log(self, seq: int, stream: str, level: str | None, text: str) -> None:
-        row = [seq, countdown(), stream, level, text]
+        at = countdown()
+        row = [seq, at, stream, level, text, self._words.add(seq, at, stream, level, text)]
         self._logs.append(row)
+
+    def keep(self, seq: int, stream: str, level: str | None, text: str) -> None:
+        """Have a line said if this process dies, and not otherwise."""
+        self._words.add(seq, countdown(), stream, level, text)
 
     def progress(self, seq: int, percent: float, note: str) -> None:
         self._progress[seq] = [percent, clean(note)[:200]]
@@ -112,6 +119,8 @@ class Reporter:
                 message["progress"] = progress
             if message:
                 self._sock.sendall(encode(message))
+            if logs:
+                self._words.sent(logs[-1][-1])
 
     def _as_text(self, outcome: Outcome) -> tuple[str | None, Outcome]:
         """The result as JSON the database can store; a result that is none makes the job fail."""

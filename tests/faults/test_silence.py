@@ -138,8 +138,8 @@ def test_what_waits_in_the_hands_of_a_draining_node_goes_to_others_at_once(yard,
 def _drain_with_full_hands(yard, node, other) -> float:
     """A long job in front, which nobody expects, and short ones behind it in the same hands."""
     other.process.send_signal(signal.SIGSTOP)
-    yard.submit(new_jobs(1, payload=lambda n: {"seconds": 5.0}, priority=-2))
-    yard.submit(new_jobs(40))
+    # In one call: a node that saw the long one alone would claim nothing beside it.
+    yard.submit([*new_jobs(1, payload=lambda n: {"seconds": 5.0}, priority=-2), *new_jobs(40)])
     yard.wait(lambda: _held_by(yard, node) > 1, 5, every=0.005)
     node.process.send_signal(signal.SIGTERM)
     begun = time.monotonic()

@@ -33,6 +33,10 @@ SETTINGS = {
 }
 
 
+# Few lines, some that are all collected, and more than are kept of the end of an output.
+TALKS = (1, 40, 200, 5000)
+
+
 @pytest.fixture(autouse=True)
 def cluster() -> Iterator[None]:
     with cluster_bound("alpha"):
@@ -139,6 +143,24 @@ def test_poison_harms_neither_the_node_nor_its_neighbours(marker, tmp_path, even
         # Once by the child, and once by the node where that had to read in its place.
         size = sum(len(message) for _, message in log_of(job))
         assert size < 2 * (300 << 10)
+
+
+def test_what_a_job_said_last_before_it_took_its_process_down_is_in_its_log(eventually):
+    jobs = {lines: add("poison:talk-and-die", {"lines": lines}, max_attempts=1) for lines in TALKS}
+    with worker():
+        eventually(lambda: all(now(job).state == State.FAILED for job in jobs.values()), seconds=60)
+        for lines, job in jobs.items():
+            eventually(lambda job=job: "that was all" in texts_of(job), seconds=10)
+            said = [message for _, message in log_of(job)]
+            numbers = [int(text.split()[1]) for text in said if text.startswith("line ")]
+            assert numbers == sorted({*numbers})
+            assert numbers[-1] == lines - 1
+            assert said[-1] == "that was all"
+            if lines < 500:
+                assert len(numbers) == lines
+            else:
+                left_out = [text for text in said if text.endswith("left out here]")]
+                assert left_out == [f"[{lines - len(numbers)} lines left out here]"]
 
 
 def test_a_program_that_takes_too_much_memory_is_charged_to_its_job(eventually):

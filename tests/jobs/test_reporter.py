@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from jobs.engine.frames import read_frame
+from jobs.engine.marks import Marks, shared_file
 from jobs.engine.reporter import Reporter
 from jobs.executors import Outcome
 
@@ -44,7 +45,8 @@ def test_a_result_is_not_lost_where_the_other_thread_flushes_meanwhile(
     ends: tuple[socket.socket, socket.socket], end: Callable[[Reporter, Any], None]
 ) -> None:
     ours, theirs = ends
-    reporter = Reporter(theirs, 1000)
+    marks = Marks(shared_file())
+    reporter = Reporter(theirs, marks.words, 1000)
     reporter.succeeded_with_nothing(1, 0.0, 1.0)
     at = Moment(0.5)
     at.flush = reporter.flush
