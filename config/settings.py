@@ -158,7 +158,7 @@ JWT_PROVIDER = env.text("YARDMASTER_JWT_PROVIDER").strip()
 TRIES_PER_MINUTE = env.integer("YARDMASTER_TRIES_PER_MINUTE", 10, minimum=1, maximum=1_000_000)
 # Reverse proxies whose X-Forwarded-For and -Proto tell where a request comes from, and how.
 TRUSTED_PROXIES = trusted_proxies(env.words("YARDMASTER_TRUSTED_PROXIES"), env.problems)
-PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher"]
+PASSWORD_HASHERS = ["authn.hashers.PatientPBKDF2PasswordHasher"]
 AUTHENTICATION_BACKENDS = ["authn.backends.PasswordBackend"]
 AXES_HANDLER = "authn.lockout.SharedTries"
 AXES_LOCKOUT_CALLABLE = "authn.lockout.page"

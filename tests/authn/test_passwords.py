@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 from django.contrib.auth.hashers import PBKDF2PasswordHasher, make_password
 
-from authn import passwords
+from authn import hashers, passwords
+from authn.hashers import PatientPBKDF2PasswordHasher
 from authn.hashing import Busy, Gate, gate
 from authn.models import UserRole
 from authn.passwords import find_principal, nobodys_password, proofs
@@ -53,9 +55,26 @@ def hashed(monkeypatch: Any) -> list[str]:
 
 
 def test_passwords_are_stored_as_pbkdf2_with_enough_rounds() -> None:
-    assert own_settings.PASSWORD_HASHERS == ["django.contrib.auth.hashers.PBKDF2PasswordHasher"]
-    assert PBKDF2PasswordHasher.iterations >= 100_000
-    assert PBKDF2PasswordHasher.algorithm == "pbkdf2_sha256"
+    assert own_settings.PASSWORD_HASHERS == ["authn.hashers.PatientPBKDF2PasswordHasher"]
+    assert PatientPBKDF2PasswordHasher.iterations >= 100_000
+    assert PatientPBKDF2PasswordHasher.algorithm == "pbkdf2_sha256"
+
+
+def test_a_password_that_was_stored_by_django_is_one_of_ours() -> None:
+    stored = PBKDF2PasswordHasher().encode("secret", "salt" * 6)
+    ours = PatientPBKDF2PasswordHasher()
+    assert ours.encode("secret", "salt" * 6) == stored
+    assert ours.verify("secret", stored) and not ours.verify("Secret", stored)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there threads have a priority each")
+def test_a_hash_makes_way_for_everything_else() -> None:
+    def niceness() -> str:
+        return str(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    own = niceness()
+    assert int(hashers._after_others(niceness)) == min(int(own) + hashers.NICENESS, 19)
+    assert niceness() == own
 
 
 def test_nobodys_password_is_of_the_same_sort(settings: Any) -> None:
