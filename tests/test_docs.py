@@ -9,6 +9,7 @@ from itertools import product
 import pytest
 from django.core.management import get_commands
 
+from jobs.executors import http_request
 from tests.documents import (
     PAGES,
     README,
@@ -83,6 +84,11 @@ def test_every_command_that_is_told_of_exists():
             assert words[0] in get_commands()
         else:
             check_management_command(words)
+
+
+def test_the_page_of_http_requests_names_every_field():
+    told = page("docs/http-requests.md")
+    assert [field for field in http_request.KEYS if f"`{field}`" not in told] == []
 
 
 # -- How they are read -----------------------------------------------------------------------------
