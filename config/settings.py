@@ -1,4 +1,4 @@
-"""All settings. Each of ours is an environment variable ``YARDMASTER_…`` with a default; see README."""
+"""All settings. Each of ours is a variable ``YARDMASTER_…`` with a default; see docs/configuration.md."""
 
 from __future__ import annotations
 

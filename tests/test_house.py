@@ -16,6 +16,8 @@ from django.core.management import get_commands, load_command_class
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from tests.documents import all_pages
+
 ROOT = Path(__file__).resolve().parent.parent
 SQLITE_FLOOR = (3, 51, 3)
 PINNED = re.compile(r"([A-Za-z0-9_.-]+)(?:\[[a-z,]+\])?==([^=<>!~*\s]+)")
@@ -229,13 +231,13 @@ def variables_read() -> set[str]:
 
 
 def test_every_variable_is_documented():
-    documented = set(re.findall(r"YARDMASTER_[A-Z_]+", text("README.md")))
+    documented = set(re.findall(r"YARDMASTER_[A-Z_]+", text("docs/configuration.md")))
     undocumented = variables_read() - documented
-    assert not undocumented, f"README.md does not tell of {sorted(undocumented)}"
+    assert not undocumented, f"docs/configuration.md does not tell of {sorted(undocumented)}"
 
 
 def test_every_documented_variable_is_read_somewhere():
-    documented = set(re.findall(r"\bYARDMASTER_[A-Z_]+[A-Z]\b", text("README.md")))
+    documented = set(re.findall(r"\bYARDMASTER_[A-Z_]+[A-Z]\b", all_pages()))
     sources = [
         path.read_text()
         for folder in ("config", "clusters", "authn", "jobs", "ui", "tests")
@@ -249,11 +251,12 @@ def test_every_documented_variable_is_read_somewhere():
 def test_every_setting_of_a_cluster_is_told_of_as_it_is():
     from clusters.policy import FIELDS
 
+    document = text("docs/configuration.md")
     number = r"([0-9.]+)"
     row = rf"^\| `([a-z_]+)` \| {number} \| {number} to {number} \| (.+) \|$"
     told = {
         name: (float(default), float(low), float(high), about)
-        for name, default, low, high, about in re.findall(row, text("README.md"), re.MULTILINE)
+        for name, default, low, high, about in re.findall(row, document, re.MULTILINE)
     }
     assert told == {
         name: (setting.default, *(setting.metadata[key] for key in ("minimum", "maximum", "about")))
@@ -262,13 +265,13 @@ def test_every_setting_of_a_cluster_is_told_of_as_it_is():
     }
     # And those that are words.
     for name in FIELDS.keys() - told.keys():
-        assert f"| `{name}` |" in text("README.md"), name
+        assert f"| `{name}` |" in document, name
 
 
 def test_every_policy_of_a_queue_is_told_of_with_its_option():
     from jobs.models.queue_policies import POLICIES
 
-    rows = re.findall(r"^\| `([a-z_]+)` \| `(--[a-z-]+)` \|", text("README.md"), re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z_]+)` \| `(--[a-z-]+)` \|", text("docs/queues.md"), re.MULTILINE)
     assert {name for name, _ in rows} == set(POLICIES)
     for _, option in rows:
         check_management_command(["queues", "change", "mail", option])

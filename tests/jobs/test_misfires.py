@@ -2,7 +2,7 @@
 
 An hourly schedule had its last run, and then there was no node for a while. The table says, by the
 misfire and the overlap rule and by whether that last run has ended, how many jobs come of it and how, and
-how many instants are left out. The README has the same table in words.
+how many instants are left out. docs/schedules.md has the same table in words.
 
     run       the newest so many instants get a job, which may start at once
     waits     a job that starts when the run before has ended

@@ -53,7 +53,7 @@ def receiver() -> Iterator[tuple[int, list[tuple[str, bytes]]]]:
 
 
 def checked(signature: str, body: bytes) -> dict[str, Any]:
-    """The body, if it was signed; as the README says."""
+    """The body, if it was signed; as docs/alerts.md says."""
     parts = dict(part.split("=", 1) for part in signature.split(","))
     signed = parts["t"].encode() + b"." + body
     expected = hmac.new(KEY.encode(), signed, hashlib.sha256).hexdigest()

@@ -309,7 +309,7 @@ def test_nothing_of_one_job_reaches_the_next(procedures, settings):
 
 
 def test_a_role_that_may_only_execute_is_enough_and_sees_no_table(procedures, settings, tmp_path):
-    """As the README tells to set it up: the function runs with the rights of its owner."""
+    """As docs/stored-procedures.md tells to set it up: the function runs with the rights of its owner."""
     for statement in (
         f"DROP ROLE IF EXISTS {CALLER}",
         f"CREATE ROLE {CALLER} LOGIN",

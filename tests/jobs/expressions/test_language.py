@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
 from jobs import expressions
 from jobs.expressions import ExpressionError, bounds
 from jobs.expressions.functions import FUNCTIONS, LOOPS
+from tests.documents import page
 from tests.jobs.expressions.cases import CASES, NAMES
-
-README = Path(__file__).resolve().parents[3] / "README.md"
 
 
 def came_to(source: str) -> object:
@@ -39,13 +37,13 @@ def test_the_table_calls_every_function():
     assert [name for name in (*FUNCTIONS, *LOOPS) if f"{name}(" not in written] == []
 
 
-def test_the_readme_names_every_function_and_bound():
-    section = README.read_text().split("\n## Expressions\n")[1].split("\n## ")[0]
-    words = set(re.findall(r"\w+", section))
+def test_the_documents_name_every_function_and_bound():
+    told = page("docs/expressions.md")
+    words = set(re.findall(r"\w+", told))
     assert [name for name in (*FUNCTIONS, *LOOPS) if name not in words] == []
     numbers = (value for name, value in vars(bounds).items() if name.startswith("MAX_"))
     small = {f"{value:,}" for value in numbers if value < bounds.MAX_INTEGER}
-    assert [number for number in small if number not in section] == []
+    assert [number for number in small if number not in told] == []
 
 
 def test_values_are_copies():

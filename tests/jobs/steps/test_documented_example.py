@@ -1,21 +1,18 @@
-"""The example of the README runs as it is printed."""
+"""The example of docs/steps.md runs as it is printed."""
 
 from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 from jobs.engine.enqueue import NewJob, enqueue
 from jobs.states import State
+from tests.documents import page
 from tests.jobs.steps.cases import TestNode
 
-README = Path(__file__).resolve().parents[3] / "README.md"
 
-
-def test_the_example_of_the_readme_runs(alpha: object) -> None:
-    section = README.read_text().split("## Jobs made of steps")[1]
-    match = re.search(r"```json\n(.*?)```", section, re.DOTALL)
+def test_the_example_of_the_documents_runs(alpha: object) -> None:
+    match = re.search(r"```json\n(.*?)```", page("docs/steps.md"), re.DOTALL)
     assert match is not None
     asked = json.loads(match[1])
     job = enqueue(NewJob(**asked), by="test").job
