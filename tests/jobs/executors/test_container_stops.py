@@ -69,7 +69,8 @@ def test_a_second_cancel_cuts_the_grace_short(engine):
     in_loop(story(), SECONDS)
 
 
-def test_of_twenty_cancelled_attempts_nothing_survives(engine, marker):
+@pytest.mark.parametrize("rounds", [1, pytest.param(5, marks=pytest.mark.long)])
+def test_of_twenty_cancelled_attempts_nothing_survives(engine, marker, rounds):
     """At any moment: while an image is looked for, a container made, started, running or removed."""
 
     async def story() -> None:
@@ -92,7 +93,8 @@ def test_of_twenty_cancelled_attempts_nothing_survives(engine, marker):
         assert living(marker) == []
         assert engine.made() == NOTHING
 
-    in_loop(story(), SECONDS)
+    for _ in range(rounds):
+        in_loop(story(), SECONDS)
 
 
 @pytest.mark.parametrize("after", [0.0, 0.05, 0.2, 0.4, 0.8, 1.6, 2.4])
