@@ -5,8 +5,8 @@ BIND ?= 127.0.0.1:8080
 HOME_DIR ?= ./var
 # More for pytest: make test PYTEST_ARGS='-k cancel'
 PYTEST_ARGS ?=
-# Tests at a time, in each run of the suite
-PROCESSES ?= 2
+# Tests at a time, in each run of the suite; many wait for processes of their own, so more than two cores
+PROCESSES ?= 3
 # For the fault suite: make test-faults FAULTS='--scale 0.05 kill'; --help tells all
 FAULTS ?=
 
