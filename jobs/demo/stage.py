@@ -33,7 +33,7 @@ from jobs.engine.upkeep import duties
 from jobs.fingerprints import fingerprint
 from jobs.histogram import bucket_of
 from jobs.models import HostSample, Job, Queue, UpkeepDuty
-from jobs.models.job import metadata_value
+from jobs.models.job_listing import metadata_value
 from jobs.states import Outcome, Reason, State
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)

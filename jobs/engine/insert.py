@@ -23,7 +23,7 @@ from psycopg import Cursor
 from clusters.policy import ClusterPolicy
 from jobs.engine.new_job import CheckedJob, StepOf, Terms, to_json
 from jobs.models import Job, JobMetadata, JobTag, Needs, Queue, StepsListing, StepsRun
-from jobs.models.job import metadata_value
+from jobs.models.job_listing import metadata_value
 from jobs.sealing import is_sealed
 from jobs.secrets import shown_payload
 from jobs.states import State

@@ -16,7 +16,8 @@ from jobs.models.failure import Failure, FailureHour, FailureMinute, FailureSigh
 from jobs.models.fire import Fire, FireReason, FireState
 from jobs.models.host_sample import HostSample
 from jobs.models.idempotency import IdempotencyKey
-from jobs.models.job import Job, JobListing, JobMetadata, JobTag
+from jobs.models.job import Job
+from jobs.models.job_listing import JobListing, JobMetadata, JobTag
 from jobs.models.log import LogLine
 from jobs.models.queue import Queue
 from jobs.models.queue_policies import Overflow

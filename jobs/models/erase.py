@@ -13,7 +13,8 @@ def erase(using: str, ids: Sequence[UUID]) -> None:
     from jobs.models.archived import ArchivedJob
     from jobs.models.attempt import Attempt
     from jobs.models.dependency import JobDependency
-    from jobs.models.job import Job, JobMetadata, JobTag
+    from jobs.models.job import Job
+    from jobs.models.job_listing import JobMetadata, JobTag
     from jobs.models.log import LogLine
     from jobs.models.step import Step, StepsRun
     from jobs.models.steps_listing import StepsListing

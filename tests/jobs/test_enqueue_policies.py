@@ -14,7 +14,7 @@ from clusters.models import ClusterSetting, forget_policies
 from jobs.engine.enqueue import COPY_FROM, NewJob, enqueue, enqueue_many
 from jobs.errors import InvalidJob, UnknownQueue
 from jobs.models import Job, JobDependency, JobMetadata, JobTag, Tally
-from jobs.models.job import metadata_value
+from jobs.models.job_listing import metadata_value
 from jobs.states import State
 from tests.factories import make_job, make_queue
 

@@ -47,7 +47,7 @@ from jobs.listing import Position
 from jobs.management.base import job_failure
 from jobs.management.bulk import BulkVerbs, add_line, line_words
 from jobs.models import Attempt, Job, Needs, OnParentFailure
-from jobs.models.job import JobQuerySet, Touched
+from jobs.models.job_queries import JobQuerySet, Touched
 from jobs.states import FINAL, RETRYABLE_FROM, UNSTARTED, OnLost, State, Trigger
 from jobs.step_logs import POLL_SECONDS, Follower, is_made_of_steps, lines_of
 from jobs.step_tree import steps_of

@@ -14,7 +14,7 @@ from jobs.dialects.tork.wire.jobs import Shown, redactor_of
 from jobs.dialects.tork.wire.redaction import Redactor
 from jobs.dialects.tork.wire.tasks import Row, is_earlier
 from jobs.models import Attempt, Job, Step, StepsRun
-from jobs.models.job import JobQuerySet
+from jobs.models.job_queries import JobQuerySet
 from jobs.states import FINAL, State
 from jobs.step_words import GROUP, STEPS
 
