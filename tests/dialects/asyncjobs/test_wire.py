@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from jobs.dialects.asyncjobs.openapi import as_dict
 from jobs.dialects.asyncjobs.wire.policies import POLICIES, policies_to_wire
 from jobs.dialects.asyncjobs.wire.times import (
     parse_duration,
@@ -18,6 +20,7 @@ from jobs.dialects.asyncjobs.wire.times import (
 from jobs.engine.backoff import Ramp, is_curve, wait
 
 SECOND = 10**9
+DOCUMENTED = re.compile(as_dict()["components"]["schemas"]["Duration"]["pattern"])
 
 
 @pytest.mark.parametrize(
@@ -43,6 +46,17 @@ def test_durations_are_whole_nanoseconds(text: str, ns: int) -> None:
 )  # fmt: skip
 def test_what_is_no_duration(text: str) -> None:
     assert parse_duration(text) is None
+
+
+@given(st.from_regex(DOCUMENTED) | st.text(alphabet="0123456789.+-hmsnuµ ", max_size=9))
+@example("")
+def test_the_document_tells_which_texts_are_durations(text: str) -> None:
+    is_documented = DOCUMENTED.fullmatch(text) is not None
+    if text == "" or parse_duration(text) is not None:
+        assert is_documented
+    elif len(text) <= 7:
+        # A longer one may be out of range.
+        assert not is_documented
 
 
 @given(st.integers(0, 10 * 86400 * SECOND))
