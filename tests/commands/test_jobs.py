@@ -276,7 +276,7 @@ def test_a_dry_run_counts_and_changes_nothing(run):
 
 
 def test_many_are_moved_portion_by_portion(run, monkeypatch):
-    monkeypatch.setattr("jobs.management.commands.jobs.PORTION", 2)
+    monkeypatch.setattr("jobs.management.job_actions.PORTION", 2)
     for _ in range(5):
         make_job("failed")
     assert run("jobs", "retry", "--all", "--yes", "-o", "json").json["changed"] == 5

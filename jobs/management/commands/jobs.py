@@ -5,22 +5,18 @@ from __future__ import annotations
 import json
 import sys
 import time
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections import Counter
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any, NamedTuple
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db import connections
-from django.db.models import Q
 
 from clusters.csv_text import printable
 from clusters.management.base import (
     FAILED,
-    CommandFailed,
     UsageError,
     duration,
     moment,
@@ -35,70 +31,31 @@ from jobs.api.serializers import (
 )
 from jobs.api.steps import step_to_json
 from jobs.api.waits import why_to_json
-from jobs.engine.clock import database_now
 from jobs.engine.edit import Changes, edit
 from jobs.engine.enqueue import NewJob, enqueue
 from jobs.engine.requeue import requeue
-from jobs.errors import JobError, JobNotFound
-from jobs.executors import KINDS, PUBLIC_KINDS
-from jobs.filters import filtered
+from jobs.executors import PUBLIC_KINDS
 from jobs.job_search import find as find_jobs
 from jobs.listing import Position
-from jobs.management.base import job_failure
-from jobs.management.bulk import BulkVerbs, add_line, line_words
+from jobs.management.bulk import add_line, line_words
+from jobs.management.job_actions import JobActions, find
+from jobs.management.job_arguments import (
+    add_filters,
+    add_payload,
+    count,
+    job_id,
+    metadata,
+    read_file,
+    read_payload,
+    words,
+)
 from jobs.models import Attempt, Job, Needs, OnParentFailure
-from jobs.models.job_queries import JobQuerySet, Touched
-from jobs.states import FINAL, RETRYABLE_FROM, UNSTARTED, OnLost, State, Trigger
+from jobs.states import FINAL, OnLost, State
 from jobs.step_logs import POLL_SECONDS, Follower, is_made_of_steps, lines_of
 from jobs.step_tree import steps_of
 
-MAX_LISTED = 10_000
-# Many jobs are changed in portions, each short enough to hold up nobody.
-PORTION = 500
-SAMPLE = 5
-# The words of the search that are options of their own.
-WORDS = ("state", "queue", "type", "kind", "tag", "schedule", "workflow_run", "trigger")
 
-
-class Action(NamedTuple):
-    """One verb for a job, for many, and the jobs it can be used on at all."""
-
-    done: str
-    one: Callable[[Job], None]
-    many: Callable[[JobQuerySet], Touched]
-    eligible: Q
-
-
-CANCEL = Action(
-    "cancelled or asked to stop",
-    Job.cancel,
-    JobQuerySet.cancel,
-    Q(state__in=UNSTARTED) | Q(state=State.RUNNING, cancel_requested_at=None),
-)
-RETRY = Action("ready again", Job.retry, JobQuerySet.retry, Q(state__in=RETRYABLE_FROM))
-RUN_NOW = Action("ready", Job.run_now, JobQuerySet.run_now, Q(state=State.SCHEDULED))
-DELETE = Action("deleted", Job.delete_final, JobQuerySet.delete_final, Q(state__in=FINAL))
-
-
-def move_to(asked: Namespace) -> Action:
-    return Action(
-        f"now in {asked.to}",
-        lambda job: job.move(asked.to),
-        lambda jobs: jobs.move(asked.to),
-        Q(state__in=UNSTARTED) & ~Q(queue=asked.to),
-    )
-
-
-def priority_to(asked: Namespace) -> Action:
-    return Action(
-        f"now of priority {asked.to}",
-        lambda job: job.set_priority(asked.to),
-        lambda jobs: jobs.set_priority(asked.to),
-        Q(state__in=UNSTARTED) & ~Q(priority=asked.to),
-    )
-
-
-class Command(BulkVerbs):
+class Command(JobActions):
     help = "Look at the jobs of a cluster and act on them."
 
     def add_verbs(self) -> None:
@@ -118,12 +75,7 @@ class Command(BulkVerbs):
         steps = self.verb("steps", self.steps, "the steps of a job, as far as they have been made")
         steps.add_argument("id", type=job_id)
         steps.add_argument("--limit", type=count, default=1000, help="how many (default 1000)")
-        self._add_action("cancel", CANCEL, "cancel jobs; running ones are asked to stop")
-        self._add_action("retry", RETRY, "make failed, cancelled and skipped jobs ready again")
-        self._add_action("run-now", RUN_NOW, "make scheduled jobs ready without waiting")
-        self._add_action("delete", DELETE, "delete finished jobs with attempts and logs")
-        self._add_action("move", move_to, "put jobs that have not started into another queue")
-        self._add_action("set-priority", priority_to, "change it for jobs that have not started")
+        self.add_actions()
         self._add_edit()
         requeue = self.verb("requeue", self.requeue, "enqueue copies of jobs, due now")
         requeue.add_argument("ids", nargs="+", type=job_id, metavar="id")
@@ -431,190 +383,6 @@ class Command(BulkVerbs):
         told = "\n".join(item["id"] for item in items)
         self.show({"items": items}, lambda: self.stdout.write(told))
 
-    # -- cancel, retry, run-now, delete, move, set-priority -----------------------------------------
-
-    def _add_action(
-        self, name: str, action: Action | Callable[[Namespace], Action], about: str
-    ) -> None:
-        def run(asked: Namespace) -> None:
-            self._act(asked, name, action if isinstance(action, Action) else action(asked))
-
-        parser = self.verb(name, run, about)
-        parser.add_argument("ids", nargs="*", type=job_id, metavar="id")
-        if action is move_to:
-            parser.add_argument("--to", required=True, metavar="QUEUE", help="where they go")
-        elif action is priority_to:
-            parser.add_argument("--to", required=True, type=int, metavar="N", help="the new one")
-        add_filters(parser)
-        parser.add_argument("--all", action="store_true", help="all that can be, without a filter")
-        parser.add_argument("--dry-run", action="store_true", help="count and sample only")
-        parser.add_argument("--yes", action="store_true", help="do not ask")
-
-    def _act(self, asked: Namespace, name: str, action: Action) -> None:
-        if asked.ids and (asked.all or is_filtered(asked)):
-            raise UsageError("give ids or a filter, not both")
-        if not asked.ids and not asked.all and not is_filtered(asked):
-            raise UsageError("which jobs? Give ids, a filter such as --state, or --all", field="id")
-        if asked.ids and not asked.dry_run:
-            self._act_on_each(asked, name, action)
-        else:
-            self._act_on_many(asked, name, action)
-
-    def _act_on_each(self, asked: Namespace, name: str, action: Action) -> None:
-        if action is DELETE:
-            self.confirm(f"Delete {len(asked.ids)} job(s)?", is_confirmed=asked.yes)
-        if len(asked.ids) == 1:
-            job = find(asked.ids[0])
-            action.one(job)
-            document = {"deleted": 1} if action is DELETE else job_detail_to_json(job)
-            self.show(document, lambda: self.stdout.write(f"{job.pk} {outcome(job, action)}"))
-            return
-        items: list[dict[str, Any]] = []
-        for pk in asked.ids:
-            try:
-                job = find(pk)
-                action.one(job)
-                items.append({"id": str(pk), "ok": True, "state": outcome(job, action)})
-            except JobError as error:
-                problem = job_failure(error).problem()
-                items.append({"id": str(pk), "ok": False, "problem": problem})
-        self.show(
-            {"items": items},
-            lambda: self.print_table(
-                ("id", "result"),
-                ((i["id"], i["state"] if i["ok"] else i["problem"]["detail"]) for i in items),
-            ),
-        )
-        failed = sum(not item["ok"] for item in items)
-        if failed:
-            raise CommandFailed(f"{failed} of {len(items)} could not be done", code="partial")
-
-    def _act_on_many(self, asked: Namespace, name: str, action: Action) -> None:
-        jobs = matching(asked, ids=asked.ids).filter(action.eligible)
-        if asked.all and action is RETRY:
-            # Held jobs wait for a person's decision about each of them.
-            jobs = jobs.retryable()
-        total = jobs.count()
-        if asked.dry_run or not total:
-            sample = [str(pk) for pk in jobs.values_list("pk", flat=True)[:SAMPLE]]
-            self.show(
-                {"matched": total, "changed": 0, "sample": sample},
-                lambda: self.stdout.write("\n".join([f"{total} jobs match", *sample])),
-            )
-            return
-        self.confirm(f"{name}: {total} job(s)?", is_confirmed=asked.yes)
-        changed = 0
-        outcomes: Counter[str] = Counter()
-        for portion in portions(jobs):
-            touched = action.many(portion)
-            changed += touched
-            outcomes.update(touched.outcomes)
-        self.show(
-            {"matched": total, "changed": changed, "outcomes": dict(outcomes)},
-            lambda: self.stdout.write(f"{changed} {action.done}"),
-        )
-
-
-# -- Arguments -------------------------------------------------------------------------------------
-
-
-def job_id(text: str) -> UUID:
-    return read_id(text, "job")
-
-
-def schedule_id(text: str) -> UUID:
-    return read_id(text, "schedule")
-
-
-def run_id(text: str) -> UUID:
-    return read_id(text, "run")
-
-
-def read_id(text: str, of: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        raise ArgumentTypeError(f"{text[:60]!r} is no {of} id") from None
-
-
-def metadata(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise ArgumentTypeError(f"{text[:60]!r} is not KEY=VALUE")
-    try:
-        typed = json.loads(value)
-    except (ValueError, RecursionError):
-        return key, value
-    return key, typed if isinstance(typed, (str, int, float)) else value
-
-
-def count(text: str) -> int:
-    if text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= MAX_LISTED:
-        return int(text)
-    raise ArgumentTypeError(f"{text[:20]!r} is no number from 1 to {MAX_LISTED}")
-
-
-def add_filters(parser: ArgumentParser) -> None:
-    parser.add_argument("--state", action="append", choices=State.values, metavar="STATE")
-    parser.add_argument("--queue")
-    parser.add_argument("--type")
-    parser.add_argument("--kind", choices=sorted(KINDS))
-    parser.add_argument("--tag")
-    parser.add_argument("--schedule", type=schedule_id, metavar="ID", help="runs of this schedule")
-    parser.add_argument("--workflow-run", type=run_id, metavar="ID", help="jobs of this run")
-    parser.add_argument("--trigger", choices=Trigger.values, help="what made them run")
-    parser.add_argument("--since", type=duration, metavar="2h", help="created within")
-
-
-def add_payload(parser: ArgumentParser) -> None:
-    payload = parser.add_mutually_exclusive_group()
-    payload.add_argument("--payload", metavar="JSON", help="a JSON value; - reads stdin")
-    payload.add_argument("--payload-file", type=Path, metavar="PATH", help="a file of JSON")
-    payload.add_argument("--bytes-file", type=Path, metavar="PATH", help="a file of raw bytes")
-
-
-def is_filtered(asked: Namespace) -> bool:
-    return any(getattr(asked, word) is not None for word in (*WORDS, "since"))
-
-
-def matching(asked: Namespace, ids: list[UUID] | None = None) -> JobQuerySet:
-    """The jobs that all given words of the filter are true of."""
-    jobs: JobQuerySet = Job.objects.all()
-    if ids:
-        jobs = jobs.filter(pk__in=ids)
-    return filtered(jobs, words(asked))
-
-
-def words(asked: Namespace) -> dict[str, Any]:
-    """The words of the filter that were given."""
-    given = {name: getattr(asked, name) for name in WORDS}
-    if asked.since is not None:
-        now = database_now(connections[Job.objects.all().db])
-        given["created_after"] = now - timedelta(seconds=asked.since)
-    return {name: word for name, word in given.items() if word is not None}
-
-
-def read_payload(asked: Namespace) -> Any:
-    if asked.payload_file:
-        text = read_file(asked.payload_file, "payload-file").decode(errors="replace")
-    elif asked.payload == "-":
-        text = sys.stdin.read()
-    elif asked.payload is None:
-        return None
-    else:
-        text = asked.payload
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"the payload is not JSON: {error}", field="payload") from None
-
-
-def read_file(path: Path, option: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"--{option}: {error}", field=option) from None
-
 
 # -- Jobs ------------------------------------------------------------------------------------------
 
@@ -624,27 +392,6 @@ def _down(pk: UUID, below: dict[UUID, list[Any]]) -> Iterator[Any]:
     for step in sorted(below.get(pk, ()), key=lambda step: (step.position, step.index, step.pk)):
         yield step
         yield from _down(step.job_id, below)
-
-
-def find(pk: UUID) -> Job:
-    try:
-        return Job.objects.get(pk=pk)
-    except Job.DoesNotExist:
-        raise JobNotFound(f"there is no job {pk}") from None
-
-
-def portions(jobs: JobQuerySet) -> Iterator[JobQuerySet]:
-    """The jobs in portions by id; each is looked at once, whatever becomes of it."""
-    after = UUID(int=0)
-    while ids := [*jobs.filter(pk__gt=after).order_by("pk").values_list("pk", flat=True)[:PORTION]]:
-        yield jobs.filter(pk__in=ids)
-        after = ids[-1]
-
-
-def outcome(job: Job, action: Action) -> str:
-    if action is DELETE:
-        return action.done
-    return "asked to stop" if action is CANCEL and job.state == State.RUNNING else str(job.state)
 
 
 def first_line(text: str | None) -> str | None:
