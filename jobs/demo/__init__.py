@@ -26,7 +26,7 @@ from django.db import connections
 from clusters.binding import cluster_bound
 from clusters.models import current_policy
 from jobs.demo import day, deeds, open_work, timed, watch
-from jobs.demo.plays import Play
+from jobs.demo.play import Play
 from jobs.demo.stage import Stage
 from jobs.engine import rollup, sightings
 from jobs.engine.clock import database_now

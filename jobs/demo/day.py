@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
-from jobs.demo.plays import Trouble, Work
+from jobs.demo.play import Trouble, Work
 from jobs.demo.rows import JobRow
 from jobs.demo.stage import MINUTE, Stage
 from jobs.states import Outcome, Reason, State

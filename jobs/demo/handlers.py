@@ -9,7 +9,8 @@ import random
 import time
 from typing import Any
 
-from jobs.demo.plays import PLAYS, Work
+from jobs.demo.play import Work
+from jobs.demo.plays import PLAYS
 from jobs.registry import PermanentError, job
 
 LONGEST_SECONDS = 20.0

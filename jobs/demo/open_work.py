@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from clusters.models import Node
-from jobs.demo.plays import Trouble, Work
+from jobs.demo.play import Trouble, Work
 from jobs.demo.rows import JobRow
 from jobs.demo.stage import Actor, Stage
 from jobs.models import JobDependency, Step, StepsListing, StepsRun

@@ -16,7 +16,7 @@ from uuid import UUID
 from django.conf import settings
 
 from clusters.models import Node, NodeStatus
-from jobs.demo.plays import Play, Trouble, Work
+from jobs.demo.play import Play, Trouble, Work
 from jobs.demo.rows import (
     ATTEMPT,
     JOB,

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from jobs.demo.plays import Graph, Timetable
+from jobs.demo.play import Graph, Timetable
 from jobs.demo.stage import DAY, MINUTE, Stage
 from jobs.engine import schedules as verbs
 from jobs.engine import workflows as graphs

@@ -18,7 +18,8 @@ from clusters.binding import cluster_bound
 from clusters.models import AuditEntry, Node
 from jobs import doctor, registry
 from jobs.demo import fill
-from jobs.demo.plays import LETTERS, OF_CLUSTERS, PLAYS
+from jobs.demo.letters import LETTERS
+from jobs.demo.plays import OF_CLUSTERS, PLAYS
 from jobs.doctor.findings import FAIL, WARN
 from jobs.models import (
     Attempt,

@@ -15,7 +15,7 @@ from clusters.binding import cluster_bound
 from clusters.models import Node
 from jobs import demo
 from jobs.demo import people
-from jobs.demo.plays import LETTERS
+from jobs.demo.letters import LETTERS
 from jobs.engine import calendars
 from jobs.models import (
     AlertRule,

@@ -22,7 +22,8 @@ from clusters.management.base import (
 from clusters.registry import PRODUCTION
 from clusters.routers import CONTROL
 from jobs.demo import fill, people
-from jobs.demo.plays import OF_CLUSTERS, PLAYS, Play
+from jobs.demo.play import Play
+from jobs.demo.plays import OF_CLUSTERS, PLAYS
 from jobs.models import Job
 
 JOBS, SEED = 100_000, 2030
