@@ -1,4 +1,4 @@
-"""What a play is made of: work, what goes wrong with it, schedules, workflows and the hours of its day."""
+"""What a play is made of: work, what goes wrong with it, schedules, workflows, the hours of its day."""
 
 from __future__ import annotations
 

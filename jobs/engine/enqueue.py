@@ -27,6 +27,7 @@ from jobs.engine import insert
 from jobs.engine.clock import database_now
 from jobs.engine.dependencies import Waits, attach_many
 from jobs.engine.insert import Row, Shared
+from jobs.engine.insert_one import insert_one
 from jobs.engine.new_job import CheckedJob, NewJob, Terms, check, check_ids, unknown_queue
 from jobs.engine.overflow import make_fit
 from jobs.engine.repeat import is_repeat
@@ -97,7 +98,7 @@ def _in_one_statement(new: NewJob, by: str) -> Enqueued | None:
     if policy.mode == ARCHIVED:
         _refuse_in_archive(new)
     (job,) = check((new,), policy, None)
-    inserted = insert.insert_one(connection, job, policy, by)
+    inserted = insert_one(connection, job, policy, by)
     if inserted is None:
         return None
     if inserted.is_ready:
