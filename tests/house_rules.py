@@ -55,6 +55,8 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("raw statement", "jobs/engine/overflow.py"): "a text without values",
     ("raw statement", "jobs/models/queue.py"): "a text without values",
     ("network", "jobs/executors/http.py"): "the guarded client itself",
+    ("network", "jobs/executors/http_addresses.py"): "its guard",
+    ("network", "jobs/executors/http_answers.py"): "what its answers are made of",
     ("network", "jobs/executors/container_sidecars.py"): "asks the container it has just started",
     ("network", "clusters/management/commands/up.py"): "asks the server it has just started",
     ("network", "authn/single_sign_on.py"): "the issuer that the operator has named",

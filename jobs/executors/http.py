@@ -3,72 +3,36 @@
 Every hop resolves its host once, has all addresses checked, and connects to exactly those: the
 resolver the client gets knows nothing else, and the last gate is where its sockets are made. Nothing
 is kept between requests: no connection, no cookie, no name.
-
-``getaddrinfo`` blocks, so names are looked up on threads; nothing else here starts one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
-import json
 import os
-import re
-import socket
 import time
-import zlib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any
 from urllib.parse import urljoin
 
 import aiohttp
-from aiohappyeyeballs import AddrInfoType
-from aiohttp.abc import AbstractResolver, ResolveResult
 from django.conf import settings
 from multidict import CIMultiDict
 from yarl import URL
 
 from jobs.errors import InvalidJob
 from jobs.executors import Assignment, Outcome, Output
-from jobs.executors.address_guard import (
-    Address,
-    AddressPolicy,
-    AddressRefused,
-    Target,
-    read_address,
-    read_url,
-)
+from jobs.executors.address_guard import AddressPolicy, AddressRefused, read_url
+from jobs.executors.http_addresses import CONNECT_SECONDS, CheckedAddresses, Gate, resolve
+from jobs.executors.http_answers import REDIRECTS, Answer, read_answer
 from jobs.executors.http_request import SAFE_METHODS, HttpRequest, read
 from jobs.executors.http_targets import Targets
 
-# Looking up the name, and then connecting with the TLS handshake, may take this long each.
-CONNECT_SECONDS = 10.0
 # Whoever runs us cancels at the deadline and says so on the attempt; our own clock comes after that.
 BACKSTOP_SECONDS = 1.0
 MAX_REDIRECTS = 5
-MAX_RETRY_AFTER_SECONDS = 3600.0
-# Of the answer this much is read after decompression, and this much kept.
-MAX_ANSWER_BYTES = 1 << 20
-KEPT_BYTES = 32 << 10
-# The body as it is stored, quotes and line ends escaped: with the headers it stays below 64 KiB.
-KEPT_JSON = 48 << 10
-KEPT_HEADERS = 50
-KEPT_HEADER_CHARS = 8 << 10
-
-_REDIRECTS = (301, 302, 303, 307, 308)
 _TRANSIENT = (408, 425, 429)
 # What may follow to another origin; any other header may hold what only the first one should know.
 _PORTABLE_HEADERS = ("accept", "accept-language", "cache-control", "content-type", "user-agent")
-# What Python knows besides is slow, or turns bytes into something that is no text.
-_CHARSETS = ("us-ascii", "iso-8859-1", "iso-8859-15", "windows-1252", "utf-16")
 TARGETS = Targets()
-# Enough that some name servers which do not answer leave room for the others.
-_LOOKUPS = ThreadPoolExecutor(32, "lookup")
-_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 async def run(assignment: Assignment, output: Output) -> Outcome:
@@ -110,18 +74,6 @@ async def run(assignment: Assignment, output: Output) -> Outcome:
 
 def _permanent(error: str, error_type: str) -> Outcome:
     return Outcome(False, error=error, error_type=error_type, is_permanent=True)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Answer:
-    """An answer with as much of its body as is kept."""
-
-    status: int
-    headers: dict[str, str]
-    location: str | None
-    retry_after_seconds: float | None
-    body: str
-    is_truncated: bool
 
 
 class _Attempt:
@@ -195,7 +147,7 @@ class _Attempt:
             effect_unknown=self.is_connected and not is_safe,
         )
 
-    def _judge(self, answer: _Answer) -> Outcome:
+    def _judge(self, answer: Answer) -> Outcome:
         result = {
             "status": answer.status,
             "headers": answer.headers,
@@ -225,12 +177,12 @@ class _Attempt:
             return status in self.request.retry_status
         return status >= 500 or status in _TRANSIENT
 
-    async def _follow(self) -> _Answer:
+    async def _follow(self) -> Answer:
         while True:
             answer = await self._exchange()
             if (
                 not self.request.follow_redirects
-                or answer.status not in _REDIRECTS
+                or answer.status not in REDIRECTS
                 or answer.location is None
             ):
                 return answer
@@ -239,18 +191,18 @@ class _Attempt:
                 raise AddressRefused(f"more than {MAX_REDIRECTS} times")
             self.request = _redirected(self.request, answer.status, answer.location)
 
-    async def _exchange(self) -> _Answer:
+    async def _exchange(self) -> Answer:
         """Check where the current hop leads, go there, and read the answer."""
         self.is_connected = False
         request, target = self.request, self.request.target
-        addresses = await _resolve(target)
+        addresses = await resolve(target)
         self.policy.check(target, addresses)
-        gate = _Gate(target, addresses)
+        gate = Gate(target, addresses)
         tracing = aiohttp.TraceConfig()
         tracing.on_connection_create_end.append(self._connected)
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                resolver=_CheckedAddresses(target, addresses),
+                resolver=CheckedAddresses(target, addresses),
                 use_dns_cache=False,
                 force_close=True,
                 socket_factory=gate.open,
@@ -272,7 +224,7 @@ class _Attempt:
                     allow_redirects=False,
                 )
                 try:
-                    return await _read_answer(response)
+                    return await read_answer(response)
                 finally:
                     response.close()
             except asyncio.CancelledError:
@@ -324,77 +276,6 @@ def _redirected(request: HttpRequest, status: int, location: str) -> HttpRequest
     return dataclasses.replace(request, target=target, method=method, body=body, headers=headers)
 
 
-# -- Addresses -------------------------------------------------------------------------------------
-
-
-async def _resolve(target: Target) -> list[Address]:
-    """Return all addresses of the host; an address stands for itself."""
-    with contextlib.suppress(ValueError):
-        return [read_address(target.host)]
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            found = await loop.run_in_executor(_LOOKUPS, _look_up, target)
-    except UnicodeError:
-        raise AddressRefused(f"{target.host[:100]} is not a host name") from None
-    return list(dict.fromkeys(read_address(str(where[0])) for *_, where in found))
-
-
-def _look_up(target: Target) -> list[tuple[Any, ...]]:
-    return list(socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM))
-
-
-class _CheckedAddresses(AbstractResolver):
-    """Answers with what was checked, so that no second look-up can say anything else."""
-
-    def __init__(self, target: Target, addresses: Sequence[Address]) -> None:
-        self._target = target
-        self._addresses = addresses
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(address),
-                port=self._target.port,
-                family=socket.AF_INET if address.version == 4 else socket.AF_INET6,
-                proto=socket.IPPROTO_TCP,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in self._addresses
-        ]
-
-    async def close(self) -> None:
-        pass
-
-
-class _Gate:
-    """Makes the sockets of one exchange, and none to an address that was not checked."""
-
-    def __init__(self, target: Target, addresses: Sequence[Address]) -> None:
-        self._checked = {(address, target.port) for address in addresses}
-        self._sockets: list[socket.socket] = []
-        self.has_refused = False
-
-    def open(self, addr_info: AddrInfoType) -> socket.socket:
-        family, kind, protocol, _, where = addr_info
-        if (read_address(str(where[0])), where[1]) not in self._checked:
-            self.has_refused = True
-            # The client takes no other error from here as "this address will not do".
-            raise PermissionError("not an address that was checked")
-        made = socket.socket(family, kind, protocol)
-        self._sockets.append(made)
-        return made
-
-    def cut(self) -> None:
-        """Break the connections off, whatever is still to be sent."""
-        for made in self._sockets:
-            with contextlib.suppress(OSError):
-                made.shutdown(socket.SHUT_RDWR)
-
-
 def _words(error: Exception) -> str:
     """Say what went wrong without the URL, which the client's own texts may hold."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
@@ -410,105 +291,3 @@ def _words(error: Exception) -> str:
         # The loop's own words tell the address; failed look-ups have negative codes of their own.
         return os.strerror(cause.errno) if cause.errno > 0 else cause.strerror[:300]
     return type(cause).__name__
-
-
-# -- Answers ---------------------------------------------------------------------------------------
-
-
-async def _read_answer(response: aiohttp.ClientResponse) -> _Answer:
-    location = response.headers.get("Location") if response.status in _REDIRECTS else None
-    body, is_truncated = await _read_body(response)
-    text = _as_text(body, response.charset)
-    while len(json.dumps(text, ensure_ascii=False)) > KEPT_JSON:
-        text, is_truncated = text[: len(text) * 3 // 4], True
-    return _Answer(
-        response.status,
-        _kept_headers(response.raw_headers),
-        location,
-        _retry_after(response),
-        text,
-        is_truncated,
-    )
-
-
-async def _read_body(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
-    """Return what is kept of the body, and whether there was more."""
-    inflated = _Inflated(response.headers.get("Content-Encoding", ""))
-    kept = bytearray()
-    received = produced = 0
-    async for chunk in response.content.iter_any():
-        received += len(chunk)
-        try:
-            for piece in inflated.feed(chunk):
-                produced += len(piece)
-                kept += piece[: KEPT_BYTES - len(kept)]
-                if produced > MAX_ANSWER_BYTES:
-                    return bytes(kept), True
-        except zlib.error:
-            return bytes(kept), True
-        # Compressed data need not produce anything to keep us busy.
-        if received > MAX_ANSWER_BYTES:
-            return bytes(kept), True
-    return bytes(kept), produced > len(kept)
-
-
-class _Inflated:
-    """Undoes ``gzip`` and ``deflate`` in pieces of bounded size, however far they unfold."""
-
-    PIECE = 64 << 10
-
-    def __init__(self, coding: str) -> None:
-        self._coding = coding.strip().lower()
-        self._inflater: zlib._Decompress | None = None
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        if self._coding not in ("gzip", "x-gzip", "deflate"):
-            yield data
-            return
-        if self._inflater is None:
-            # Some send "deflate" without the header it should have; 8 is the method in that header.
-            is_bare = self._coding == "deflate" and data[0] & 0x0F != 8
-            self._inflater = zlib.decompressobj(-zlib.MAX_WBITS if is_bare else zlib.MAX_WBITS | 32)
-        while data and not self._inflater.eof:
-            piece = self._inflater.decompress(data, self.PIECE)
-            data = self._inflater.unconsumed_tail
-            yield piece
-
-
-def _as_text(body: bytes, charset: str | None) -> str:
-    name = (charset or "").lower()
-    text = body.decode(name if name in _CHARSETS else "utf-8", "replace")
-    return _CONTROLS.sub("\ufffd", text)
-
-
-def _kept_headers(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return the headers in lower case, repeated ones joined; cookies are nobody's business."""
-    kept: dict[str, str] = {}
-    left = KEPT_HEADER_CHARS
-    for raw_name, raw_value in raw:
-        name = _as_text(raw_name, None).lower()
-        value = _as_text(raw_value, None)
-        left -= len(name) + len(value)
-        if left < 0 or len(kept) >= KEPT_HEADERS:
-            break
-        if name not in ("set-cookie", "set-cookie2"):
-            kept[name] = f"{kept[name]}, {value}" if name in kept else value
-    return kept
-
-
-def _retry_after(response: aiohttp.ClientResponse) -> float | None:
-    """Return the seconds the other side asks us to wait, at most an hour."""
-    text = response.headers.get("Retry-After", "").strip()
-    if response.status not in (429, 503) or not text:
-        return None
-    if text.isascii() and text.isdigit():
-        return min(float(text[:9]), MAX_RETRY_AFTER_SECONDS)
-    try:
-        until = parsedate_to_datetime(text)
-        # By its own clock where it tells it, because ours may differ.
-        date = response.headers.get("Date")
-        now = parsedate_to_datetime(date) if date else datetime.now(UTC)
-        seconds = (until - now).total_seconds()
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)

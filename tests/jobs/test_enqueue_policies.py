@@ -344,10 +344,12 @@ def test_a_refused_job_leaves_the_callers_transaction_usable(alpha):
 def test_what_the_database_refuses_takes_nothing_else_with_it(alpha, monkeypatch, is_postgresql):
     from django.db import DatabaseError
 
-    from jobs.engine import insert
+    from jobs.engine import insert, insert_one
 
     enqueue(NewJob("demo:noop"), by="test")
-    monkeypatch.setattr(insert, "_statement", lambda *words: "SELECT 1 / (%s::text IS NULL)::int")
+    monkeypatch.setattr(
+        insert_one, "_statement", lambda *words: "SELECT 1 / (%s::text IS NULL)::int"
+    )
     monkeypatch.setattr(insert, "COLUMNS", ("no_such_column",))
     with pytest.raises(DatabaseError):
         enqueue(NewJob("demo:noop"), by="test")

@@ -17,7 +17,7 @@ import pytest
 from django.conf import settings
 
 from jobs.errors import InvalidJob
-from jobs.executors import Assignment, Outcome, http
+from jobs.executors import Assignment, Outcome, http, http_addresses
 from jobs.executors.http_request import validate
 from tests.jobs.executors.attempts import Recorder, corpus, in_loop, make_assignment
 from tests.jobs.executors.servers import OK, Server, answer, ask, attempt, header
@@ -419,7 +419,7 @@ def test_cancelling_in_the_middle_of_a_body_sends_no_more_of_it(monkeypatch):
     size = 1 << 20
     received = 0
     may_read, is_closed = asyncio.Event(), asyncio.Event()
-    real = http._Gate.open
+    real = http_addresses.Gate.open
 
     def open_narrow(self, addr_info):
         made = real(self, addr_info)
@@ -427,7 +427,7 @@ def test_cancelling_in_the_middle_of_a_body_sends_no_more_of_it(monkeypatch):
         made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         return made
 
-    monkeypatch.setattr(http._Gate, "open", open_narrow)
+    monkeypatch.setattr(http_addresses.Gate, "open", open_narrow)
 
     async def take_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal received

@@ -10,14 +10,16 @@ import subprocess
 import pytest
 from django.conf import settings
 
-from jobs.executors import Outcome, http
+from jobs.executors import Outcome, http_addresses
 from tests.jobs.executors.attempts import corpus, in_loop
 from tests.jobs.executors.servers import Server, ask, attempt
 
 
 def test_no_url_of_the_corpus_is_reached(monkeypatch):
     opened: list[object] = []
-    monkeypatch.setattr(http._Gate, "open", lambda self, addr_info: opened.append(addr_info))
+    monkeypatch.setattr(
+        http_addresses.Gate, "open", lambda self, addr_info: opened.append(addr_info)
+    )
 
     async def work() -> dict[str, Outcome]:
         return {url: await attempt({"url": url}) for url in corpus("ssrf_urls.txt")}
@@ -85,13 +87,13 @@ def test_a_name_that_changes_its_address_is_reached_where_it_was_checked(names):
 def test_no_socket_is_made_for_an_address_that_was_not_checked(monkeypatch, names, elsewhere):
     """Were the resolver of the client to be wrong, the last gate would still hold."""
     names["gate.test"] = [["127.0.0.1"]]
-    real = http._CheckedAddresses.resolve
+    real = http_addresses.CheckedAddresses.resolve
 
     async def resolve(self, host, port=0, family=socket.AF_UNSPEC):
         [good] = await real(self, host, port, family)
         return [{**good, "host": address} for address in elsewhere]
 
-    monkeypatch.setattr(http._CheckedAddresses, "resolve", resolve)
+    monkeypatch.setattr(http_addresses.CheckedAddresses, "resolve", resolve)
     checked, private = Server(), Server()
 
     async def work():

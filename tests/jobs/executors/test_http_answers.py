@@ -11,7 +11,7 @@ import zlib
 
 import pytest
 
-from jobs.executors import http
+from jobs.executors import http_answers
 from tests.jobs.executors.attempts import in_loop
 from tests.jobs.executors.servers import Server, answer, ask, attempt
 
@@ -24,7 +24,7 @@ def gzip_bomb(megabytes: int) -> bytes:
 
 def test_a_gzip_bomb_costs_neither_memory_nor_time(monkeypatch):
     unfolded = 0
-    real = http._Inflated.feed
+    real = http_answers.Inflated.feed
 
     def feed(self, data):
         nonlocal unfolded
@@ -32,7 +32,7 @@ def test_a_gzip_bomb_costs_neither_memory_nor_time(monkeypatch):
             unfolded += len(piece)
             yield piece
 
-    monkeypatch.setattr(http._Inflated, "feed", feed)
+    monkeypatch.setattr(http_answers.Inflated, "feed", feed)
     bomb = answer(200, gzip_bomb(200), Content_Encoding="gzip")
     assert len(bomb) < 2 << 20
     server = Server(bomb)
