@@ -37,8 +37,8 @@ from jobs.models.job_listing import metadata_value
 from jobs.states import Outcome, Reason, State
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-# Nodes that look alive are so for this long without anybody behind them.
-LEASE = timedelta(hours=12)
+# Nodes that look alive are so for this long without anybody behind them; then their work goes to others.
+LEASE = timedelta(minutes=15)
 OLD_VERSION = "0.0.9"
 FLUSHED_AT = 4000
 _FINAL = {"succeeded", "failed", "cancelled", "skipped"}
