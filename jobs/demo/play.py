@@ -119,6 +119,8 @@ class Timetable:
     paused: str = ""
     is_enabled: bool = True
     without_weekends: bool = False
+    # Of the bank holidays it is left out, as their calendar tells.
+    without_holidays: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,12 @@ from uuid import UUID
 
 from jobs.demo.play import Graph, Timetable
 from jobs.demo.stage import DAY, MINUTE, Stage
+from jobs.engine import calendars
 from jobs.engine import schedules as verbs
 from jobs.engine import workflows as graphs
 from jobs.engine.workflow_rows import NewNode
 from jobs.models import (
+    Calendar,
     Fire,
     FireReason,
     FireState,
@@ -27,6 +29,7 @@ from jobs.models import (
 from jobs.states import Outcome, State, Trigger
 
 BY = "user:oncall"
+HOLIDAYS = "bank-holidays"
 # Runs that are told of by one schedule.
 MOST_RUNS = 720
 RUNS_OF_A_GRAPH = 6
@@ -52,8 +55,13 @@ def schedules(stage: Stage) -> dict[str, Schedule]:
             "overlap": plan.overlap,
             "is_enabled": plan.is_enabled,
         }
+        exclusions: dict[str, Any] = {}
         if plan.without_weekends:
-            values["exclusions"] = {"days_of_week": ["saturday", "sunday"]}
+            exclusions["days_of_week"] = ["saturday", "sunday"]
+        if plan.without_holidays:
+            exclusions["calendars"] = [_holidays(stage)]
+        if exclusions:
+            values["exclusions"] = exclusions
         if plan.every:
             values |= {"timing": "interval", "interval_seconds": plan.every}
         else:
@@ -68,6 +76,15 @@ def schedules(stage: Stage) -> dict[str, Schedule]:
         schedule.refresh_from_db()
         found[plan.name] = schedule
     return found
+
+
+def _holidays(stage: Stage) -> str:
+    """The calendar of the bank holidays, made where it is not there."""
+    if not Calendar.objects.using(stage.using).filter(name=HOLIDAYS).exists():
+        years = (stage.now.year, stage.now.year + 1)
+        dates = [f"{year}-{day}" for year in years for day in ("01-01", "05-01", "12-25", "12-26")]
+        calendars.create(HOLIDAYS, dates, by=BY, description="No bank pays out on these days")
+    return HOLIDAYS
 
 
 def _again(stage: Stage) -> str:

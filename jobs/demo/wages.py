@@ -176,6 +176,7 @@ WAGES = Play(
             "On the 28th at noon",
             "0 12 28 * *",
             zone="Europe/Berlin",
+            without_holidays=True,
         ),
         Timetable(
             "Archive the year",

@@ -24,6 +24,7 @@ from jobs.doctor.findings import FAIL, WARN
 from jobs.models import (
     Attempt,
     BulkOperation,
+    Calendar,
     Failure,
     Fire,
     Job,
@@ -129,6 +130,10 @@ def _shows_what_people_come_for() -> None:
         assert {*Fire.objects.values_list("state", flat=True)} == {"fired", "missed"}
         assert Schedule.objects.filter(next_run_at__lt=datetime.now(UTC)).count() == 1
         assert Schedule.objects.filter(consecutive_failures__gt=1).exists()
+    with cluster_bound("beta"):
+        (calendar,) = Calendar.objects.all()
+        (payday,) = Schedule.objects.filter(name="Payday")
+        assert payday.exclusions == {"calendars": [calendar.name]}
 
 
 def test_the_full_day_has_a_group_of_2134_failures():

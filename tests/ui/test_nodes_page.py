@@ -42,7 +42,7 @@ def test_it_asks_at_most_fifteen_times(operator, alpha, queries):
 def test_a_node_is_drained_for_a_reason(operator, alpha):
     node = make_node(running_jobs=2)
     path = f"{PATH}{node.pk}/drain/"
-    assert b"2 job(s)" in operator.get(path).content
+    assert b"2 jobs it holds" in operator.get(path).content
     assert operator.post(path, {}).status_code == 400
     node.refresh_from_db()
     assert node.drain_requested_at is None

@@ -203,7 +203,7 @@ def test_a_purge_says_what_it_is_about_and_runs_in_the_background(admin, alpha):
     make_job("running", queue="mail")
     make_job(queue="other")
     html = shown(admin, f"{PATH}purge/")
-    assert "mail: 4 job(s) wait to be started" in html
+    assert "mail: 4 jobs wait to be started" in html
     assert "3 ready" in html
     assert str(jobs[0].pk) in html
     assert 'name="seen" value="4"' in html

@@ -92,7 +92,8 @@ def drain(site: Any, request: HttpRequest, node_id: UUID) -> HttpResponse:
             return refused(request, error, back)
         return done(request, f"{node} takes nothing new.", back)
     count = node.running_jobs
-    holds = "It holds no job." if not count else f"It goes on with the {count} job(s) it holds."
+    jobs = "job" if count == 1 else "jobs"
+    holds = f"It goes on with the {count} {jobs} it holds." if count else "It holds no job."
     return confirm(
         site,
         request,
