@@ -135,6 +135,20 @@ def test_tries_that_failed_are_rows_of_their_own(api: Caller) -> None:
     check_message(api.get(f"tasks/{told['id']}"), 404, "task not found")
 
 
+def test_a_task_that_waits_for_its_next_try_has_not_begun(api: Caller) -> None:
+    told = api.submit(tasks=[task(retry={"limit": 1})])
+    worker = Retried(1)
+    worker.turn()
+    worker.turn()
+    failed, waiting = api.job(told["id"])["execution"]
+    assert TIME.match(failed["startedAt"])
+    assert waiting["state"] in ("PENDING", "SCHEDULED")
+    assert not {"startedAt", "failedAt", "nodeId", "progress"} & set(waiting)
+    assert api.read(f"tasks/{waiting['id']}") == waiting
+    worker.run()
+    assert TIME.match(api.job(told["id"])["execution"][1]["startedAt"])
+
+
 def test_a_job_is_cancelled_whether_or_not_it_has_begun(api: Caller) -> None:
     waiting = api.submit(tasks=[task()])
     assert checked(api.put(f"jobs/{waiting['id']}/cancel")) == {"status": "OK"}

@@ -51,12 +51,12 @@ def test_a_job_tells_those_of_all_tasks_the_last_one_first(api: Caller) -> None:
     for name in ("c", "a", "b"):
         _write(steps[name], f"{name}1", f"{name}2")
     page = api.read(f"jobs/{told['id']}/log?size=4")
-    assert [part["contents"] for part in page["items"]] == ["c2", "c1", "b2", "b1"]
+    assert [part["contents"] for part in page["items"]] == ["c2\n", "c1\n", "b2\n", "b1\n"]
     assert [part["number"] for part in page["items"]] == [2, 1, 2, 1]
     assert page["items"][0]["taskId"] == steps["c"].hex
     assert (page["totalItems"], page["totalPages"]) == (6, 2)
     last = api.read(f"jobs/{told['id']}/log?size=4&page=2")
-    assert [part["contents"] for part in last["items"]] == ["a2", "a1"]
+    assert [part["contents"] for part in last["items"]] == ["a2\n", "a1\n"]
 
 
 def test_each_try_has_its_own_log(api: Caller) -> None:
@@ -68,10 +68,20 @@ def test_each_try_has_its_own_log(api: Caller) -> None:
     _write(step.pk, "first try", fence=1)
     _write(step.pk, "second try", fence=last)
     logs = {row["id"]: api.read(f"tasks/{row['id']}/log")["items"] for row in (first, second)}
-    assert [part["contents"] for part in logs[first["id"]]] == ["first try"]
-    assert [part["contents"] for part in logs[second["id"]]] == ["second try"]
+    assert [part["contents"] for part in logs[first["id"]]] == ["first try\n"]
+    assert [part["contents"] for part in logs[second["id"]]] == ["second try\n"]
     whole = api.read(f"jobs/{told['id']}/log")["items"]
     assert [part["taskId"] for part in whole] == [second["id"], first["id"]]
+
+
+def test_an_empty_line_is_a_part_that_says_so(api: Caller) -> None:
+    told = api.submit(tasks=[task()])
+    node().run()
+    step = Step.objects.get(root_id=told["id"])
+    _write(step.pk, "one", "", "two\n")
+    for path in (f"tasks/{step.pk.hex}/log", f"jobs/{told['id']}/log"):
+        parts = api.read(path)["items"]
+        assert "".join(part["contents"] for part in reversed(parts)) == "one\n\ntwo\n"
 
 
 def test_a_page_of_a_log_takes_a_fixed_number_of_questions(

@@ -90,9 +90,10 @@ def test_each_fire_makes_a_job_like_a_submitted_one(api: Caller, alpha: Any) -> 
     (job,) = api.read("jobs")["items"]
     assert job["schedule"] == {"id": told["id"]}
     assert (job["name"], job["tags"], job["inputs"]) == ("nightly", ["etl"], {"region": "eu"})
+    assert job["createdBy"] == told["createdBy"]
     node().run()
     shown = api.job(job["id"])
-    assert shown["state"] == "COMPLETED"
+    assert (shown["state"], shown["createdBy"]) == ("COMPLETED", told["createdBy"])
     assert shown["tasks"] == BODY["tasks"]
     assert shown["permissions"][0]["role"]["slug"] == "public"
 

@@ -41,7 +41,7 @@ class JobView(TorkView):
         asked = Search(words, tags, audience(self.principal, self.kwargs["cluster_id"]))
         found = steps_search.find(self.using, asked, STATES_OF_WORDS, page.offset, page.size)
         jobs = jobs_of(self.using, found.ids)
-        known = known_since({shown.job.enqueued_by for shown in jobs})
+        known = known_since({shown.author for shown in jobs})
         return page.reply([summary_to_wire(shown, known) for shown in jobs], found.total)
 
     def create(self, request: Request, **_: Any) -> HttpResponseBase:
@@ -50,9 +50,8 @@ class JobView(TorkView):
         if submitted.wait_seconds is not None:
             return wait_for(request, submitted, self.kwargs["cluster_id"], self.principal.actor)
         job = enqueue(submitted.new_job(), by=self.principal.actor).job
-        return reply(
-            summary_to_wire(Shown(job, redactor=redactor_of(job)), known_since([job.enqueued_by]))
-        )
+        shown = Shown(job, redactor=redactor_of(job), author=job.enqueued_by)
+        return reply(summary_to_wire(shown, known_since([shown.author])))
 
     def retrieve(self, request: Request, job_id: str, **_: Any) -> HttpResponse:
         return reply(full_job(self.using, job_id))

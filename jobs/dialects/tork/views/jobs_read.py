@@ -18,7 +18,7 @@ def full_job(using: str, job_id: str | UUID) -> dict[str, Any]:
     rows = execution_of(using, shown.job.pk)
     execution = [row for step in rows for row in rows_to_wire(step)]
     known = known_since(
-        {shown.job.enqueued_by}
+        {shown.author}
         | {f"user:{one.get('user')}" for one in shown.definition.get("permissions") or ()}
     )
     return job_to_wire(shown, known, execution, results_of(using, shown.job.pk))

@@ -83,6 +83,7 @@ def _part(row: Any, tries: Mapping[tuple[UUID, int], Attempt]) -> dict[str, Any]
         "id": f"{row.id:032x}",
         "number": row.number,
         "taskId": task_id.hex,
-        "contents": row.message,
+        # Lines are kept without their ends; whoever shows a page puts its parts end to end.
+        "contents": row.message.removesuffix("\n") + "\n",
         "createdAt": moment_to_wire(row.logged_at),
     }

@@ -13,7 +13,8 @@ from jobs.dialects.tork.wire.ids import candidates, parse_id
 from jobs.dialects.tork.wire.jobs import Shown, redactor_of
 from jobs.dialects.tork.wire.redaction import Redactor
 from jobs.dialects.tork.wire.tasks import Row, is_earlier
-from jobs.models import Attempt, Job, Step, StepsRun
+from jobs.engine.conductor import SCHEDULES
+from jobs.models import Attempt, Job, Schedule, Step, StepsRun
 from jobs.models.job_queries import JobQuerySet
 from jobs.states import FINAL, State
 from jobs.step_words import GROUP, STEPS
@@ -47,14 +48,19 @@ def redactor_above(using: str, step: Step) -> Redactor:
 
 def _shown_jobs(using: str) -> JobQuerySet:
     last = Step.objects.filter(root=OuterRef("pk")).order_by("-position").values("position")[:1]
+    schedule = Schedule.objects.filter(pk=OuterRef("schedule_id")).values("created_by")[:1]
     jobs: JobQuerySet = Job.objects.using(using).filter(kind=STEPS)
-    return jobs.select_related("step").annotate(reached=Subquery(last))
+    return jobs.select_related("step").annotate(
+        reached=Subquery(last), scheduled_by=Subquery(schedule)
+    )
 
 
 def _shown(job: Job, above: Sequence[Job]) -> Shown:
     step = getattr(job, "step", None)
+    is_fired = job.enqueued_by == SCHEDULES
     return Shown(
         job,
+        author=(getattr(job, "scheduled_by", None) if is_fired else None) or job.enqueued_by,
         reached=getattr(job, "reached", None) or 0,
         # A task that is a job has one id as both.
         parent_id=None if step is None else job.pk.hex,

@@ -27,6 +27,8 @@ class Shown:
     """A job, and what is known of it from other rows."""
 
     job: Job
+    # Who asked for it; of what a schedule started, whoever made the schedule.
+    author: str
     # The outermost step that has been made last.
     reached: int = 0
     parent_id: str | None = None
@@ -71,7 +73,7 @@ def summary_to_wire(shown: Shown, known: Known) -> dict[str, Any]:
         shown.redactor.value(
             said
             | {
-                "createdBy": user_to_wire(job.enqueued_by, known),
+                "createdBy": user_to_wire(shown.author, known),
                 "createdAt": moment_to_wire(job.created_at),
                 "position": shown.position,
             }
@@ -107,7 +109,7 @@ def job_to_wire(
         shown.redactor.value(
             said
             | {
-                "createdBy": user_to_wire(job.enqueued_by, known),
+                "createdBy": user_to_wire(shown.author, known),
                 "createdAt": moment_to_wire(job.created_at),
                 "tasks": [lean(task) for task in definition.get("tasks") or ()],
                 "execution": [*execution],

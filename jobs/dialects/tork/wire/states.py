@@ -31,6 +31,8 @@ TASK_STATES: Mapping[str, str] = {
     State.CANCELLED: "CANCELLED",
     State.SKIPPED: "SKIPPED",
 }
+# Of tasks: nothing of them has begun.
+WAITING = ("CREATED", "PENDING", "SCHEDULED")
 ENDED = ("COMPLETED", "FAILED", "CANCELLED")
 _STEMS = {
     "PENDING": ("pend", "pending"),

@@ -10,7 +10,7 @@ from typing import Any
 from jobs.dialects.tork.wire.documents import each_to_wire, lean, step_to_wire, work_to_wire
 from jobs.dialects.tork.wire.ids import node_id, try_id
 from jobs.dialects.tork.wire.keeping import payload_of
-from jobs.dialects.tork.wire.states import task_state
+from jobs.dialects.tork.wire.states import WAITING, task_state
 from jobs.dialects.tork.wire.times import duration_to_wire, moment_to_wire
 from jobs.engine.new_job import MAX_TIMEOUT_SECONDS
 from jobs.executors import CONDUCTED
@@ -66,6 +66,9 @@ def task_to_wire(row: Row) -> dict[str, Any]:
         "result": _text(value_of(job.kind, result) if result is not None else None),
         "progress": round(job.progress_percent or 0.0, 2),
     }
+    if state in WAITING:
+        # When and where it began is said of the try before, which has a row of its own.
+        said |= dict.fromkeys(("startedAt", "nodeId", "progress"))
     return dict(lean(said))
 
 
