@@ -18,7 +18,7 @@ from uuid import UUID
 from django.db.models import F, Q
 
 from jobs.models.job_listing import metadata_value
-from jobs.models.job_queries import JobQuerySet
+from jobs.models.job_queryset import JobQuerySet
 from jobs.states import Reason, State
 
 # What no index knows: ``jobs.job_search`` tests it job by job.

@@ -44,7 +44,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("expansion", "jobs/engine/rollup.py"): "conditions of our own, of one table",
     ("expansion", "jobs/management/commands/schedules.py"): "an order of the table ORDERS",
     ("expansion", "jobs/models/bulk_operation.py"): "columns that the verb itself names",
-    ("expansion", "jobs/models/job_queries.py"): "columns that verbs of the QuerySet name",
+    ("expansion", "jobs/models/job_queryset.py"): "columns that verbs of the QuerySet name",
     ("expansion", "jobs/models/queue.py"): "policies that were checked against their table",
     ("expansion", "jobs/models/secret.py"): "columns that the verb itself names",
     ("markup", "ui/fragments.py"): "what a template has made",

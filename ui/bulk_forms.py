@@ -9,7 +9,7 @@ from django import forms
 
 from jobs.errors import JobError
 from jobs.models import BulkAction
-from jobs.models.job_queries import HIGHEST_PRIORITY, LOWEST_PRIORITY
+from jobs.models.job_queryset import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from ui.forms import DestroyForm, ReasonForm
 from ui.words import span
 

@@ -10,7 +10,7 @@ from django import forms
 from config.problems import InvalidInput
 from jobs.errors import JobError
 from jobs.models import Job
-from jobs.models.job_queries import HIGHEST_PRIORITY, LOWEST_PRIORITY
+from jobs.models.job_queryset import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from jobs.secrets import shown_payload
 from ui.payloads import JsonField, pretty
 

@@ -14,7 +14,7 @@ from jobs.engine.bulk import OUTCOMES, DryRun
 from jobs.engine.bulk_asking import SAMPLE
 from jobs.engine.bulk_terms import MAX_LIMIT, MAX_REASON, MAX_SPREAD_SECONDS
 from jobs.models import BulkAction, BulkOperation, BulkStatus
-from jobs.models.job_queries import HIGHEST_PRIORITY, LOWEST_PRIORITY
+from jobs.models.job_queryset import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from jobs.states import State
 
 

@@ -55,7 +55,7 @@ from jobs.models import (
     Status,
     Timing,
 )
-from jobs.models.job_queries import HIGHEST_PRIORITY, LOWEST_PRIORITY
+from jobs.models.job_queryset import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from jobs.models.schedule import (
     MAX_DESCRIPTION_LENGTH,
     MAX_MISFIRES,

@@ -30,7 +30,7 @@ from jobs.engine import fires, prerequisites, schedules
 from jobs.engine.edit import UNCHANGED
 from jobs.errors import ScheduleNotFound
 from jobs.models import Schedule
-from jobs.models.schedule import ScheduleQuerySet
+from jobs.models.schedule_queryset import ScheduleQuerySet
 from jobs.secrets import meant_payload
 
 ORDERS = {

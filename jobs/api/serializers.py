@@ -45,7 +45,7 @@ from jobs.engine.new_job import (
 )
 from jobs.executors import KINDS, PUBLIC_KINDS
 from jobs.models import Job, Needs, OnParentFailure
-from jobs.models.job_queries import HIGHEST_PRIORITY, LOWEST_PRIORITY
+from jobs.models.job_queryset import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from jobs.models.log import Stream
 from jobs.secrets import shown_payload
 from jobs.states import OnLost, Outcome, Reason, State, Trigger, WaitsFor

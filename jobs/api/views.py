@@ -34,7 +34,7 @@ from jobs.engine.requeue import requeue
 from jobs.errors import JobError, JobNotFound
 from jobs.filters import SEARCHED
 from jobs.models import Attempt, Job
-from jobs.models.job_queries import JobQuerySet
+from jobs.models.job_queryset import JobQuerySet
 from jobs.secrets import meant_payload
 from jobs.states import UNSTARTED, State
 

@@ -19,7 +19,7 @@ from jobs import listing
 from jobs.engine.clock import countdown, database_now
 from jobs.engine.started_kinds import jobs_that_start
 from jobs.models import Job
-from jobs.models.job_queries import JobQuerySet
+from jobs.models.job_queryset import JobQuerySet
 from jobs.raw import read_id, read_moment
 
 BATCH = 500

@@ -47,7 +47,7 @@ from jobs.executors import GRANTED_KINDS
 from jobs.filters import SEARCHED
 from jobs.models import BulkAction, BulkOperation, BulkStatus, Job
 from jobs.models.bulk_operation import BulkOperationQuerySet
-from jobs.models.job_queries import JobQuerySet, Touched
+from jobs.models.job_queryset import JobQuerySet, Touched
 from jobs.rights import rights_of
 
 # The front door: what there is to ask for stands in ``bulk_asking.py``.

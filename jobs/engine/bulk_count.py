@@ -11,7 +11,7 @@ from django.db.models import Count
 
 from jobs.engine.clock import countdown
 from jobs.filters import COUNT_LIMIT, estimated_count
-from jobs.models.job_queries import JobQuerySet
+from jobs.models.job_queryset import JobQuerySet
 
 # SQLite looks at the clock after so many steps of its machine.
 _STEPS = 20_000

@@ -9,7 +9,7 @@ from typing import Any
 from jobs.errors import InvalidBulkOperation, UnknownQueue
 from jobs.filters import as_json
 from jobs.models import BulkAction, Queue
-from jobs.models.job_queries import HIGHEST_PRIORITY, LOWEST_PRIORITY
+from jobs.models.job_queryset import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from jobs.states import FINAL, RETRYABLE_FROM, State
 
 # In place of all conditions.

@@ -20,7 +20,7 @@ from jobs.engine.clock import countdown
 from jobs.filters import SEARCHED, filtered
 from jobs.job_search import Search, most_at_once
 from jobs.models import Job, JobListing
-from jobs.models.job_queries import JobQuerySet
+from jobs.models.job_queryset import JobQuerySet
 from jobs.states import FINAL, State
 
 # One stretch ends after so many seconds, even where nothing was found in it.

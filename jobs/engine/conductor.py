@@ -43,7 +43,7 @@ from jobs.engine.watchdog import Watchdog
 from jobs.errors import JobError, QueueFull
 from jobs.executors import KINDS
 from jobs.models import Job, Queue, Schedule, StepsRun
-from jobs.models.job_queries import JobQuerySet
+from jobs.models.job_queryset import JobQuerySet
 from jobs.models.queue import QUEUE_NAME
 from jobs.nul import holds_nul
 from jobs.rights import rights_of

@@ -18,7 +18,7 @@ from jobs.engine.schedule_work import as_sample_job
 from jobs.errors import InvalidSchedule, JobError, UnknownHandler
 from jobs.exclusions import MOST_NAMES, Exclusions
 from jobs.models import Calendar, Gap, Misfire, Needs, Overlap, Schedule, Timing, Workflow
-from jobs.models.job_queries import check_queue
+from jobs.models.job_queryset import check_queue
 from jobs.models.queue_policies import text_problem
 from jobs.models.schedule import MAX_DESCRIPTION_LENGTH, MAX_MISFIRES, MAX_NAME_LENGTH
 from jobs.sealing import Sealed, is_sealed, opened, seal, seal_notes

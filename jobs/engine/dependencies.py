@@ -20,7 +20,7 @@ from django.db.models.functions import Coalesce
 from clusters.policy import ClusterPolicy
 from jobs.errors import InvalidJob, InvalidTransition, JobError
 from jobs.models import Job, JobDependency, Needs, OnParentFailure
-from jobs.models.job_queries import JobQuerySet
+from jobs.models.job_queryset import JobQuerySet
 from jobs.models.release import release as release
 from jobs.models.release import release_ended
 from jobs.states import FINAL, UNSTARTED, State

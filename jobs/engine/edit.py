@@ -16,7 +16,7 @@ from jobs.errors import InvalidJob, InvalidTransition, JobError, JobNotFound, Ou
 from jobs.executors import kinds_started
 from jobs.hints import hint_ready
 from jobs.models import Job
-from jobs.models.job_queries import check_priority, check_queue
+from jobs.models.job_queryset import check_priority, check_queue
 from jobs.sealing import Sealed, is_sealed, opened
 from jobs.secrets import shown_payload
 from jobs.states import State

@@ -47,7 +47,7 @@ from jobs.models import (
 )
 from jobs.models.rewrite import rewrite
 from jobs.models.runs import is_gate_open
-from jobs.models.schedule import ScheduleQuerySet
+from jobs.models.schedule_queryset import ScheduleQuerySet
 from jobs.sealing import is_sealed
 from jobs.states import State, Trigger, WaitsFor
 

@@ -23,7 +23,7 @@ from jobs.engine.backoff import is_curve
 from jobs.errors import InvalidJob, JobError, PayloadTooLarge, UnknownQueue
 from jobs.executors import CONDUCTED, CONDUCTOR, Kind, get_kind
 from jobs.models import Needs, OnParentFailure
-from jobs.models.job_queries import HIGHEST_PRIORITY, LOWEST_PRIORITY
+from jobs.models.job_queryset import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from jobs.models.queue import QUEUE_NAME
 from jobs.references import check_places, names_in_json
 from jobs.registry import NAME

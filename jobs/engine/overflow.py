@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 from jobs.engine.dependencies import release
 from jobs.errors import QueueFull
 from jobs.models import Event, Job, Overflow, Queue
-from jobs.models.job_queries import JobQuerySet
+from jobs.models.job_queryset import JobQuerySet
 from jobs.states import UNSTARTED, State
 from jobs.tallies import count
 

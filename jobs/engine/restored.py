@@ -24,7 +24,7 @@ from jobs.engine.rescue import Gone, rescue_node
 from jobs.errors import Conflict
 from jobs.hints import ANY_QUEUE, hint_ready
 from jobs.models import Job
-from jobs.models.job_queries import JobQuerySet
+from jobs.models.job_queryset import JobQuerySet
 from jobs.states import UNSTARTED, OnLost, State
 
 logger = logging.getLogger(__name__)

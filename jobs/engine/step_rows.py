@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 from jobs.engine.step_parent import Child, Parent
 from jobs.executors.steps import value_of
 from jobs.models import Job, Step, StepsRun
-from jobs.models.job_queries import JobQuerySet
+from jobs.models.job_queryset import JobQuerySet
 from jobs.models.steps_release import lock_runs
 from jobs.raw import fetch, fetch_models, read_id
 from jobs.sealing import Sealed, SealError, is_sealed, opened

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from jobs.models import Job, Step, StepsRun
 from jobs.models.erase import erase
-from jobs.models.job_queries import JobQuerySet
+from jobs.models.job_queryset import JobQuerySet
 from jobs.models.steps_release import all_below
 from jobs.states import FINAL, State
 

@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 from clusters.policy import ClusterPolicy
 from jobs.hints import hint_ready
 from jobs.models import Job, Queue
-from jobs.models.job_queries import JobQuerySet
+from jobs.models.job_queryset import JobQuerySet
 from jobs.states import UNSTARTED, State
 
 logger = logging.getLogger(__name__)

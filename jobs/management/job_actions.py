@@ -17,7 +17,7 @@ from jobs.management.base import job_failure
 from jobs.management.bulk import BulkVerbs
 from jobs.management.job_arguments import add_filters, is_filtered, job_id, matching
 from jobs.models import Job
-from jobs.models.job_queries import JobQuerySet, Touched
+from jobs.models.job_queryset import JobQuerySet, Touched
 from jobs.states import FINAL, RETRYABLE_FROM, UNSTARTED, State
 
 # Many jobs are changed in portions, each short enough to hold up nobody.

@@ -17,7 +17,7 @@ from jobs.engine.clock import database_now
 from jobs.executors import KINDS
 from jobs.filters import filtered
 from jobs.models import Job
-from jobs.models.job_queries import JobQuerySet
+from jobs.models.job_queryset import JobQuerySet
 from jobs.states import State, Trigger
 
 MAX_LISTED = 10_000

@@ -22,17 +22,9 @@ from jobs.models.log import LogLine
 from jobs.models.queue import Queue
 from jobs.models.queue_policies import Overflow
 from jobs.models.rollup import Event, Rollup, Tally
-from jobs.models.schedule import (
-    Gap,
-    Misfire,
-    Overlap,
-    Schedule,
-    ScheduleDependency,
-    ScheduleListing,
-    Source,
-    Status,
-    Timing,
-)
+from jobs.models.schedule import Schedule, ScheduleDependency
+from jobs.models.schedule_choices import Gap, Misfire, Overlap, Source, Status, Timing
+from jobs.models.schedule_listing import ScheduleListing
 from jobs.models.secret import Secret
 from jobs.models.step import Step, StepsRun
 from jobs.models.steps_listing import StepsListing

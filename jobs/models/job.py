@@ -1,4 +1,4 @@
-"""A job: one unit of work that was accepted. What people do to it is in ``job_queries``."""
+"""A job: one unit of work that was accepted. What people do to it is in ``job_queryset``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
 from jobs.errors import InvalidTransition, UniqueKeyTaken
-from jobs.models.job_queries import HIGHEST_PRIORITY, LOWEST_PRIORITY, JobQuerySet
+from jobs.models.job_queryset import HIGHEST_PRIORITY, LOWEST_PRIORITY, JobQuerySet
 from jobs.states import (
     FINAL,
     STOPPABLE,

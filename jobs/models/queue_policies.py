@@ -14,7 +14,7 @@ from django.db import models
 
 from clusters.policy import FIELDS as CLUSTER_SETTINGS
 from jobs.errors import InvalidQueue
-from jobs.models.job_queries import HIGHEST_PRIORITY, LOWEST_PRIORITY
+from jobs.models.job_queryset import HIGHEST_PRIORITY, LOWEST_PRIORITY
 
 _DAY, _MONTH, _DECADE = 86400, 31 * 86400, 3653 * 86400
 

@@ -20,7 +20,8 @@ from django.db.models.functions import Now
 
 from jobs.models.dependency import Needs
 from jobs.models.rewrite import rewrite
-from jobs.models.schedule import Overlap, Schedule, ScheduleDependency
+from jobs.models.schedule import Schedule, ScheduleDependency
+from jobs.models.schedule_choices import Overlap
 from jobs.models.workflow import OnNodeFailure, RunState, WorkflowRun
 from jobs.states import FINAL, UNSTARTED, State, WaitsFor
 

@@ -10,7 +10,8 @@ from django.db.models import Q
 from django.db.models.functions import Lower, Now
 from uuid_utils.compat import uuid7
 
-from jobs.models.schedule import MAX_DESCRIPTION_LENGTH, MAX_NAME_LENGTH, Schedule, Source
+from jobs.models.schedule import MAX_DESCRIPTION_LENGTH, MAX_NAME_LENGTH, Schedule
+from jobs.models.schedule_choices import Source
 from jobs.states import Trigger
 
 

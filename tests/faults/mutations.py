@@ -329,13 +329,13 @@ MUTATIONS = (
     # -- People's verbs --
     Mutation(
         "states of a retry",
-        "jobs/models/job_queries.py",
+        "jobs/models/job_queryset.py",
         'stopped = self.filter(state__in=RETRYABLE_FROM).order_by("pk")',
         'stopped = self.order_by("pk")',
         VERBS,
         also=(
             (
-                "jobs/models/job_queries.py",
+                "jobs/models/job_queryset.py",
                 "jobs.filter(pk__any_of=chosen, state__in=RETRYABLE_FROM).update(",
                 "jobs.filter(pk__any_of=chosen).update(",
             ),
@@ -343,39 +343,39 @@ MUTATIONS = (
     ),
     Mutation(
         "states of a promotion",
-        "jobs/models/job_queries.py",
+        "jobs/models/job_queryset.py",
         "return self.filter(state=State.SCHEDULED).update(state=State.READY)",
         "return self.update(state=State.READY)",
         LIFE,
     ),
     Mutation(
         "states of run-now",
-        "jobs/models/job_queries.py",
+        "jobs/models/job_queryset.py",
         "scheduled = self.filter(state=State.SCHEDULED)\n        made_ready",
         "scheduled = self\n        made_ready",
         LIFE,
     ),
     Mutation(
         "states of a deletion",
-        "jobs/models/job_queries.py",
+        "jobs/models/job_queryset.py",
         'final = self.filter(state__in=FINAL).order_by("pk")',
         'final = self.order_by("pk")',
         VERBS,
     ),
     Mutation(
         "states of a cancel",
-        "jobs/models/job_queries.py",
+        "jobs/models/job_queryset.py",
         "Q(state__in=UNSTARTED) | Q(state__in=STOPPABLE, cancel_requested_at=None)",
         "Q(cancel_requested_at=None)",
         VERBS,
         also=(
             (
-                "jobs/models/job_queries.py",
+                "jobs/models/job_queryset.py",
                 "[row for row in rows if row.state in UNSTARTED]",
                 "[*rows]",
             ),
             (
-                "jobs/models/job_queries.py",
+                "jobs/models/job_queryset.py",
                 "jobs.filter(state__in=UNSTARTED).update(",
                 "jobs.update(",
             ),

@@ -17,8 +17,8 @@ from jobs.engine import ticks
 from jobs.engine.dependencies import attach
 from jobs.engine.ticks import expire_due, fail_overdue
 from jobs.errors import InvalidJob, InvalidTransition, UniqueKeyTaken, UnknownQueue
-from jobs.models import Job, JobDependency, JobListing, JobMetadata, Tally, job_queries
-from jobs.models.job_queries import HIGHEST_PRIORITY, LOWEST_PRIORITY
+from jobs.models import Job, JobDependency, JobListing, JobMetadata, Tally, job_queryset
+from jobs.models.job_queryset import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from jobs.states import FINAL, STOPPABLE, UNSTARTED, Reason, State
 from tests.factories import make_job, make_queue
 
@@ -157,7 +157,7 @@ def test_a_key_that_is_taken_between_the_look_and_the_write_is_a_conflict_and_no
     alpha, monkeypatch
 ):
     old = make_job(State.FAILED, unique_key="invoice-7")
-    original = job_queries._unless_passed
+    original = job_queryset._unless_passed
     taken = []
 
     def take_it(column: str):
@@ -166,7 +166,7 @@ def test_a_key_that_is_taken_between_the_look_and_the_write_is_a_conflict_and_no
             taken.append(make_job(State.READY, unique_key="invoice-7"))
         return original(column)
 
-    monkeypatch.setattr(job_queries, "_unless_passed", take_it)
+    monkeypatch.setattr(job_queryset, "_unless_passed", take_it)
     assert Job.objects.filter(pk=old.pk).retry() == 1
     assert taken
 
@@ -360,7 +360,7 @@ def test_a_priority_out_of_range_is_refused(alpha, priority):
 
 def test_nodes_are_told_of_moved_jobs(alpha, monkeypatch):
     hints: list[set[str]] = []
-    monkeypatch.setattr(job_queries, "hint_ready", lambda using, queues: hints.append(queues))
+    monkeypatch.setattr(job_queryset, "hint_ready", lambda using, queues: hints.append(queues))
     make_queue("fast")
     make_job()
     Job.objects.all().move("fast")

@@ -26,7 +26,7 @@ from jobs.errors import JobError
 from jobs.filter_text import as_query, written
 from jobs.models import BulkAction, BulkOperation, BulkStatus, Queue
 from jobs.models.bulk_operation import OPEN
-from jobs.models.job_queries import HIGHEST_PRIORITY, LOWEST_PRIORITY
+from jobs.models.job_queryset import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from ui.answers import address, done, post_only, refused, sent
 from ui.asking import Asked
 from ui.bulk_forms import FORMS

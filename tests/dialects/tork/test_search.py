@@ -16,7 +16,7 @@ from jobs.dialects.tork.views.jobs import JobView
 from jobs.dialects.tork.views.schedules import ScheduledJobView
 from jobs.dialects.tork.wire.states import STATES_OF_WORDS
 from jobs.models import Job, StepsListing
-from jobs.models.job_queries import JobQuerySet
+from jobs.models.job_queryset import JobQuerySet
 from jobs.steps_search import Search
 from tests.dialects.tork.conftest import Caller, checked, task
 from tests.dialects.tork.work import node

@@ -8,7 +8,7 @@ from typing import Any
 
 from jobs.engine.claim import Claimed
 from jobs.models import Job
-from jobs.models.job_queries import JobQuerySet
+from jobs.models.job_queryset import JobQuerySet
 from jobs.states import Outcome
 from tests.jobs.steps.cases import Fails, TestNode
 

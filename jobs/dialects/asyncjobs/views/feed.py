@@ -25,7 +25,7 @@ from jobs.dialects.asyncjobs.wire.states import state_to_wire
 from jobs.engine.clock import database_now
 from jobs.filters import filtered
 from jobs.models import Job
-from jobs.models.job_queries import JobQuerySet
+from jobs.models.job_queryset import JobQuerySet
 from jobs.raw import read_id, read_moment
 from jobs.states import FINAL, State
 

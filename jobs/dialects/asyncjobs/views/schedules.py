@@ -15,7 +15,8 @@ from jobs.dialects.asyncjobs.wire.signatures import check_schedule
 from jobs.engine import schedules
 from jobs.errors import ScheduleNotFound
 from jobs.models import Schedule
-from jobs.models.schedule import MAX_NAME_LENGTH, ScheduleQuerySet
+from jobs.models.schedule import MAX_NAME_LENGTH
+from jobs.models.schedule_queryset import ScheduleQuerySet
 
 MAX_LISTED = 5_000
 COLUMNS = (

@@ -9,8 +9,8 @@ from uuid import UUID
 from jobs.dialects.asyncjobs.views.base import json_bytes
 from jobs.dialects.asyncjobs.wire.schedules import schedule_to_wire
 from jobs.dialects.asyncjobs.wire.tasks import COLUMNS, tasks_to_wire
-from jobs.models.job_queries import JobQuerySet
-from jobs.models.schedule import ScheduleQuerySet
+from jobs.models.job_queryset import JobQuerySet
+from jobs.models.schedule_queryset import ScheduleQuerySet
 
 # How many are read at first and at most, and about how many bytes of them.
 FIRST, MOST, SLICE_BYTES = 32, 128, 4 << 20

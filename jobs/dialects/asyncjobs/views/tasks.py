@@ -35,7 +35,7 @@ from jobs.engine.new_job import NewJob
 from jobs.engine.started_kinds import barred_kinds, jobs_that_start
 from jobs.errors import JobNotFound
 from jobs.models import Job
-from jobs.models.job_queries import JobQuerySet, Restart
+from jobs.models.job_queryset import JobQuerySet, Restart
 from jobs.raw import read_id
 from jobs.states import State
 

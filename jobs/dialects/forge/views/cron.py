@@ -16,7 +16,7 @@ from jobs.dialects.forge.wire.cron import schedule_to_wire, timing_from_wire
 from jobs.engine import fires, schedules
 from jobs.errors import ScheduleNotFound
 from jobs.models import Overlap, Schedule, Timing
-from jobs.models.schedule import ScheduleQuerySet
+from jobs.models.schedule_queryset import ScheduleQuerySet
 
 # What the audit calls one, and how many a list shows.
 TARGET = "schedule"

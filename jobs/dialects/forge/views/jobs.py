@@ -30,7 +30,7 @@ from jobs.errors import JobNotFound
 from jobs.handlers import NOOP_ECHO
 from jobs.job_kinds import kinds
 from jobs.models import Attempt, Job
-from jobs.models.job_queries import JobQuerySet
+from jobs.models.job_queryset import JobQuerySet
 from jobs.models.queue import DEFAULT_QUEUE
 from jobs.payload_search import listed_ids, newest_ids
 from jobs.states import State

@@ -25,7 +25,7 @@ from jobs.engine import bounded
 from jobs.engine.clock import database_now
 from jobs.engine.started_kinds import barred_kinds, check_rows
 from jobs.models import Job
-from jobs.models.job_queries import JobQuerySet
+from jobs.models.job_queryset import JobQuerySet
 from jobs.states import State
 
 MAX_DAYS = 36_500

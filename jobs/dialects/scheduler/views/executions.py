@@ -32,7 +32,7 @@ from jobs.dialects.scheduler.wire.words import KINDS
 from jobs.engine import schedule_runs
 from jobs.errors import JobNotFound
 from jobs.models import Attempt, Job, JobDependency, LogLine, ScheduleDependency
-from jobs.models.job_queries import JobQuerySet
+from jobs.models.job_queryset import JobQuerySet
 from jobs.states import FINAL, UNSTARTED, Reason, State, WaitsFor
 
 STATUS_FILTERS: Mapping[str, Q] = {

@@ -44,7 +44,7 @@ from jobs.engine import fires, schedules
 from jobs.engine.edit import UNCHANGED
 from jobs.errors import ScheduleNotFound, ScheduleState
 from jobs.models import Schedule, ScheduleDependency
-from jobs.models.schedule import ScheduleQuerySet
+from jobs.models.schedule_queryset import ScheduleQuerySet
 
 MAX_SEARCH = 200
 MAX_FAILED = 1000

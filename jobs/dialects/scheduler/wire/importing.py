@@ -16,7 +16,8 @@ from jobs.dialects.scheduler.wire.timing import (
 )
 from jobs.dialects.scheduler.wire.words import CONDITIONS
 from jobs.models import Schedule
-from jobs.models.schedule import MAX_NAME_LENGTH, ScheduleQuerySet
+from jobs.models.schedule import MAX_NAME_LENGTH
+from jobs.models.schedule_queryset import ScheduleQuerySet
 from jobs.secrets import masks_left
 
 # What becomes of a job whose name is taken.

@@ -15,7 +15,7 @@ from jobs.dialects.tork.wire.redaction import Redactor
 from jobs.dialects.tork.wire.tasks import Row, is_earlier
 from jobs.engine.conductor import SCHEDULES
 from jobs.models import Attempt, Job, Schedule, Step, StepsRun
-from jobs.models.job_queries import JobQuerySet
+from jobs.models.job_queryset import JobQuerySet
 from jobs.states import FINAL, State
 from jobs.step_words import GROUP, STEPS
 
