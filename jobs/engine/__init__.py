@@ -45,7 +45,8 @@ Beside them: ``backoff.py`` (retry timing), ``clock.py`` (the database's time), 
 ``limits.py`` (queues that may not start more), ``heartbeat.py`` (the lease) and
 ``fuse.py`` (its end), ``listening.py`` (hints), ``trouble.py`` (backing off), ``watchdog.py`` (loops
 that hang), ``health.py`` (what a node tells of itself), and the processes of a node: ``template.py``
-forks them, ``children.py``, ``child.py`` and ``estimates.py`` are the node's side, ``frames.py`` and
-``marks.py`` what runs between, ``capture.py`` what handlers print, ``leftovers.py`` and ``usage.py``
-what they take of the host, and ``sweep.py`` what nodes that are gone have left there.
+forks them, ``children.py``, ``child.py``, ``held.py`` (a job in its hands), ``child_reports.py`` (what
+became of it) and ``estimates.py`` are the node's side, ``frames.py`` and ``marks.py`` what runs between,
+``capture.py`` what handlers print, ``leftovers.py`` and ``usage.py`` what they take of the host, and
+``sweep.py`` what nodes that are gone have left there.
 """

@@ -1,4 +1,4 @@
-"""One child as its node sees it: the jobs in its hands, what it says of them, and how it ended."""
+"""One child as its node sees it: what it is given, what it says, and how it ended."""
 
 from __future__ import annotations
 
@@ -8,27 +8,25 @@ import logging
 import os
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from jobs.engine.capture import Pipes
+from jobs.engine.child_reports import check_number, check_texts, last_report, report_of
 from jobs.engine.claim import Claimed
 from jobs.engine.clock import countdown
-from jobs.engine.complete import Report, Success
+from jobs.engine.complete import Success
 from jobs.engine.estimates import Estimates
-from jobs.engine.frames import MOST_RETRY_AFTER_SECONDS, BrokenPeer, Channel, encode, pack
+from jobs.engine.frames import BrokenPeer, Channel, encode, pack
+from jobs.engine.held import Held, News, redaction_for
 from jobs.engine.marks import BEGUN, NOTHING, REPORTED, SUCCEEDED
-from jobs.engine.output import BoundedOutput, clean
-from jobs.engine.secret_values import SealedValues, masks_of
+from jobs.engine.output import clean
+from jobs.engine.secret_values import SealedValues
 from jobs.engine.template import Forked
 from jobs.engine.usage import private_bytes
 from jobs.executors import IO, PROCESS
 from jobs.executors.container_remains import remove_attempts
-from jobs.executors.files_request import may_change
 from jobs.executors.shell_processes import end_marked
-from jobs.redaction import Redaction, redaction_of
-from jobs.sealing import Sealed, SealError, opened
 from jobs.states import Outcome
 
 logger = logging.getLogger(__name__)
@@ -40,75 +38,6 @@ RECALL_SECONDS = 1.0
 
 _NO_SECRETS: Mapping[str, SealedValues] = {}
 _quoted = lru_cache(4096)(json.dumps)
-
-_OUTCOMES = {
-    "ok": Outcome.SUCCEEDED,
-    "error": Outcome.FAILED,
-    "cancelled": Outcome.CANCELLED,
-    "crashed": Outcome.LOST,
-}
-
-
-@dataclass(slots=True)
-class Held:
-    """A job in a child's hands. Times are of ``clock.countdown``."""
-
-    job: Claimed
-    seq: int
-    expected_seconds: float
-    given_at: float
-    # Why it was asked to stop, in words too where time ran out, and when.
-    asked: Outcome | None = None
-    complaint: str = ""
-    asked_at: float = 0.0
-    is_nudged: bool = False
-    # When it last spoke of progress.
-    progress_at: float = 0.0
-    # Why its process was ended for its sake.
-    verdict: str = ""
-    # What is stored of the secrets that it names; None: it names none.
-    secrets: SealedValues | None = None
-    # What its node, not its child, has read of its output.
-    output: BoundedOutput | None = None
-    lines: list[tuple[str, str | None, str]] = field(default_factory=list)
-
-    def add_output(self, stream: str, text: str) -> None:
-        """Take output that the node has read in the child's place."""
-        if self.output is None:
-            # Without the beginning, which its child has read; a secret cut in two is not found.
-            self.output = BoundedOutput(lambda *line: self.lines.append(line), _redaction(self))
-        self.output.write(stream, text)
-
-    def close_output(self) -> None:
-        if self.output is not None:
-            self.output.close()
-
-    def overdue(self, begun_at: float, now: float) -> str | None:
-        """Which of its clocks has run out, in words; None while none has."""
-        if now - begun_at >= self.job.timeout_seconds:
-            return f"did not end within {self.job.timeout_seconds:g} s"
-        patience = self.job.progress_timeout_seconds
-        if patience is not None and now - max(begun_at, self.progress_at) >= patience:
-            return f"made no progress for {patience:g} s"
-        return None
-
-
-@dataclass(slots=True)
-class News:
-    """What children have said to the node since the last look."""
-
-    node: str
-    successes: list[Success] = field(default_factory=list)
-    reports: list[tuple[Held, Report]] = field(default_factory=list)
-    returned: list[Held] = field(default_factory=list)
-    logs: list[tuple[Held, float, str, str | None, str]] = field(default_factory=list)
-    progress: dict[tuple[str, int], tuple[float, str]] = field(default_factory=dict)
-
-    def take_lines(self, held: Held) -> None:
-        """What the node itself has read of a job's output."""
-        now = countdown()
-        self.logs += [(held, now, *line) for line in held.lines]
-        held.lines.clear()
 
 
 class Child:
@@ -262,7 +191,7 @@ class Child:
         held = self.current()[0]
         for stream, text in self._pipes.read():
             if held is None:
-                redaction = _redaction(self._last) if self._last is not None else None
+                redaction = redaction_for(self._last) if self._last is not None else None
                 text = text if redaction is None else redaction.text(text)
                 logger.warning("child %d: %s", self.pid, clean(text[-2000:]))
                 continue
@@ -290,8 +219,8 @@ class Child:
                     _add_line(news, held, at, stream, level, text)
             for seq, (percent, note) in message.get("progress", {}).items():
                 if (held := self.held.get(int(seq))) is not None:
-                    _check_number(percent, 100.0)
-                    _check_texts(note)
+                    check_number(percent, 100.0)
+                    check_texts(note)
                     news.progress[held.job.id, held.job.fence] = (percent, note)
                     held.progress_at = countdown()
             if rows := message.get("results"):
@@ -317,7 +246,7 @@ class Child:
                 news.take_lines(held)
             if row[1] == "ok":
                 result = row[4] if len(row) > 4 else None
-                _check_texts(result)
+                check_texts(result)
                 successes.append(
                     Success(
                         job.id,
@@ -330,7 +259,7 @@ class Child:
                     )
                 )
             else:
-                news.reports.append((held, _report(held, row, started_at, finished_at)))
+                news.reports.append((held, report_of(held, row, started_at, finished_at)))
             self.drop(row[0])
             self.has_worked = True
             if row[1] != "cancelled":
@@ -374,7 +303,7 @@ class Child:
                 # Its word for it, as far as that can be: it ran foreign code.
                 is_known = seq == current and held.given_at <= begun_at <= now
                 started_at = begun_at if is_known else held.given_at
-                report = _last_report(held, started_at, now, is_charged, self._how_it_ended())
+                report = last_report(held, started_at, now, is_charged, self._how_it_ended())
                 held.close_output()
                 news.take_lines(held)
                 news.reports.append((held, report))
@@ -410,8 +339,8 @@ class Child:
 
 
 def _add_line(news: News, held: Held, at: Any, stream: Any, level: Any, text: Any) -> None:
-    _check_number(at, countdown() + 1.0)
-    _check_texts(stream, level, text)
+    check_number(at, countdown() + 1.0)
+    check_texts(stream, level, text)
     news.logs.append((held, at, stream, level, text))
 
 
@@ -435,104 +364,4 @@ def _assignment_frame(
     return (
         f'[{seq},"{job.id}",{job.fence},"{job.kind}",{_quoted(job.type)},{_quoted(job.queue)},'
         f"{job.attempts},{job.max_attempts},{job.timeout_seconds},{grace_seconds},{payload}]"
-    )
-
-
-def _report(held: Held, row: list[Any], started_at: float, finished_at: float) -> Report:
-    """A child's account of an attempt; what we asked for names the kind of stop."""
-    outcome = _OUTCOMES[row[1]]
-    if outcome == Outcome.CANCELLED:
-        report = _stopped(held, started_at, finished_at)
-        # Most kinds say no more; who adds something was cut off where nobody can tell.
-        report.effect_unknown = report.effect_unknown or len(row) > 4
-        return report
-    report = Report(outcome, started_at, finished_at, crashed=outcome == Outcome.LOST)
-    if len(row) > 4:
-        _check_texts(*row[4:8])
-        if row[9] is not None:
-            _check_number(row[9], MOST_RETRY_AFTER_SECONDS)
-        report.result, report.error_type, report.error, report.trace = row[4:8]
-        report.retry_after_seconds = row[9]
-        report.is_permanent, report.effect_unknown = bool(row[8]), bool(row[10])
-        report.is_throttled, report.is_bad_definition = bool(row[11]), bool(row[12])
-    if held.asked == Outcome.TIMEOUT and outcome in (Outcome.FAILED, Outcome.LOST):
-        report.outcome = Outcome.TIMEOUT
-    return report
-
-
-def _check_texts(*values: Any) -> None:
-    """Refuse what the database cannot store as text, which would be offered to it for ever."""
-    for value in values:
-        if value is None:
-            continue
-        if not isinstance(value, str):
-            raise BrokenPeer("a text that is none")
-        if not value.isascii():
-            value.encode()
-
-
-def _check_number(value: Any, most: float) -> None:
-    if not (isinstance(value, (int, float)) and 0 <= value <= most):
-        raise BrokenPeer("a number that is none, or out of its range")
-
-
-def _stopped(held: Held, started_at: float, finished_at: float) -> Report:
-    if held.asked == Outcome.TIMEOUT:
-        return Report(
-            Outcome.TIMEOUT,
-            started_at,
-            finished_at,
-            error=held.complaint,
-            error_type="Timeout",
-            effect_unknown=_may_have_effect(held.job),
-        )
-    if held.asked == Outcome.RELEASED:
-        return Report(Outcome.RELEASED, started_at, finished_at)
-    if held.asked == Outcome.CANCELLED:
-        return Report(
-            Outcome.CANCELLED, started_at, finished_at, effect_unknown=_may_have_effect(held.job)
-        )
-    # Nobody asked: the work stopped itself.
-    return Report(
-        Outcome.FAILED,
-        started_at,
-        finished_at,
-        error="the work cancelled itself",
-        error_type="Cancelled",
-    )
-
-
-def _redaction(held: Held) -> Redaction | None:
-    return redaction_of(masks_of(held.job.payload, held.secrets or {}))
-
-
-def _opened(job: Claimed) -> Sealed:
-    """The payload; of one that cannot be opened nothing is known."""
-    try:
-        return opened(json.loads(job.payload or "null"))
-    except SealError:
-        return Sealed(None)
-
-
-def _may_have_effect(job: Claimed) -> bool:
-    """A request that was cut off may have worked on the other side, unless its method is safe."""
-    if job.kind not in ("http", "files"):
-        return False
-    payload = _opened(job).payload
-    if job.kind == "files":
-        return may_change(payload)
-    method = payload.get("method", "GET") if isinstance(payload, dict) else "GET"
-    return str(method).upper() not in ("GET", "HEAD", "OPTIONS")
-
-
-def _last_report(held: Held, started_at: float, now: float, is_charged: bool, how: str) -> Report:
-    if held.asked is not None:
-        return _stopped(held, started_at, now)
-    return Report(
-        Outcome.LOST,
-        started_at,
-        now,
-        error=held.verdict or how,
-        error_type="LimitExceeded" if held.verdict else "ProcessDied",
-        crashed=is_charged,
     )

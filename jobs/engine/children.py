@@ -7,10 +7,11 @@ import signal
 from collections.abc import Iterable, Mapping, Sequence
 
 from clusters.policy import ClusterPolicy
-from jobs.engine.child import Child, Held, News
+from jobs.engine.child import Child
 from jobs.engine.claim import Claimed
 from jobs.engine.clock import countdown
 from jobs.engine.estimates import IN_HAND_SECONDS, Estimates
+from jobs.engine.held import Held, News
 from jobs.engine.leftovers import MOST_PROCESSES
 from jobs.engine.secret_values import SealedValues
 from jobs.engine.template import ORPHANS_SECONDS, Template

@@ -27,7 +27,7 @@ from clusters.models import ClusterSetting, Node, awaits_confirmation, current_p
 from clusters.policy import ClusterPolicy
 from clusters.processes import forbid_inspection, name_process
 from jobs.engine import limits, webhooks
-from jobs.engine.child import Child, News
+from jobs.engine.child import Child
 from jobs.engine.children import Children
 from jobs.engine.claim import Appetite, Claimed
 from jobs.engine.clock import countdown
@@ -35,6 +35,7 @@ from jobs.engine.complete import Completion, Success, decide, hand_back
 from jobs.engine.conductor import Conductor
 from jobs.engine.health import HealthServer, Vitals
 from jobs.engine.heartbeat import Heartbeat
+from jobs.engine.held import News
 from jobs.engine.journal import Line, write_lines, write_progress
 from jobs.engine.listening import Listener
 from jobs.engine.secret_values import fetch

@@ -9,12 +9,13 @@ import pytest
 
 from clusters.policy import ClusterPolicy
 from jobs.engine import children
-from jobs.engine.child import Child, News
+from jobs.engine.child import Child
 from jobs.engine.children import Children
 from jobs.engine.claim import Claimed
 from jobs.engine.clock import countdown
 from jobs.engine.estimates import Estimates
 from jobs.engine.frames import MAX_FRAME, BrokenPeer, Channel, encode, read_frame
+from jobs.engine.held import News
 from jobs.engine.marks import SUCCEEDED, Marks, shared_file
 from jobs.engine.template import Forked
 from jobs.executors import IO, PROCESS
