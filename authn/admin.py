@@ -16,6 +16,7 @@ from django.contrib.auth.models import Group
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from authn.accounts import roles_told, told_of
 from authn.models import ALL_CLUSTERS, ApiKey, GroupRole, RoleBinding, UserRole
 from jobs.executors import KINDS
 from ui import theme
@@ -71,13 +72,6 @@ class GroupRoleInline(_RoleInline):
     form = GroupRoleForm
 
 
-def _roles_of(rows: Any) -> dict[str, Any]:
-    """Roles and grants as the audit tells of them; read anew, as those of a form are stored by now."""
-    return {
-        row.cluster_id: [row.role, *row.granted_kinds] for row in rows.order_by("cluster_id").all()
-    }
-
-
 class UserAdmin(ControlAdmin, DjangoUserAdmin):  # type: ignore[misc, type-arg]
     """Who may sign in, and what he may do on which cluster."""
 
@@ -118,10 +112,7 @@ class UserAdmin(ControlAdmin, DjangoUserAdmin):  # type: ignore[misc, type-arg]
         super().save_model(request, obj, form, change)
 
     def audited(self, obj: Any) -> dict[str, Any]:
-        rights = ("username", "is_active", "is_staff", "is_superuser")
-        told = {name: getattr(obj, name) for name in rights}
-        told["groups"] = [*obj.groups.order_by("name").values_list("name", flat=True)]
-        return told | {"roles": _roles_of(UserRole.objects.filter(user_id=obj.pk))}
+        return told_of(obj)
 
     @admin.display(description="roles")
     def roles(self, user: Any) -> str:
@@ -152,7 +143,7 @@ class GroupAdmin(ControlAdmin):
         super().save_model(request, obj, form, change)
 
     def audited(self, obj: Any) -> dict[str, Any]:
-        return {"name": obj.name, "roles": _roles_of(GroupRole.objects.filter(group_id=obj.pk))}
+        return {"name": obj.name, "roles": roles_told(GroupRole.objects.filter(group_id=obj.pk))}
 
     @admin.display(description="roles")
     def roles(self, group: Any) -> str:

@@ -29,6 +29,12 @@ class DuplicateKey(JobError):
     code = "duplicate_name"
 
 
+class DuplicateUser(JobError):
+    """A user with this name exists."""
+
+    code = "duplicate_name"
+
+
 class KeyEnded(JobError):
     """The key was revoked, or its time is over."""
 

@@ -157,6 +157,12 @@ def effective(*layers: Mapping[str, Any]) -> ClusterPolicy:
     return ClusterPolicy(**{**defaults_of(values.get("mode", ACTIVE)), **values})
 
 
+def overridden(persisted: Mapping[str, Any], explicit: Mapping[str, Any]) -> list[str]:
+    """Settings of which a process has another value of its own than the cluster says."""
+    shared = effective(persisted)
+    return [name for name in FIELDS if name in explicit and explicit[name] != getattr(shared, name)]
+
+
 def defaults_of(mode: str) -> dict[str, Any]:
     """The defaults in a cluster of this mode: an archive is there to keep what comes to it."""
     defaults = {name: setting.default for name, setting in FIELDS.items()}

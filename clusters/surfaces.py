@@ -62,14 +62,18 @@ class SurfaceView(APIView):
         """Answer it in the words of the surface; that somebody may not do this is told in the audit."""
         # Not the property, which would look for credentials anew where that is what failed.
         if isinstance(getattr(self.request, "_user", None), Principal):
-            refusals.tell(
-                self.request,
-                exc,
-                self.acting(),
-                cluster_id=self.kwargs.get("cluster_id"),
-                verb=verb_of(self.request, self) or "",
-            )
+            self.tell_refusal(exc)
         return super().handle_exception(exc)
+
+    def tell_refusal(self, exc: Exception) -> None:
+        """Tell it in the audit, if it says that the caller may not do this, or not to all he meant."""
+        refusals.tell(
+            self.request,
+            exc,
+            self.acting(),
+            cluster_id=self.kwargs.get("cluster_id"),
+            verb=verb_of(self.request, self) or "",
+        )
 
     def acting(self) -> Acting:
         """The caller, as the domain and the audit know him."""

@@ -22,6 +22,12 @@ _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,98}[A-Za-z0-9_-])?"
 NAME = re.compile(rf"{_NAME}\Z")
 _WHOLE = re.compile(rf"secret:({_NAME})\Z")
 _PART = re.compile(rf"\{{\{{\s*Secret\.({_NAME})\s*\}}\}}")
+# Nothing but references and what announces them, as in `Bearer {{Secret.x}}`. Any other word beside them
+# may be half of a secret.
+_ANNOUNCED = re.compile(
+    r"(?:(?i:bearer|basic|token|key|api-?key|bot|oauth|jwt|dpop|ssws)\s+)?"
+    rf"{_PART.pattern}(?:[\s:;,.]*{_PART.pattern})*\Z"
+)
 _IN_JSON = re.compile(rf'"secret:({_NAME})"|\{{\{{\s*Secret\.({_NAME})\s*\}}\}}')
 
 # Of kinds with places of their own, where a value may stand; of programs below each of them, too.
@@ -53,6 +59,11 @@ class MissingSecret(Exception):
 def is_reference(text: Any) -> bool:
     """Whether a text says which secret is meant, and nothing else."""
     return isinstance(text, str) and bool(_WHOLE.match(text) or _PART.fullmatch(text))
+
+
+def only_refers(text: Any) -> bool:
+    """Whether nothing in a text is secret itself: it is a reference, or references after a known word."""
+    return isinstance(text, str) and bool(_WHOLE.match(text) or _ANNOUNCED.match(text))
 
 
 def name_of(text: str) -> str:

@@ -9,14 +9,15 @@ import re
 from typing import Any
 
 from jobs.redaction import REDACTED, redaction_of
-from jobs.references import is_reference
+from jobs.references import is_reference, only_refers
 from jobs.sealing import Sealed, SealError, is_sealed, opened
 
 MASK = "***"
 _SECRET = re.compile(
     r"authorization|cookie|api-?_?key|secret|token|password|passwd|credential", re.IGNORECASE
 )
-# Neither a reference is a secret, nor an expression, which stands for a value that is said elsewhere.
+# Neither a reference is a secret, with what announces it, nor an expression, which stands for a value
+# that is said elsewhere.
 _EXPRESSION = re.compile(r"([A-Za-z]+ )?\{\{[\w\s.\[\]\"'-]+\}\}\Z")
 
 
@@ -146,7 +147,7 @@ def masked(value: Any, name: str = "", *, is_step: bool = False) -> Any:
     if value is None or isinstance(value, bool) or not _SECRET.search(name):
         return value
     is_no_secret = isinstance(value, str) and (
-        value == "" or is_reference(value) or (is_step and _EXPRESSION.match(value))
+        value == "" or only_refers(value) or (is_step and _EXPRESSION.match(value))
     )
     return value if is_no_secret else MASK
 

@@ -15,7 +15,7 @@ from clusters import refusals
 from clusters.acting import Acting, who_acts
 from clusters.binding import current_cluster
 from clusters.errors import NotAllowed
-from jobs.engine.started_kinds import barred_kinds, kinds_started_by
+from jobs.engine.started_kinds import barred_kinds, kinds_started_by, not_granted
 from jobs.executors import CONDUCTED, GRANTED_KINDS
 from jobs.models import Job
 
@@ -125,6 +125,12 @@ def tell_refusal(request: HttpRequest, error: Exception) -> None:
     if somebody is None or _is_about_the_thing(error, somebody, verb, site):
         return
     refusals.tell(request, error, somebody, cluster_id=site, verb=verb)
+
+
+def tell_kind_not_offered(request: HttpRequest, kind: str) -> None:
+    """The same where a form has no such choice for him, and refuses it as if it were misspelt."""
+    for name in _barred([kind]):
+        tell_refusal(request, not_granted(name))
 
 
 def _is_about_the_thing(error: Exception, somebody: Acting, verb: str, site: str | None) -> bool:

@@ -264,7 +264,8 @@ class OperatorCommand(BaseCommand):
         if is_confirmed:
             return
         if not sys.stdin.isatty():
-            raise UsageError(f"{question} Say --yes where no terminal can answer.", field="yes")
+            told = "Nothing was done: no terminal can answer that, so say --yes."
+            raise UsageError(f"{question} {told}", field="yes")
         self.stderr.write(f"{question} [y/N] ", style_func=str, ending="")
         self.stderr.flush()
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):

@@ -173,7 +173,14 @@ BODY_EXAMPLES: Mapping[str, Mapping[str, Any]] = {
             "expression": "0 7 * * 1-5",
             "timezone": "Europe/Berlin",
             "count": 3,
-        }
+        },
+        "All that makes the schedule": {
+            "name": "nightly report",
+            "timing": "cron",
+            "expression": "0 3 * * *",
+            "type": "demo:noop",
+            "tags": ["reports"],
+        },
     },
     "schedules_exclusions_set": {"Weekends, noon and Christmas": _EXCLUSIONS},
     "schedules_exclusions_add": {"One more day": {"dates": ["2031-01-01"]}},

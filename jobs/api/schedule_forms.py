@@ -284,8 +284,8 @@ class RescheduleInput(TimingFields):
 
 
 @extend_schema_serializer(component_name="SchedulePreview")
-class PreviewInput(DefinitionFields):
-    """A definition that is not stored."""
+class PreviewInput(ScheduleChangeInput):
+    """A definition that is not stored: its timing alone, or all that makes a schedule."""
 
     timing = Choice(choices=Timing.values)
     count = WholeNumber(min_value=1, max_value=MAX_PREVIEW, required=False)

@@ -14,6 +14,7 @@ from clusters.api.paging import Order, read_page
 from clusters.api.schema import BODY, IF_MATCH, SCHEDULE_ID, answers
 from jobs.api import schedule_forms as forms
 from jobs.api import schedule_wire as wire
+from jobs.api.grants import refuse_words_of_dialects
 from jobs.api.schedules import detail, key_of
 from jobs.api.serializers import Count
 from jobs.api.versions import asked_versions, etag
@@ -47,7 +48,9 @@ class ScheduleRulesViewSet(NativeViewSet):
     @extend_schema(
         operation_id="schedules_preview",
         summary="Preview the runs of a definition",
-        description="Nothing is stored. What could not be stored is refused in the same words. "
+        description="Nothing is stored. The body is a timing alone, or that of a new schedule, of which "
+        "all is checked: what could not be stored is refused in the same words. Whether the caller may "
+        "store it, and start what it starts, is not asked. "
         f"`count` is {forms.DEFAULT_PREVIEW} unless told; excluded instants count.",
         request=forms.PreviewInput,
         responses=answers({200: wire.Preview}, *BODY),
@@ -58,7 +61,11 @@ class ScheduleRulesViewSet(NativeViewSet):
         forms.refuse_other_timings(values, values["timing"])
         count = values.pop("count", forms.DEFAULT_PREVIEW)
         after = values.pop("after", None)
-        return reply(wire.preview_to_json(*schedules.preview(values, count, after)))
+        wanted = forms.definition(values)
+        with in_words_of_the_body():
+            refuse_words_of_dialects(wanted.get("kind"), wanted.get("payload"))
+            found = schedules.preview(wanted, count, after, depends_on=values.get("depends_on", ()))
+        return reply(wire.preview_to_json(*found))
 
     @extend_schema(
         operation_id="schedules_next_runs",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from typing import Any
 
 from django.http import HttpResponse
@@ -18,7 +19,7 @@ from clusters.api.serializers import ExactCount
 from clusters.binding import current_cluster
 from clusters.errors import OutdatedSettings, UnsoundSettings
 from clusters.models import ClusterSetting, SettingChange, forget_policies, settings_version
-from clusters.policy import FIELDS, OF_THE_CLUSTER, defaults_of, effective
+from clusters.policy import FIELDS, OF_THE_CLUSTER, defaults_of, effective, overridden
 from clusters.registry import Cluster
 from config.problems import FieldError, InvalidInput, PreconditionFailed
 from jobs.api.versions import asked_versions, etag
@@ -41,6 +42,10 @@ class SettingItem(serializers.Serializer[Any]):
     local = serializers.JSONField(
         allow_null=True, help_text="Null: the process that answers does not set it."
     )
+    is_overridden = serializers.BooleanField(
+        help_text="True: what is persisted, or the default where nothing is, does not hold for the "
+        "process that answers: its configuration says otherwise (`local`)."
+    )
     may_be_local = serializers.BooleanField(
         help_text="False: the same for all processes, whatever they are configured with."
     )
@@ -56,6 +61,14 @@ class SettingList(serializers.Serializer[Any]):
     items = SettingItem(many=True)
     next = serializers.CharField(allow_null=True, help_text="Always null: there is one page.")
     previous = serializers.CharField(allow_null=True)
+
+
+class SettingsChanged(SettingList):
+    overridden = serializers.ListField(
+        child=serializers.ChoiceField(choices=tuple(FIELDS)),
+        help_text="Those of the request that were persisted and do not hold for the process that "
+        "answers: its configuration file sets them, and wins there until it is changed.",
+    )
 
 
 class SettingsInput(serializers.Serializer[Any]):
@@ -111,11 +124,12 @@ class SettingsViewSet(NativeViewSet):
         operation_id="settings_change",
         summary="Change settings of the cluster",
         description="All of them or, where one is refused, none. Every process follows within five "
-        "seconds, but for what its own configuration says; nodes stop to start jobs at once when `mode` "
+        "seconds, but for what its own configuration says, which `overridden` names for the one that "
+        "answers; nodes stop to start jobs at once when `mode` "
         "says so.",
         parameters=[IF_MATCH],
         request=SettingsInput,
-        responses=answers({200: SettingList}, 412, *BODY),
+        responses=answers({200: SettingsChanged}, 412, *BODY),
     )
     def partial_update(self, request: Request, cluster_id: str) -> HttpResponse:
         self.query()
@@ -126,7 +140,7 @@ class SettingsViewSet(NativeViewSet):
         actor, versions = self.principal.actor, asked_versions(request)
         _change(values, by=actor, reason=reason, versions=versions)
         forget_policies()
-        return _reply()
+        return _reply(changed=values)
 
     @extend_schema(
         operation_id="settings_changes",
@@ -180,11 +194,16 @@ def change_to_json(change: SettingChange) -> dict[str, Any]:
     }
 
 
-def _reply() -> HttpResponse:
+def _reply(changed: Collection[str] | None = None) -> HttpResponse:
     rows = {row.name: row for row in ClusterSetting.objects.filter(name__in=FIELDS)}
     items = settings_to_json(current_cluster(), rows)
+    answer: dict[str, Any] = {"items": items, "next": None, "previous": None}
+    if changed is not None:
+        answer["overridden"] = [
+            item["name"] for item in items if item["is_overridden"] and item["name"] in changed
+        ]
     version = settings_version({name: row.value for name, row in rows.items()})
-    return reply({"items": items, "next": None, "previous": None}, 200, etag(version))
+    return reply(answer, 200, etag(version))
 
 
 def settings_to_json(cluster: Cluster, rows: dict[str, ClusterSetting]) -> list[dict[str, Any]]:
@@ -192,6 +211,7 @@ def settings_to_json(cluster: Cluster, rows: dict[str, ClusterSetting]) -> list[
     persisted = {name: row.value for name, row in rows.items()}
     policy = effective(persisted, cluster.explicit_settings)
     defaults = defaults_of(policy.mode)
+    of_no_effect = overridden(persisted, cluster.explicit_settings)
     return [
         {
             "name": name,
@@ -204,6 +224,7 @@ def settings_to_json(cluster: Cluster, rows: dict[str, ClusterSetting]) -> list[
             "default": defaults[name],
             "persisted": persisted.get(name),
             "local": cluster.explicit_settings.get(name),
+            "is_overridden": name in of_no_effect,
             "may_be_local": name not in OF_THE_CLUSTER,
             "minimum": setting.metadata.get("minimum"),
             "maximum": setting.metadata.get("maximum"),

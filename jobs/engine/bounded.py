@@ -44,10 +44,11 @@ def over_filter(
     *,
     told: Told,
     barred_kinds: Collection[str] = (),
+    left_out: Callable[[str], None] | None = None,
 ) -> int:
     """Apply the verb to jobs that match these search words now, and return how many it changed.
 
-    Jobs that start work of ``barred_kinds`` are left alone.
+    Jobs that start work of ``barred_kinds`` are left alone, and ``left_out`` is told of such a kind.
     """
     until = countdown() + SECONDS
     # What is made meanwhile is not meant, and the walk comes to an end.
@@ -60,6 +61,9 @@ def over_filter(
             break
         after = listing.Position(rows[-1].created_at, rows[-1].id)
         barred = jobs_that_start(using, {row.id: row.kind for row in rows}, barred_kinds)
+        if left_out is not None:
+            for kind in {*barred.values()}:
+                left_out(kind)
         ids = [row.id for row in rows if row.id not in barred]
         if ids:
             changed += _do(using, ids, (verb,), told)

@@ -296,7 +296,7 @@ def _chosen(
 
 def _barred(
     using: str, operation: BulkOperation, jobs: Sequence[Seen], kinds: frozenset[str]
-) -> set[uuid.UUID]:
+) -> Collection[uuid.UUID]:
     """Those that whoever asked may not start: somebody else's program again is no less than one."""
     action = operation.action
     if action not in STARTING:

@@ -20,6 +20,17 @@ _NO_SUCCESS = "no schedule waits for that of a workflow"
 
 def replace(using: str, schedule: Schedule, ids: Sequence[UUID]) -> None:
     """Let these take the place of those before; no ids: it waits for nobody."""
+    lock_all(using)
+    check(using, schedule, ids)
+    edges = ScheduleDependency.objects.using(using)
+    edges.filter(schedule_id=schedule.pk).delete()
+    edges.bulk_create(ScheduleDependency(schedule=schedule, prerequisite_id=pk) for pk in ids)
+    if ids and _comes_back(using, schedule.pk):
+        raise DependencyCycle(field="depends_on")
+
+
+def check(using: str, schedule: Schedule, ids: Sequence[UUID]) -> None:
+    """Refuse schedules that nobody, or not this one, can wait for; circles are found later."""
     if schedule.workflow_id is not None and ids:
         raise InvalidSchedule(_NO_WAIT, field="depends_on")
     if len(set(ids)) != len(ids):
@@ -28,7 +39,6 @@ def replace(using: str, schedule: Schedule, ids: Sequence[UUID]) -> None:
         raise InvalidSchedule("a schedule cannot depend on itself", field="depends_on")
     if len(ids) > MAX_PREREQUISITES:
         raise InvalidSchedule(f"at most {MAX_PREREQUISITES} schedules", field="depends_on")
-    lock_all(using)
     known = Schedule.objects.using(using).kept().filter(pk__in=ids)
     workflows = dict(known.values_list("pk", "workflow_id"))
     missing = set(ids) - workflows.keys()
@@ -36,11 +46,6 @@ def replace(using: str, schedule: Schedule, ids: Sequence[UUID]) -> None:
         raise InvalidSchedule(f"there is no schedule {min(missing)}", field="depends_on")
     if any(workflows.values()):
         raise InvalidSchedule(_NO_SUCCESS, field="depends_on")
-    edges = ScheduleDependency.objects.using(using)
-    edges.filter(schedule_id=schedule.pk).delete()
-    edges.bulk_create(ScheduleDependency(schedule=schedule, prerequisite_id=pk) for pk in ids)
-    if ids and _comes_back(using, schedule.pk):
-        raise DependencyCycle(field="depends_on")
 
 
 def refuse_workflow(using: str, schedule: Schedule) -> None:

@@ -34,8 +34,7 @@ def barred_kinds(using: str) -> frozenset[str]:
 def check_kinds(using: str, kinds: Iterable[str]) -> None:
     """Refuse whoever acts, if one of these kinds needs a grant that he does not have."""
     for name in sorted(barred_kinds(using).intersection(kinds)):
-        said = f"jobs of kind {name!r} need a grant of their own"
-        raise KindNotGranted(said, field="kind", kind=name)
+        raise not_granted(name)
 
 
 def check_news(using: str, news: Sequence[Any]) -> None:
@@ -83,12 +82,22 @@ def kinds_started_by(using: str, kinds: Mapping[UUID, str]) -> dict[UUID, list[s
     }
 
 
-def jobs_that_start(using: str, kinds: Mapping[UUID, str], barred: Collection[str]) -> set[UUID]:
-    """Those of these jobs that start work of a barred kind."""
+def jobs_that_start(
+    using: str, kinds: Mapping[UUID, str], barred: Collection[str]
+) -> dict[UUID, str]:
+    """Those of these jobs that start work of a barred kind, each with the first such kind."""
     if not barred:
-        return set()
+        return {}
     started = kinds_started_by(using, kinds)
-    return {pk for pk, names in started.items() if not {*names}.isdisjoint(barred)}
+    first = {pk: min({*names}.intersection(barred), default="") for pk, names in started.items()}
+    return {pk: name for pk, name in first.items() if name}
+
+
+def not_granted(kind: str) -> KindNotGranted:
+    """What whoever lacks the grant for this kind is told."""
+    return KindNotGranted(
+        f"jobs of kind {kind!r} need a grant of their own", field="kind", kind=kind
+    )
 
 
 def kinds_to_grant(schedule: Schedule) -> frozenset[str]:

@@ -63,14 +63,15 @@ def why_waiting(job: Job) -> list[Reason]:
     queues: Any = Queue.objects.using(using).filter(name=job.queue)
     queue = queues.annotate(now=Now()).first()
     now = database_now(connections[using]) if queue is None else queue.now
+    live = [*Node.objects.using(using).alive().filter(lease_until__gt=now)[:MAX_NODES]]
     reasons = [
         *_cluster(using),
         *_own(job, now),
         *_queue(using, job, queue, now),
-        *_nodes(using, job, now),
+        *_nodes(live, job),
     ]
     if job.state == State.READY:
-        reasons += _ahead(using, job)
+        reasons += _ahead(using, job, live, now)
     if all(reason.code == "expires" for reason in reasons):
         told = "Nothing holds it up: a node takes it the next time it looks."
         reasons.append(Reason("next", told))
@@ -293,14 +294,13 @@ def _rate_limited_until(queue: Queue, now: datetime) -> datetime | None:
 # -- The nodes -------------------------------------------------------------------------------------
 
 
-def _nodes(using: str, job: Job, now: datetime) -> Iterator[Reason]:
+def _nodes(live: Sequence[Node], job: Job) -> Iterator[Reason]:
     """The first thing that no node has, or that those lack which have all before it."""
-    live = [*Node.objects.using(using).alive().filter(lease_until__gt=now)[:MAX_NODES]]
     about = {"queue": job.queue, "kind": job.kind, "type": job.type}
     if not live:
         yield Reason("no_node", "No node is running.")
         return
-    nodes = [node for node in live if node.queues is None or job.queue in node.queues]
+    nodes = [node for node in live if _serves(node, job.queue)]
     if not nodes:
         yield Reason("queue_not_served", f"No running node serves the queue {job.queue}.", about)
         return
@@ -323,6 +323,10 @@ def _nodes(using: str, job: Job, now: datetime) -> Iterator[Reason]:
         yield _busy(nodes)
 
 
+def _serves(node: Node, queue: str) -> bool:
+    return node.queues is None or queue in node.queues
+
+
 def _drains(node: Node) -> bool:
     return node.status != NodeStatus.LIVE or node.drain_requested_at is not None
 
@@ -340,12 +344,26 @@ def _busy(nodes: Sequence[Node]) -> Reason:
 # -- Those ahead -----------------------------------------------------------------------------------
 
 
-def _ahead(using: str, job: Job) -> Iterator[Reason]:
-    """Ready jobs of its queue and kind that are claimed first."""
+def _ahead(using: str, job: Job, live: Sequence[Node], now: datetime) -> Iterator[Reason]:
+    """Ready jobs of its queue and kind that are claimed first.
+
+    A claim steps over what is too late, and over types that its node does not know: nobody waits for
+    those. Where no node takes such jobs at all, the first that does begins with those in front.
+    """
     before = Q(priority__lt=job.priority) | Q(
         Q(run_at__lt=job.run_at) | Q(run_at=job.run_at, pk__lt=job.pk), priority=job.priority
     )
-    ready = Job.objects.using(using).filter(state=State.READY, queue=job.queue, kind=job.kind)
+    ready = Job.objects.using(using).filter(
+        Q(expires_at=None) | Q(expires_at__gt=now),
+        Q(deadline_at=None) | Q(deadline_at__gt=now),
+        state=State.READY,
+        queue=job.queue,
+        kind=job.kind,
+    )
+    nodes = [node for node in live if _serves(node, job.queue) and not _drains(node)]
+    nodes = [node for node in nodes if job.kind in node.kinds]
+    if nodes and job.kind == registry.KIND:
+        ready = ready.filter(type__in={job.type}.union(*(node.types for node in nodes)))
     ahead = ready.filter(before, priority__lte=job.priority)[: MAX_COUNTED + 1].count()
     if ahead:
         is_exact = ahead <= MAX_COUNTED

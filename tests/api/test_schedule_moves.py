@@ -22,6 +22,7 @@ from jobs.engine.workflows import NewNode
 from jobs.models import Fire, Job, Schedule, ScheduleDependency
 from tests.api.conftest import Api, check_problem
 from tests.api.test_schedules import HOURLY, MISSING, PATH, errors
+from tests.factories import make_queue
 from tests.jobs.schedule_cases import (
     end_run,
     fire,
@@ -209,7 +210,7 @@ def test_a_timing_is_told_in_plain_words(
         ),
         ({"timing": "interval", "interval_seconds": 0.5}, "invalid", "interval_seconds"),
         ({"timing": "cron", "expression": "@daily", "count": 101}, "invalid", "count"),
-        ({"timing": "cron", "expression": "@daily", "name": "x"}, "invalid", "name"),
+        ({"timing": "cron", "expression": "@daily", "colour": "x"}, "invalid", "colour"),
         (
             {"timing": "cron", "expression": "@daily", "exclusions": {"dates": "x"}},
             "invalid",
@@ -221,6 +222,68 @@ def test_a_preview_refuses_what_could_not_be_stored(
     asked: dict[str, Any], code: str, field: str, alpha: object, api: Api
 ) -> None:
     assert errors(api.post(f"{PATH}/preview", asked), code=code) == [field]
+
+
+WHOLE = {
+    **HOURLY,
+    "description": "all of it",
+    "queue": "reports",
+    "payload": {"a": 1},
+    "tags": ["x"],
+    "spread_seconds": 60,
+    "misfire": "all",
+    "overlap": "skip",
+    "is_enabled": True,
+}
+
+
+@pytest.mark.parametrize("extra", [{}, {"count": 2}])
+def test_the_body_that_makes_a_schedule_may_be_previewed(
+    extra: dict[str, Any], alpha: object, api: Api, viewer: Api
+) -> None:
+    make_queue("reports")
+    before = api.post(PATH, {**WHOLE, "name": "one before"}).json()["id"]
+    asked = {**WHOLE, "depends_on": [before]}
+    body = viewer.post(f"{PATH}/preview", {**asked, **extra}).json()
+    assert len(body["items"]) == extra.get("count", 10)
+    made = api.post(PATH, asked)
+    assert made.status_code == 201
+    assert body["items"][0]["due_at"] == made.json()["next_due_at"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"name": None},
+        {"name": "taken"},
+        {"type": ""},
+        {"type": None},
+        {"kind": "http", "payload": {"url": "ftp://x"}},
+        {"kind": "steps", "payload": {"steps": []}},
+        {"queue": "nowhere"},
+        {"payload_base64": "AAAA"},
+        {"retry_curve": "9,x"},
+        {"tags": ["x", ""]},
+        {"misfire": "never"},
+        {"workflow_id": MISSING},
+        {"depends_on": [MISSING]},
+        {"depends_on": [MISSING, MISSING]},
+        {"colour": "red"},
+        {"interval_seconds": 5},
+    ],
+)
+def test_what_is_refused_when_it_is_made_is_refused_in_a_preview(
+    changed: dict[str, Any], alpha: object, api: Api
+) -> None:
+    make_queue("reports")
+    assert api.post(PATH, {**WHOLE, "name": "Taken"}).status_code == 201
+    asked = {**WHOLE, **changed}
+    made, seen = api.post(PATH, asked), api.post(f"{PATH}/preview", asked)
+    assert made.status_code in (400, 409), made.content
+    assert seen.status_code == made.status_code, seen.content
+    told = [{k: v for k, v in one.json().items() if k not in ("instance", "request_id")}
+            for one in (made, seen)]  # fmt: skip
+    assert told[0] == told[1]
 
 
 def test_the_next_runs_of_a_schedule_with_and_without_what_is_excluded(path: str, api: Api) -> None:

@@ -62,6 +62,21 @@ def test_a_change_is_persisted_holds_at_once_and_leaves_its_trace(
     assert trace.reason == "too many false alarms"
 
 
+def test_a_change_that_the_configuration_overrides_says_so(alpha: object, admin: Api) -> None:
+    with explicit(max_crashes=2, lease_seconds=60):
+        response = change(admin, {"max_crashes": 7, "default_max_attempts": 5})
+        found = {item["name"]: item for item in response.json()["items"]}
+        assert response.json()["overridden"] == ["max_crashes"]
+        told = ("value", "origin", "persisted", "local", "is_overridden")
+        assert [found["max_crashes"][word] for word in told] == [2, "local", 7, 2, True]
+        assert found["lease_seconds"]["is_overridden"]
+        assert not found["default_max_attempts"]["is_overridden"]
+        # Nobody sees a difference where both say the same.
+        assert change(admin, {"max_crashes": 2}).json()["overridden"] == []
+        assert change(admin, {"max_crashes": None}).json()["overridden"] == ["max_crashes"]
+    assert "overridden" not in admin.get(PATH).json()
+
+
 def test_null_takes_a_setting_back_to_its_default(alpha: object, admin: Api) -> None:
     change(admin, {"max_crashes": 7})
     assert change(admin, {"max_crashes": None}).status_code == 200

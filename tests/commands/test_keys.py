@@ -47,7 +47,9 @@ def test_a_key_may_end(run):
 
 def test_a_revoked_key_is_refused_from_then_on(run):
     key = run("keys", "create", "--name", "ann", *ALL).out.strip()
-    assert run("keys", "revoke", "ann").code == 2
+    refused = run("keys", "revoke", "ann")
+    assert refused.code == 2
+    assert "Nothing was done" in refused.err and "say --yes" in refused.err
     assert find_principal(key) is not None
     assert run("keys", "revoke", "ann", "--yes").code == 0
     assert find_principal(key) is None

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from clusters.models import AuditEntry, ClusterSetting, Node
+from tests.clusters.test_policy import explicit
 from tests.factories import make_node
 from tests.processes import manage, worker_environment
 
@@ -77,6 +78,15 @@ def test_what_the_configuration_says_is_shown_as_such(transactional_db, tmp_path
     assert done.returncode == 0, done.stderr
     setting = json.loads(done.stdout)["settings"]["max_crashes"]
     assert setting == {"value": 9, "source": "configuration", "default": 3}
+    assert json.loads(done.stdout)["overridden"] == ["max_crashes"]
+
+
+def test_a_setting_that_the_configuration_overrides_says_so(alpha, run):
+    with explicit(max_crashes=9):
+        done = run("clusters", "set", "alpha", "max_crashes=6")
+        assert done.code == 0
+        assert "the database says 6" in done.err and "sets 9, which wins" in done.err
+        assert "wins" not in run("clusters", "set", "alpha", "max_crashes=9").err
 
 
 def test_a_dead_cluster_is_shown_among_the_others(transactional_db):

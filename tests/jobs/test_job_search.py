@@ -110,6 +110,20 @@ def test_it_ends_in_time_and_says_how_far_it_got(monkeypatch):
     assert looks == 6
 
 
+def test_errors_are_read_with_the_page_that_they_are_on(monkeypatch):
+    """One statement for each page: a look of a moment goes as far as it can."""
+    for n in range(12):
+        row(n, error="odd" if n == 3 else "even")
+    monkeypatch.setattr(job_search, "PAGE", 8)
+    with CaptureQueriesContext(connections[ALPHA]) as asked:
+        assert numbers({"error": "nowhere"}) == []
+    assert len(asked) == 2
+    with CaptureQueriesContext(connections[ALPHA]) as asked:
+        assert len(numbers({"error": "odd", "attempt": ">=0"})) == 1
+    # And one for what is shown of those that were found.
+    assert len(asked) == 3
+
+
 def test_only_so_many_payloads_are_read_at_a_time(monkeypatch):
     """However few jobs match, and however large payloads may be."""
     for n in range(20):

@@ -13,7 +13,7 @@ from jobs.errors import InvalidJob
 from jobs.models import Job, Secret
 from jobs.references import MissingSecret, check_places, is_reference, names_in_json, resolved
 from jobs.sealing import SEAL, SealError, opened, opened_secret, seal, seal_secret
-from jobs.secrets import shown_payload
+from jobs.secrets import meant_payload, shown_payload
 from tests.jobs.steps.cases import TestNode, do, run, submit
 
 VALUES = {"a": "value of a", "b.c-d": "value of b"}
@@ -159,6 +159,44 @@ def test_a_reference_is_shown_and_a_value_is_not() -> None:
     headers = {"Authorization": "secret:a", "X-Api-Key": "real", "Cookie": "{{ Secret.a }}"}
     shown = shown_payload("http", {"url": "https://h.example/", "headers": headers})
     assert shown["headers"] == {**headers, "X-Api-Key": "***"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Bearer {{Secret.a}}",
+        "bearer  {{ Secret.a }}",
+        "Basic {{Secret.a}}:{{Secret.b}}",
+        "ApiKey {{Secret.a}}",
+        "{{Secret.a}}, {{Secret.b}}",
+    ],
+)
+def test_a_reference_is_shown_with_the_word_before_it(text: str) -> None:
+    payload = {"url": "https://h.example/", "headers": {"Authorization": text}}
+    assert shown_payload("http", payload) == payload
+    # And comes back as it was.
+    assert meant_payload("http", payload, payload) == payload
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Bearer real",
+        "Bearer real{{Secret.a}}",
+        "Bearer {{Secret.a}}real",
+        "hunter2 {{Secret.a}}",
+        "Bearer real {{Secret.a}}",
+        "Bearer {{secret.a}}",
+        "Bearer {{Secret.a}} {{ real }}",
+        "Bearer {{Secret.a}}\n",
+        "Bearer secret:a",
+    ],
+)
+def test_what_may_be_half_a_value_is_not_shown(text: str) -> None:
+    payload = {"url": "https://h.example/", "headers": {"Authorization": text}}
+    shown = shown_payload("http", payload)
+    assert shown["headers"] == {"Authorization": "***"}
+    assert meant_payload("http", shown, payload) == payload
 
 
 def test_a_definition_that_only_names_secrets_is_not_sealed(alpha: object) -> None:

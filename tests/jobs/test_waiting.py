@@ -307,6 +307,26 @@ def test_jobs_due_at_one_moment_go_by_their_ids():
     assert why(second)["behind"].data["count"] == 1
 
 
+def test_nobody_waits_behind_what_no_node_takes():
+    """A claim steps over types that its node does not know, and over what is too late."""
+    make_node(types=["mail.send", "mail.sort"])
+    make_node(types=["old"], drain_requested_at=past())
+    make_node(types=["of another queue"], queues=["other"])
+    job = make_job(type="mail.send")
+    for type_ in ("nobody.knows", "old", "of another queue"):
+        make_job(type=type_, priority=-1)
+    make_job(type="mail.send", priority=-1, expires_at=past())
+    make_job(type="mail.send", priority=-1, deadline_at=past())
+    assert set(why(job)) == {"next"}
+    make_job(type="mail.sort", priority=-1, expires_at=future(60))
+    assert why(job)["behind"].data == {"count": 1, "is_exact": True}
+
+
+def test_where_nobody_takes_such_jobs_the_first_who_does_begins_in_front():
+    make_job(type="nobody.knows", priority=-1)
+    assert why(make_job())["behind"].data["count"] == 1
+
+
 def test_counting_those_ahead_stops_somewhere(monkeypatch):
     make_node()
     monkeypatch.setattr(waiting, "MAX_COUNTED", 3)

@@ -19,6 +19,7 @@ from clusters.binding import cluster_bound
 from clusters.models import AuditEntry, ClusterSetting, SettingChange, settings_version
 from jobs.models import Secret
 from jobs.sealing import opened_secret
+from tests.clusters.test_policy import explicit
 from tests.factories import make_job
 from tests.ui.nasty_rows import nasty_texts
 from tests.ui.test_xss import Skeleton
@@ -158,6 +159,13 @@ def test_a_viewer_is_led_to_what_he_may_see(viewer):
 
 def setting(value: str, **more) -> dict[str, str]:
     return {"value": value, "reason": "we try it", "version": str(settings_version({})), **more}
+
+
+def test_a_change_that_the_configuration_overrides_says_so(admin):
+    with cluster_bound("alpha"), explicit(max_crashes=9):
+        path = "/admin/alpha/governance/settings/max_crashes/"
+        page = admin.post(path, setting("5"), follow=True).content.decode()
+    assert "max_crashes is changed." in page and "wins here: 9" in page
 
 
 def test_a_setting_is_changed_with_the_old_value_beside_the_new_one(admin):

@@ -10,6 +10,7 @@ import pytest
 from clusters.models import AuditEntry
 from jobs.models import Job
 from tests.factories import make_job, make_node, make_queue
+from tests.refusals import the_refusal
 
 PATH = "/admin/alpha/jobs/new/"
 FORM = {"kind": "python", "type": "demo:echo", "queue": "default"}
@@ -120,7 +121,9 @@ def test_a_look_finds_the_job_that_has_the_unique_key(operator, alpha):
 def test_only_kinds_that_one_may_start_are_offered(operator, sign_in, alpha):
     assert 'value="shell"' not in text(operator.get(PATH))
     form = {"kind": "shell", "type": "", "queue": "default", "payload": '{"script": "true"}'}
-    assert "kind" in errors_of(operator.post(PATH, form))
+    answer = operator.post(PATH, form)
+    assert "kind" in errors_of(answer)
+    the_refusal(answer, "jobs.enqueue", "user:operator-1", kind="shell")
     granted = sign_in("operator", "alpha", grants=("shell",))
     assert 'value="shell"' in text(granted.get(PATH))
     assert granted.post(PATH, form).status_code == 302

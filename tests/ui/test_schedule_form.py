@@ -12,6 +12,7 @@ from jobs.engine import calendars, schedules, workflows
 from jobs.engine.workflow_rows import NewNode
 from jobs.models import Fire, Job, Schedule
 from tests.jobs.schedule_cases import make_schedule
+from tests.refusals import the_refusal
 from tests.ui.test_schedules_page import FORM, PATH, make
 
 pytestmark = pytest.mark.usefixtures("alpha")
@@ -169,6 +170,12 @@ def test_a_viewer_has_no_form_and_a_forged_one_is_refused(viewer, operator):
     assert "edit/" not in operator.get(f"{PATH}{schedule.pk}/").content.decode()
     page = operator.post(PREVIEW, {**FORM, "kind": "shell"}).content.decode()
     assert "need a grant" in errors_in(page)["kind"]
+
+
+def test_a_forged_kind_is_told_in_the_audit(operator):
+    answer = operator.post(f"{PATH}new/", {**FORM, "kind": "shell"})
+    assert answer.status_code == 400
+    the_refusal(answer, "schedules.create", "user:operator-1", kind="shell")
 
 
 def test_the_form_asks_its_databases_a_fixed_number_of_times(operator, queries):

@@ -20,7 +20,13 @@ from jobs.executors import PUBLIC_KINDS, kinds_started
 from jobs.job_kinds import kinds
 from jobs.models import Queue
 from ui.answers import address, done, sent
-from ui.callers import may_start, require, require_start, tell_refusal
+from ui.callers import (
+    may_start,
+    require,
+    require_start,
+    tell_kind_not_offered,
+    tell_refusal,
+)
 from ui.job_forms import NewJobForm
 
 SHOWN_NAMES = 200
@@ -30,6 +36,7 @@ def new(site: Any, request: HttpRequest) -> HttpResponse:
     """Show the form, what would become of it, or the job that it became."""
     principal = require(request, "jobs.enqueue")
     allowed = [kind for kind in PUBLIC_KINDS if may_start(request, kind)]
+    tell_kind_not_offered(request, request.POST.get("kind", ""))
     form = NewJobForm(sent(request), kinds=allowed)
     looked: Preview | None = None
     if request.method == "POST" and form.is_valid():

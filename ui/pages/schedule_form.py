@@ -198,7 +198,7 @@ def _after(form: ScheduleForm, wanted: Mapping[str, Any]) -> tuple[list[Any], st
                 schedule = schedules.foreseen(wanted, of=kept)
                 return _runs(schedule), describe(schedule)
             if kept is None and "timing" in form.values:
-                schedule, runs = schedules.preview(form.values, SHOWN_RUNS)
+                schedule, runs = schedules.preview(form.values, SHOWN_RUNS, is_draft=True)
                 return runs_told(runs, schedule.timezone), describe(schedule)
     except JobError as error:
         if not form.errors:

@@ -12,7 +12,7 @@ from clusters.api.paging import Order, PageQuery
 from clusters.binding import current_cluster
 from clusters.errors import OutdatedSettings, UnsoundSettings
 from clusters.models import ClusterSetting, SettingChange, forget_policies, settings_version
-from clusters.policy import FIELDS
+from clusters.policy import FIELDS, overridden
 from jobs.api.settings import settings_to_json
 from ui.access_forms import SettingForm
 from ui.answers import address, done, sent
@@ -75,6 +75,11 @@ def change(site: Any, request: HttpRequest, name: str) -> HttpResponse:
         else:
             forget_policies()
             said = f"{name} is changed." if changed else f"{name} was so already."
+            here = current_cluster().explicit_settings
+            if name in overridden({key: row.value for key, row in _rows().items()}, here):
+                said += (
+                    f" The configuration of this server says otherwise and wins here: {here[name]}."
+                )
             return done(request, said, address(request, "settings"))
     context = {
         **site.each_context(request),

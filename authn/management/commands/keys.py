@@ -86,7 +86,9 @@ class Command(JobsCommand):
         where.add_argument("--from-anywhere", action="store_true")
         revoke = self.verb("revoke", self.revoke, "refuse a key from now on, for ever")
         revoke.add_argument("name")
-        revoke.add_argument("--yes", action="store_true", help="do not ask")
+        revoke.add_argument(
+            "--yes", action="store_true", help="do not ask; scripts, which cannot answer, need it"
+        )
 
     def create(self, asked: Namespace) -> None:
         check_database_is_there(CONTROL)

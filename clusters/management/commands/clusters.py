@@ -24,7 +24,7 @@ from clusters.management.base import (
     operator,
 )
 from clusters.models import RESTORED, ClusterSetting, Node, SettingChange
-from clusters.policy import FIELDS, defaults_of, effective
+from clusters.policy import FIELDS, defaults_of, effective, overridden
 from clusters.registry import Cluster
 
 EXPLICIT, PERSISTED, DEFAULT = "configuration", "database", "default"
@@ -109,7 +109,9 @@ class Command(OperatorCommand):
         cluster = _find(asked.id)
         look = _look(cluster)
         values = _settings(look)
-        document = {**look.document(), "settings": values}
+        explicit = cluster.explicit_settings
+        beaten = overridden(look.persisted, explicit) if look.persisted is not None else []
+        document = {**look.document(), "settings": values, "overridden": beaten}
         if self.is_json:
             self.print_json(document)
         else:
@@ -121,6 +123,12 @@ class Command(OperatorCommand):
                     (name, entry["value"], entry["source"], FIELDS[name].metadata["about"])
                     for name, entry in values.items()
                 ),
+            )
+        for name in beaten:
+            shared = (look.persisted or {}).get(name, "the default")
+            self.say(
+                f"{name}: the database says {shared}, but the configuration file of this process "
+                f"sets {explicit[name]}, which wins here."
             )
         if look.problem is not None:
             self.say("What the database holds is not known; these are this process's own values.")

@@ -15,6 +15,7 @@ from jobs.models import Job
 from jobs.states import Reason, State
 from tests.dialects.asyncjobs.conftest import MISSING, Caller, check_error
 from tests.factories import make_job, make_step_beside_a_program
+from tests.refusals import refused, the_refusal
 
 USING = "cluster-alpha"
 MAY = [
@@ -108,8 +109,12 @@ def test_a_kind_that_needs_a_grant_needs_it_here_too(verb: str, api: Caller, mak
         assert granted.post(f"v1/tasks/{job.pk}/retry").status_code == 200
         return
     for caller, status in ((api, "failed"), (granted, "ok")):
-        (result,) = caller.post("v1/tasks/retry", {"ids": [str(job.pk)]}).json()["results"]
+        answer = caller.post("v1/tasks/retry", {"ids": [str(job.pk)]})
+        (result,) = answer.json()["results"]
         assert result["status"] == status
+        if caller is api:
+            the_refusal(answer, "jobs.retry", "key:operator-1", kind="shell")
+    assert len(refused()) == 1
 
 
 @pytest.mark.parametrize("verb", ["single", "bulk"])

@@ -17,6 +17,7 @@ from jobs.models import Job
 from tests.api.routes import MISSING_ID
 from tests.dialects.forge.conftest import Caller, check_envelope
 from tests.factories import make_job, make_queue, make_step_beside_a_program
+from tests.refusals import the_refusal
 
 ALIAS = "cluster-alpha"
 
@@ -143,6 +144,24 @@ def test_kinds_that_need_a_grant_are_not_started_without(
     assert shell.state == "failed"
     granted = Caller(make_key("operator", grants=("shell",)))
     assert granted.do("jobs/retry-all-by-status", {"status": "dead"}) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "job"),
+    [
+        ("retry-all-failed", None, {"state": "scheduled", "attempts": 1}),
+        ("retry-all-by-status", {"status": "dead"}, {"state": "failed"}),
+    ],
+)
+def test_what_is_left_out_for_want_of_a_grant_is_told_in_the_audit(
+    path: str, body: Any, job: Any, make_key: Callable[..., str], alpha: object
+) -> None:
+    """The answer is a number, and says nothing of it."""
+    make_job(**job, kind="shell", type="shell")
+    make_job(**job)
+    answer = Caller(make_key("operator")).post(f"jobs/{path}", body)
+    assert answer.json() == 1
+    the_refusal(answer, "jobs.retry", "key:operator-1", kind="shell")
 
 
 def test_steps_need_the_grants_of_those_beside_them(

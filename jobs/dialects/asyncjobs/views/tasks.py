@@ -32,7 +32,7 @@ from jobs.dialects.asyncjobs.wire.times import parse_moment_or_day
 from jobs.engine.enqueue import enqueue
 from jobs.engine.idempotency import once
 from jobs.engine.new_job import NewJob
-from jobs.engine.started_kinds import barred_kinds, jobs_that_start
+from jobs.engine.started_kinds import barred_kinds, jobs_that_start, not_granted
 from jobs.errors import JobNotFound
 from jobs.models import Job
 from jobs.models.job_queryset import JobQuerySet, Restart
@@ -179,11 +179,14 @@ class TaskView(AsyncjobsView):
         known = [key for key in set(keys.values()) if key is not None]
         barred = barred_kinds(self.using)
         kinds = dict(_jobs().filter(pk__any_of=known).values_list("pk", "kind"))
-        may = kinds.keys() - jobs_that_start(self.using, kinds, barred)
+        left_out = jobs_that_start(self.using, kinds, barred)
+        may = kinds.keys() - left_out.keys()
         with self.deed("job") as trace:
             restarts = _jobs().filter(pk__any_of=may).restart()
             due = [str(pk) for pk, found in restarts.items() if found.is_due]
             trace.after, trace.is_done = {"ids": due}, bool(due)
+        if left_out:
+            self.tell_refusal(not_granted(min(left_out.values())))
         results = []
         for text in ids:
             key = keys[text]

@@ -23,7 +23,7 @@ from jobs.dialects.forge.wire.reading import Body
 from jobs.dialects.forge.wire.words import DEAD, DONE, FAILED, asked_of
 from jobs.engine import bounded
 from jobs.engine.clock import database_now
-from jobs.engine.started_kinds import barred_kinds, check_rows
+from jobs.engine.started_kinds import barred_kinds, check_rows, not_granted
 from jobs.models import Job
 from jobs.models.job_queryset import JobQuerySet
 from jobs.states import State
@@ -101,7 +101,13 @@ class MoveView(ForgeView):
             asked, verb = {**asked, "is_held": False}, _Retry()
         barred = barred_kinds(self.using)
         told = partial(self._told, status=status)
-        count = bounded.over_filter(self.using, asked, verb, told=told, barred_kinds=barred)
+        left_out: set[str] = set()
+        count = bounded.over_filter(
+            self.using, asked, verb, told=told, barred_kinds=barred, left_out=left_out.add
+        )
+        if left_out:
+            # The answer is a number and has no room for it.
+            self.tell_refusal(not_granted(min(left_out)))
         return _counted(count, told)
 
     def _check_kinds(self, ids: list[UUID]) -> None:
