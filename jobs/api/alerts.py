@@ -32,7 +32,7 @@ from clusters.api.fields import (
 )
 from clusters.api.paging import Order, PageQuery, read_page
 from clusters.api.schema import BODY, IF_MATCH, answers
-from jobs.api.serializers import Count
+from jobs.api.job_wire import Count
 from jobs.api.versions import asked_versions, etag
 from jobs.engine import alert_notices, alert_rules
 from jobs.engine.clock import database_now

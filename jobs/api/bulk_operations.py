@@ -16,8 +16,8 @@ from clusters.api.schema import BODY, IDEMPOTENCY_KEY, OPERATION_ID, answers
 from clusters.errors import NotAllowed
 from jobs.api import bulk_wire as wire
 from jobs.api.filters import spelled_out
+from jobs.api.job_wire import Count
 from jobs.api.once import answer_once, idempotency_key
-from jobs.api.serializers import Count
 from jobs.engine import bulk
 from jobs.errors import BulkOperationNotFound
 from jobs.models import BulkOperation

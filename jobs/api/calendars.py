@@ -14,7 +14,7 @@ from clusters.api.base import NativeViewSet, reply
 from clusters.api.fields import Text, Texts, format_time, refuse
 from clusters.api.paging import Order, PageQuery, read_page
 from clusters.api.schema import BODY, IF_MATCH, answers
-from jobs.api.serializers import Count
+from jobs.api.job_wire import Count
 from jobs.api.versions import asked_versions, etag
 from jobs.engine import calendars
 from jobs.engine.calendars import MAX_DESCRIPTION_LENGTH

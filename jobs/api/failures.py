@@ -21,7 +21,7 @@ from clusters.api.fields import Choice, Text, Time, format_time, refuse
 from clusters.api.paging import Order, PageQuery, read_page
 from clusters.api.schema import BODY, answers
 from jobs import failure_figures
-from jobs.api.serializers import Count
+from jobs.api.job_wire import Count
 from jobs.engine.clock import database_now
 from jobs.errors import FailureNotFound
 from jobs.models import Failure, FailureHour, Mark

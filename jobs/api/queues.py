@@ -16,7 +16,7 @@ from clusters.api.paging import Order, PageQuery, read_page
 from clusters.api.schema import BODY, IDEMPOTENCY_KEY, IF_MATCH, answers
 from config.problems import PreconditionFailed
 from jobs.api import bulk_wire, queue_wire
-from jobs.api import serializers as wire
+from jobs.api import job_wire as wire
 from jobs.api.once import answer_once, idempotency_key
 from jobs.api.versions import asked_versions, etag
 from jobs.engine import purge

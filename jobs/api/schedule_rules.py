@@ -15,8 +15,8 @@ from clusters.api.schema import BODY, IF_MATCH, SCHEDULE_ID, answers
 from jobs.api import schedule_forms as forms
 from jobs.api import schedule_wire as wire
 from jobs.api.grants import refuse_words_of_dialects
+from jobs.api.job_wire import Count
 from jobs.api.schedules import detail, key_of
-from jobs.api.serializers import Count
 from jobs.api.versions import asked_versions, etag
 from jobs.api.words import in_words_of_the_body
 from jobs.engine import missed, prerequisites, schedules

@@ -22,8 +22,8 @@ from jobs.api import schedule_forms as forms
 from jobs.api import schedule_wire as wire
 from jobs.api.examples import SCHEDULE_EXAMPLES
 from jobs.api.grants import refuse_words_of_dialects
+from jobs.api.job_wire import Count
 from jobs.api.once import answer_once
-from jobs.api.serializers import Count
 from jobs.api.versions import asked_versions, etag
 from jobs.api.words import in_words_of_the_body
 from jobs.engine import fires, prerequisites, schedules

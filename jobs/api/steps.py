@@ -22,7 +22,7 @@ from clusters.api.base import NativeViewSet, reply
 from clusters.api.fields import Choice, Flag, Id, QueryNumber, format_time, parse_uuid, refuse
 from clusters.api.schema import JOB_ID, answers
 from clusters.registry import alias_of
-from jobs.api import serializers as wire
+from jobs.api import job_wire as wire
 from jobs.errors import JobNotFound
 from jobs.models import Job, Step
 from jobs.states import Reason, State

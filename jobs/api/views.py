@@ -20,7 +20,8 @@ from clusters.api.schema import BODY, IDEMPOTENCY_KEY, IF_MATCH, JOB_ID, answers
 from clusters.registry import alias_of
 from config.problems import MAX_ERRORS, FieldError, InvalidInput
 from jobs import job_search, listing
-from jobs.api import serializers as wire
+from jobs.api import job_wire as wire
+from jobs.api import serializers as forms
 from jobs.api.examples import ENQUEUE_EXAMPLES
 from jobs.api.filters import JobLine, JobListQuery, check_countable, spelled_out
 from jobs.api.grants import refuse_words_of_dialects
@@ -116,13 +117,13 @@ class JobViewSet(NativeViewSet):
         "another has that has not ended: 200, `created: false` and that job. A queue that is full and "
         "drops nothing answers 429.",
         parameters=[IDEMPOTENCY_KEY],
-        request=wire.NewJobInput,
+        request=forms.NewJobInput,
         responses=answers({201: wire.EnqueuedJob, 200: wire.EnqueuedJob}, 409, 422, 429, *BODY),
         examples=ENQUEUE_EXAMPLES,
     )
     def create(self, request: Request, cluster_id: str) -> HttpResponse:
         self.query()
-        new = wire.new_job(self.body(wire.NewJobInput))
+        new = forms.new_job(self.body(forms.NewJobInput))
         self._check_words([new], is_bulk=False)
 
         def effect() -> tuple[int, Any]:
@@ -137,10 +138,10 @@ class JobViewSet(NativeViewSet):
     @extend_schema(
         operation_id="jobs_enqueue_bulk",
         summary="Enqueue many jobs",
-        description=f"Up to {wire.MAX_BULK_JOBS} jobs and {settings.MAX_BULK_BODY_BYTES >> 20} MiB; "
+        description=f"Up to {forms.MAX_BULK_JOBS} jobs and {settings.MAX_BULK_BODY_BYTES >> 20} MiB; "
         "all of them are accepted or none.",
         parameters=[IDEMPOTENCY_KEY],
-        request=wire.NewJobsInput,
+        request=forms.NewJobsInput,
         responses=answers({201: wire.EnqueuedJobs}, 409, 422, 429, *BODY),
     )
     def bulk(self, request: Request, cluster_id: str) -> HttpResponse:
@@ -236,13 +237,13 @@ class JobViewSet(NativeViewSet):
         description="Without `If-Match` the last one to write wins. The ETag of a job that has not "
         "started names what may be changed here, and nothing else.",
         parameters=[JOB_ID, IF_MATCH],
-        request=wire.JobChangeInput,
+        request=forms.JobChangeInput,
         responses=answers({200: wire.JobDetail}, 409, 412, *BODY),
     )
     def partial_update(self, request: Request, cluster_id: str, job_id: str) -> HttpResponse:
         self.query()
         job = _job(job_id)
-        values = self.body(wire.JobChangeInput)
+        values = self.body(forms.JobChangeInput)
         if not values:
             refuse("body", "Names nothing to change.", "required")
         if {"payload", "payload_base64"} <= values.keys():
@@ -253,17 +254,17 @@ class JobViewSet(NativeViewSet):
                 if job.dialect_notes is None:
                     refuse_words_of_dialects(job.kind, values["payload"])
             versions = _versions(request.headers.get("If-Match"))
-            edit(job, wire.job_changes(values), versions=versions)
+            edit(job, forms.job_changes(values), versions=versions)
         return _detail(job)
 
     @extend_schema(
         operation_id="jobs_attempts",
         summary="List the attempts of a job, oldest first",
-        parameters=[JOB_ID, wire.AttemptQuery],
+        parameters=[JOB_ID, forms.AttemptQuery],
         responses=answers({200: wire.AttemptList}),
     )
     def attempts(self, request: Request, cluster_id: str, job_id: str) -> HttpResponse:
-        asked = {"after": -1, "limit": 50, **self.query(wire.AttemptQuery)}
+        asked = {"after": -1, "limit": 50, **self.query(forms.AttemptQuery)}
         job = _job(job_id, "state", "attempts", "fence", "node_id", "started_at")
         rows = Attempt.objects.all().of_job(job.pk).filter(fence__gt=asked["after"])
         found = list(rows[: asked["limit"] + 1])
@@ -334,17 +335,17 @@ def _new_jobs(data: Any) -> list[NewJob]:
     for name in data.keys() - {"jobs"}:
         refuse(name[:100], "There is no such field.", "unknown_field")
     listed = data["jobs"]
-    if not 1 <= len(listed) <= wire.MAX_BULK_JOBS:
-        refuse("jobs", f"Must hold 1 to {wire.MAX_BULK_JOBS} jobs.")
+    if not 1 <= len(listed) <= forms.MAX_BULK_JOBS:
+        refuse("jobs", f"Must hold 1 to {forms.MAX_BULK_JOBS} jobs.")
     news: list[NewJob] = []
     errors: list[FieldError] = []
     for index, item in enumerate(listed):
-        values, wrong = check_object(wire.NewJobInput, item, f"jobs[{index}]")
+        values, wrong = check_object(forms.NewJobInput, item, f"jobs[{index}]")
         errors += wrong
         if len(errors) >= MAX_ERRORS:
             break
         if not errors:
-            news.append(wire.new_job(values))
+            news.append(forms.new_job(values))
     if errors:
         raise InvalidInput(errors)
     return news

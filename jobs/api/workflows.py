@@ -24,8 +24,8 @@ from clusters.api.schema import (
 )
 from jobs.api import workflow_wire as wire
 from jobs.api.examples import WORKFLOW_EXAMPLES
+from jobs.api.job_wire import Count
 from jobs.api.once import answer_once
-from jobs.api.serializers import Count
 from jobs.api.versions import asked_versions, etag
 from jobs.engine import workflows
 from jobs.errors import WorkflowNotFound, WorkflowRunNotFound

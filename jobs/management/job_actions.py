@@ -11,7 +11,7 @@ from uuid import UUID
 from django.db.models import Q
 
 from clusters.management.base import CommandFailed, UsageError
-from jobs.api.serializers import job_detail_to_json
+from jobs.api.job_wire import job_detail_to_json
 from jobs.errors import JobError, JobNotFound
 from jobs.management.base import job_failure
 from jobs.management.bulk import BulkVerbs

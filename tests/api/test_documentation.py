@@ -13,7 +13,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.staticfiles import finders
 from django.core.management import call_command
 
-from jobs.api import serializers as wire
+from jobs.api import serializers as forms
 from jobs.api.documentation import native_document
 from jobs.executors import PUBLIC_KINDS
 from jobs.executors.procedure_catalog import read_procedures
@@ -144,7 +144,7 @@ def test_input_fields_and_the_engine_agree() -> None:
 
     from jobs.engine.new_job import NewJob
 
-    asked = {"payload_bytes" if n == "payload_base64" else n for n in wire.NewJobInput().fields}
+    asked = {"payload_bytes" if n == "payload_base64" else n for n in forms.NewJobInput().fields}
     of_others = {"copy_of", "origin", "notes", "is_limited_by_queue", "may_be_late", "lost_parents"}
     of_others |= {"step", "is_of_engine"}
     assert asked == {field.name for field in fields(NewJob)} - of_others

@@ -12,7 +12,7 @@ from django.db import connections
 
 from jobs import listing
 from jobs.api.items import COLUMNS, item_sql
-from jobs.api.serializers import JobItem, job_to_json
+from jobs.api.job_wire import JobItem, job_to_json
 from jobs.models import Job
 from jobs.states import State
 from tests.factories import make_job

@@ -15,7 +15,7 @@ from django.utils import timezone
 from clusters.api.fields import format_time
 from jobs import listing
 from jobs.api.items import LISTED_ERROR_LENGTH
-from jobs.api.serializers import JobDetail, JobItem
+from jobs.api.job_wire import JobDetail, JobItem
 from jobs.states import State
 from tests.api.conftest import Api, fields
 from tests.factories import make_job

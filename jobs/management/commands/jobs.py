@@ -23,7 +23,7 @@ from clusters.management.base import (
     operator,
 )
 from jobs.api.items import item_sql
-from jobs.api.serializers import (
+from jobs.api.job_wire import (
     attempt_to_json,
     job_detail_to_json,
     log_to_json,
