@@ -145,15 +145,9 @@ def share_of_limits(
     if queue.max_concurrency is not None:
         found.append(("running", by_state.get(State.RUNNING, 0), queue.max_concurrency))
     if queue.rate_limit is not None:
-        limit = Limit(
-            queue.name,
-            queue.max_concurrency,
-            queue.rate_limit,
-            queue.rate_period_seconds,
-            queue.rate_grants,
-            now.timestamp(),
+        found.append(
+            ("started", queue.rate_limit - rate_room(Limit.of(queue, now)), queue.rate_limit)
         )
-        found.append(("started", queue.rate_limit - rate_room(limit), queue.rate_limit))
     if queue.max_entries is not None:
         waiting = (State.READY, State.SCHEDULED, State.BLOCKED)
         found.append(("waiting", sum(by_state.get(s, 0) for s in waiting), queue.max_entries))

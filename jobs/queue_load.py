@@ -84,12 +84,4 @@ def _nodes_serving(using: str, queue: str) -> int:
 def _rate_room(queue: Queue, now: datetime) -> int | None:
     if queue.rate_limit is None:
         return None
-    limit = Limit(
-        queue.name,
-        queue.max_concurrency,
-        queue.rate_limit,
-        queue.rate_period_seconds,
-        queue.rate_grants,
-        now.timestamp(),
-    )
-    return rate_room(limit)
+    return rate_room(Limit.of(queue, now))

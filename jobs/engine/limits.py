@@ -13,10 +13,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from jobs.engine.claim import Appetite, Room
 from jobs.engine.clock import host_now
+from jobs.models import Queue
 
 # Grants of so small a part of the period are kept as one, at its end.
 SLOTS = 100
@@ -53,6 +55,18 @@ class Limit:
     rate_period_seconds: float
     grants: Grants
     now: float
+
+    @classmethod
+    def of(cls, queue: Queue, now: datetime) -> Limit:
+        """The same of a row as it was read, which nothing holds: for those who only tell of it."""
+        return cls(
+            queue.name,
+            queue.max_concurrency,
+            queue.rate_limit,
+            queue.rate_period_seconds,
+            queue.rate_grants,
+            now.timestamp(),
+        )
 
 
 def has_waiting(cursor: Any, queues: Sequence[str] | None) -> bool:
