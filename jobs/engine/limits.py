@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from jobs.engine.claim import Appetite, Room
@@ -150,6 +150,12 @@ def room_again_at(limit: Limit) -> float | None:
         if excess < 0:
             return at + limit.rate_period_seconds
     return limit.now
+
+
+def rate_limited_until(queue: Queue, now: datetime) -> datetime | None:
+    """When a queue that has used up its rate may start another job; None: now."""
+    again_at = room_again_at(Limit.of(queue, now))
+    return None if again_at is None else datetime.fromtimestamp(again_at, UTC)
 
 
 def _recent(limit: Limit) -> list[Sequence[float]]:

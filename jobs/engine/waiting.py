@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from django.db import connections
@@ -19,7 +19,7 @@ from clusters.models import RESTORED, ClusterSetting, Node, NodeStatus
 from clusters.policy import ACTIVE
 from jobs import registry
 from jobs.engine.clock import database_now
-from jobs.engine.limits import Limit, room_again_at
+from jobs.engine.limits import rate_limited_until
 from jobs.models import (
     Job,
     JobDependency,
@@ -246,7 +246,7 @@ def _queue(using: str, job: Job, queue: Queue | None, now: datetime) -> Iterator
             told = f"The queue {queue.name} runs {running} of at most {queue.max_concurrency} jobs."
             figures = {"queue": queue.name, "running": running, "limit": queue.max_concurrency}
             yield Reason("concurrency_full", told, figures)
-    if (until := _rate_limited_until(queue, now)) is not None:
+    if (until := rate_limited_until(queue, now)) is not None:
         yield Reason(
             "rate_limited",
             f"The queue {queue.name} starts {queue.rate_limit} job(s) in "
@@ -274,21 +274,6 @@ def _paused(queue: Queue) -> Reason:
         "until": queue.resume_at,
     }
     return Reason("queue_paused", f"{told}.", data)
-
-
-def _rate_limited_until(queue: Queue, now: datetime) -> datetime | None:
-    """When it may start another; None: now."""
-    again_at = room_again_at(
-        Limit(
-            queue.name,
-            queue.max_concurrency,
-            queue.rate_limit,
-            queue.rate_period_seconds,
-            queue.rate_grants,
-            now.timestamp(),
-        )
-    )
-    return None if again_at is None else datetime.fromtimestamp(again_at, UTC)
 
 
 # -- The nodes -------------------------------------------------------------------------------------

@@ -18,9 +18,9 @@ from jobs.dialects.forge.wire.queues import (
     age_seconds,
     counts_to_wire,
     max_workers,
-    throttled_until,
 )
 from jobs.engine.clock import database_now
+from jobs.engine.limits import rate_limited_until
 from jobs.fleet import Fleet
 from jobs.histogram import added, percentile
 from jobs.models import Queue
@@ -116,7 +116,7 @@ def _scrape(using: str, policy: ClusterPolicy) -> Iterator[_Scraped]:
             counts_to_wire(counted.get(queue.name, NOTHING)),
             age_seconds(oldest.get(queue.name), fleet.now),
             max_workers(queue, fleet),
-            throttled_until(queue, fleet.now) is not None,
+            rate_limited_until(queue, fleet.now) is not None,
         )
 
 

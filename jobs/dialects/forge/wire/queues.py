@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from clusters.models import Node
 from clusters.policy import ClusterPolicy
 from jobs.dialects.forge.wire.words import time_to_wire
-from jobs.engine.limits import Limit, room_again_at
+from jobs.engine.limits import rate_limited_until
 from jobs.fleet import Fleet, Held
 from jobs.models import Queue
 from jobs.queue_counts import QueueCounts
@@ -59,7 +59,7 @@ def queue_to_wire(
         "backoff_enabled": queue.is_backoff_enabled,
         "backoff_base_seconds": round(policy.retry_base_seconds if base is None else base),
         "backoff_max_seconds": round(policy.retry_cap_seconds if cap is None else cap),
-        "throttled_until": time_to_wire(throttled_until(queue, fleet.now)),
+        "throttled_until": time_to_wire(rate_limited_until(queue, fleet.now)),
         "oldest_pending_age_seconds": age_seconds(oldest, fleet.now),
     }
 
@@ -79,20 +79,6 @@ def seconds_of_days(days: int) -> float:
 
 def age_seconds(moment: datetime | None, now: datetime) -> int:
     return 0 if moment is None else max(int((now - moment).total_seconds()), 0)
-
-
-def throttled_until(queue: Queue, now: datetime) -> datetime | None:
-    """When a queue that has used up its rate may start another job; None: now."""
-    limit = Limit(
-        queue.name,
-        queue.max_concurrency,
-        queue.rate_limit,
-        queue.rate_period_seconds,
-        queue.rate_grants,
-        now.timestamp(),
-    )
-    again_at = room_again_at(limit)
-    return None if again_at is None else datetime.fromtimestamp(again_at, UTC)
 
 
 # -- Slots -----------------------------------------------------------------------------------------
