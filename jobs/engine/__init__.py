@@ -15,8 +15,8 @@
     upkeep.py       when such things are done beside the jobs, and by which node
     worker.py       the node: the loop that ties these together; no rules of its own
 
-Of the front door: ``new_job.py`` (what may be asked), ``insert.py`` (rows), ``repeat.py`` (the same job
-again) and ``overflow.py`` (full queues). Of people: ``edit.py`` (a job that has not started),
+Of the front door: ``new_job.py`` (what may be asked), ``insert.py`` and ``insert_one.py`` (rows), ``repeat.py`` (the same
+job again) and ``overflow.py`` (full queues). Of people: ``edit.py`` (a job that has not started),
 ``requeue.py`` (a copy of one) and ``waiting.py`` (why a job does not run now).
 
 Of schedules: ``schedules.py`` (what people do with them), ``definition.py`` and ``prerequisites.py``
@@ -47,6 +47,6 @@ Beside them: ``backoff.py`` (retry timing), ``clock.py`` (the database's time), 
 that hang), ``health.py`` (what a node tells of itself), and the processes of a node: ``template.py``
 forks them, ``children.py``, ``child.py``, ``held.py`` (a job in its hands), ``child_reports.py`` (what
 became of it) and ``estimates.py`` are the node's side, ``frames.py`` and ``marks.py`` what runs between,
-``capture.py`` what handlers print, ``leftovers.py`` and ``usage.py`` what they take of the host, and
-``sweep.py`` what nodes that are gone have left there.
+``capture.py`` what handlers print, ``last_words.py`` what they printed before they died, ``leftovers.py``
+and ``usage.py`` what they take of the host, and ``sweep.py`` what nodes that are gone have left there.
 """
