@@ -325,3 +325,11 @@ def test_secrets_are_compared_in_constant_time():
     }
     assert found == {}
     assert compared_by_equality("a = 1\nif row.digest == found:\n    pass") == [2]
+
+
+def test_the_map_of_the_engine_has_every_file_and_no_other():
+    folder = ROOT / "jobs" / "engine"
+    told = re.findall(r"\b([a-z_]+\.py)\b", (folder / "__init__.py").read_text())
+    there = {path.name for path in folder.glob("*.py")} - {"__init__.py"}
+    assert {*told} == there
+    assert len(told) == len(there)
