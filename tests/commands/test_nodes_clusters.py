@@ -115,3 +115,13 @@ def test_settings_are_changed_and_what_is_wrong_with_them_is_said(run):
     assert ClusterSetting.objects.all().persisted() == {"mode": "passive"}
     names = [c["name"] for c in run("clusters", "changes", "alpha", "-o", "json").json["items"]]
     assert (names[0], sorted(names)) == ("max_crashes", ["max_crashes", "max_crashes", "mode"])
+
+
+def test_how_many_settings_changed_is_said_in_words(run):
+    for values, said in (
+        (["max_crashes=6"], "Changed 1 setting;"),
+        (["max_crashes=7", "mode=passive"], "Changed 2 settings;"),
+        (["max_crashes=7"], "Nothing changed:"),
+    ):
+        done = run("clusters", "set", "alpha", *values)
+        assert said in done.out + done.err, values

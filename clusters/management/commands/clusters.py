@@ -144,7 +144,7 @@ class Command(OperatorCommand):
             except UnsoundSettings as error:
                 name, problem = next(iter(error.problems.items()))
                 raise UsageError(f"{name}: {problem}", field=name) from None
-        self.say(f"{len(changed)} settings are others now; processes follow within five seconds.")
+        self.say(_changed_words(len(changed)))
         self.show_cluster(asked)
 
     def list_changes(self, asked: Namespace) -> None:
@@ -214,3 +214,10 @@ def _settings(look: Look) -> dict[str, dict[str, Any]]:
         }
         for name in FIELDS
     }
+
+
+def _changed_words(count: int) -> str:
+    if not count:
+        return "Nothing changed: all were so already."
+    settings_changed = "1 setting" if count == 1 else f"{count} settings"
+    return f"Changed {settings_changed}; processes follow within five seconds."
