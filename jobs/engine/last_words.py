@@ -45,7 +45,7 @@ class LastWords:
     def add(self, seq: int, at: float, stream: str, level: str | None, text: str) -> int:
         """Keep a line; returns its number, which goes with it and to ``sent``."""
         self._count += 1
-        said, word = text.encode("utf-8", "replace"), (level or "").encode()
+        said, word = (part.encode("utf-8", "replace") for part in (text, level or ""))
         head = _ROW.pack(self._count, seq, at, _STREAMS.index(stream), len(word), len(said))
         row = head + word + said
         end = self._end + len(row)
