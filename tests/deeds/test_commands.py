@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.core.management import load_command_class
 
@@ -22,7 +24,7 @@ APPS = {
     ),
     **dict.fromkeys(("definitions", "restored", "failures", "alerts", "doctor", "secrets"), "jobs"),
     **dict.fromkeys(("nodes", "clusters", "audit"), "clusters"),
-    **dict.fromkeys(("keys", "roles", "token"), "authn"),
+    **dict.fromkeys(("keys", "roles", "users", "token"), "authn"),
 }
 # What is typed, and the verb of the trace; None: a plain enqueue, which the job itself tells.
 DEEDS: dict[str, tuple[str, str | None]] = {
@@ -74,6 +76,10 @@ DEEDS: dict[str, tuple[str, str | None]] = {
     "clusters set": ("alpha max_crashes=4 --reason r", "settings.change"),
     "keys create": ("--name k --role viewer --cluster alpha", "keys.create"),
     "roles give": ("group mailers --role viewer --cluster alpha", "roles.give"),
+    "users create": ("carol --password-stdin", "users.create"),
+    "users password": ("bob --password-stdin", "users.change"),
+    "users deactivate": ("bob", "users.change"),
+    "users activate": ("eve", "users.change"),
 }
 LOOKS = {
     *("jobs list", "jobs show", "jobs why", "jobs attempts", "jobs logs", "jobs steps"),
@@ -92,6 +98,7 @@ LOOKS = {
         "clusters list",
     ),
     *("clusters show", "clusters changes", "audit list", "audit export", "keys list", "roles list"),
+    "users list",
     # The second half of what is told below.
     *(
         "restored confirm",
@@ -140,6 +147,9 @@ def _commands(app: str) -> list[Path]:
 @pytest.fixture
 def things(tmp_path: Path) -> dict[str, str]:
     Group.objects.create(name="mailers")
+    users = get_user_model()._default_manager
+    users.create(username="bob")
+    users.create(username="eve", is_active=False)
     file = tmp_path / "definitions.yaml"
     file.write_text("queues:\n  fresh: {}\n")
     return {**world.build(), "file": str(file)}
@@ -147,8 +157,15 @@ def things(tmp_path: Path) -> dict[str, str]:
 
 @pytest.mark.once
 @pytest.mark.parametrize("name", DEEDS)
-def test_a_deed_is_told_once(name: str, things: dict[str, str], run: Any) -> None:  # noqa: F811
+def test_a_deed_is_told_once(
+    name: str,
+    things: dict[str, str],
+    run: Any,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     words, verb = DEEDS[name]
+    # Where a password is asked for.
+    monkeypatch.setattr("sys.stdin", io.StringIO("violet-harbour-42\n"))
     done = run(*name.split(), *words.format(**things).split())
     assert done.code == 0, done.err
     entries = [*AuditEntry.objects.all(), *AccessAuditEntry.objects.all()]

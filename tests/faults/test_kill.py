@@ -14,8 +14,15 @@ from tests.faults.report import percentile, scaled
 def test_killed_nodes_lose_no_job_and_run_none_twice_without_reason(yard, figures):
     """Red without: the rescue loop."""
     kills = scaled(5)
-    news = new_jobs(scaled(3000, least=300), payload=lambda n: {"seconds": 0.002 * (n % 20)})
-    more = lambda: new_jobs(100, payload=lambda n: {"seconds": 0.02})  # noqa: E731
+    # What a dead node held begins again at the front, and in the hands of the next to be killed.
+    news = new_jobs(
+        scaled(3000, least=300),
+        payload=lambda n: {"seconds": 0.002 * (n % 20)},
+        max_attempts=kills + 1,
+    )
+    more = lambda: new_jobs(  # noqa: E731
+        100, payload=lambda n: {"seconds": 0.02}, max_attempts=kills + 1
+    )
     waves = list(batches(news, max(len(news) // (kills + 1), 1)))
     for _ in range(2):
         yard.start_and_wait(concurrency=4)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import time
+from contextlib import closing
 
 import psutil
 import pytest
@@ -135,9 +137,24 @@ def test_what_waits_in_the_hands_of_a_draining_node_goes_to_others_at_once(yard,
     assert max(waits) < 4  # a second before the long job in front of them ends
 
 
+def _stop_between_writes(yard, node) -> None:
+    """On SQLite whoever stands still in a transaction keeps all others from writing."""
+    while True:
+        node.process.send_signal(signal.SIGSTOP)
+        if yard.database.is_postgresql:
+            return
+        with closing(sqlite3.connect(yard.database.path, timeout=1)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError:
+                node.process.send_signal(signal.SIGCONT)
+                time.sleep(0.02)
+
+
 def _drain_with_full_hands(yard, node, other) -> float:
     """A long job in front, which nobody expects, and short ones behind it in the same hands."""
-    other.process.send_signal(signal.SIGSTOP)
+    _stop_between_writes(yard, other)
     # In one call: a node that saw the long one alone would claim nothing beside it.
     yard.submit([*new_jobs(1, payload=lambda n: {"seconds": 5.0}, priority=-2), *new_jobs(40)])
     yard.wait(lambda: _held_by(yard, node) > 1, 5, every=0.005)
