@@ -158,7 +158,6 @@ def test_where_a_count_takes_too_long_a_glance_walks_as_far_as_it_gets(monkeypat
 
     jobs = make_row(*["failed"] * 7, "succeeded")
     monkeypatch.setattr(bulk_asking, "at_most", too_slow)
-    monkeypatch.setattr(bulk_asking, "WALK_SECONDS", 5)
     found = bulk.glance("retry", {"queue": "default"})
     assert (found.count, found.is_exact, found.by_state) == (7, True, {"failed": 7})
     assert bulk.glance("retry", {"error": "none"}).size == 0

@@ -20,12 +20,6 @@ BEGINS_AT = datetime(2030, 3, 30, tzinfo=UTC)
 pytestmark = pytest.mark.usefixtures("alpha")
 
 
-@pytest.fixture(autouse=True)
-def _time_enough(monkeypatch) -> None:
-    """However busy the machine is; the test of the budget has a clock of its own."""
-    monkeypatch.setattr(schedule_load, "BUDGET_SECONDS", 600.0)
-
-
 @pytest.mark.parametrize(
     "rule",
     [
