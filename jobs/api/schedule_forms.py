@@ -11,7 +11,6 @@ from rest_framework.fields import empty
 
 from clusters.api.fields import (
     AnyValue,
-    Base64,
     Boolean,
     Choice,
     Flag,
@@ -28,6 +27,7 @@ from clusters.api.fields import (
     refuse,
 )
 from clusters.api.paging import PageQuery
+from jobs.api.job_forms import JobFields
 from jobs.engine.definition import (
     COMPANION,
     MAX_GRACE_SECONDS,
@@ -35,12 +35,7 @@ from jobs.engine.definition import (
 )
 from jobs.engine.new_job import (
     FARTHEST,
-    MAX_ATTEMPTS,
-    MAX_RETRY_BASE_SECONDS,
-    MAX_RETRY_CAP_SECONDS,
     MAX_TAG_LENGTH,
-    MAX_TAGS,
-    MAX_TIMEOUT_SECONDS,
 )
 from jobs.engine.prerequisites import MAX_PREREQUISITES
 from jobs.exclusions import MOST_DATES, MOST_NAMES, MOST_RANGES
@@ -55,7 +50,6 @@ from jobs.models import (
     Status,
     Timing,
 )
-from jobs.models.job_queryset import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from jobs.models.schedule import (
     MAX_DESCRIPTION_LENGTH,
     MAX_MISFIRES,
@@ -176,36 +170,17 @@ class DefinitionFields(TimingFields):
 
 
 @extend_schema_serializer(component_name="ScheduleChange")
-class ScheduleChangeInput(DefinitionFields):
+class ScheduleChangeInput(JobFields, DefinitionFields):
     """What is left out stays as it is. Only a change of the timing moves the next run."""
 
     name = Text(max_length=MAX_NAME_LENGTH, required=False)
     description = Text(max_length=MAX_DESCRIPTION_LENGTH, allow_blank=True, required=False)
     kind = Choice(choices=JOB_KINDS, required=False)
-    type = Text(
-        max_length=200,
-        required=False,
-        help_text="The handler's name; for kinds other than `python` a label.",
-    )
-    payload = AnyValue(required=False, allow_null=True, help_text="Any JSON value.")
-    payload_base64 = Base64(
-        required=False, allow_null=True, help_text="Bytes instead of a JSON value."
-    )
     has_variables = Boolean(
         required=False,
         help_text="Whether `{{DueAt}}` and the like in the payload are filled in at each run.",
     )
     queue = Text(max_length=100, required=False)
-    priority = WholeNumber(
-        min_value=HIGHEST_PRIORITY,
-        max_value=LOWEST_PRIORITY,
-        required=False,
-        allow_null=True,
-        help_text="The lower number runs first.",
-    )
-    timeout_seconds = Number(
-        min_value=0, max_value=MAX_TIMEOUT_SECONDS, required=False, allow_null=True
-    )
     expires_in_seconds = Number(
         min_value=0,
         max_value=FARTHEST.total_seconds(),
@@ -213,21 +188,7 @@ class ScheduleChangeInput(DefinitionFields):
         allow_null=True,
         help_text="A run that is not started so long after it was due fails as `expired`.",
     )
-    max_attempts = WholeNumber(min_value=1, max_value=MAX_ATTEMPTS, required=False, allow_null=True)
-    retry_base_seconds = Number(
-        min_value=0, max_value=MAX_RETRY_BASE_SECONDS, required=False, allow_null=True
-    )
-    retry_cap_seconds = Number(
-        min_value=0, max_value=MAX_RETRY_CAP_SECONDS, required=False, allow_null=True
-    )
-    retry_curve = Text(
-        max_length=200,
-        required=False,
-        allow_null=True,
-        help_text="`fixed`, `linear`, `exponential`, or waits in seconds such as `1,5,30`.",
-    )
     on_lost = Choice(choices=OnLost.values, required=False)
-    tags = Texts(child=Text(max_length=MAX_TAG_LENGTH), max_length=MAX_TAGS, required=False)
     metadata = Object(required=False)
     workflow_id = Id(
         required=False, allow_null=True, help_text="Instead of a job, a run of this workflow."

@@ -20,8 +20,8 @@ from clusters.api.schema import BODY, IDEMPOTENCY_KEY, IF_MATCH, JOB_ID, answers
 from clusters.registry import alias_of
 from config.problems import MAX_ERRORS, FieldError, InvalidInput
 from jobs import job_search, listing
+from jobs.api import job_forms as forms
 from jobs.api import job_wire as wire
-from jobs.api import serializers as forms
 from jobs.api.examples import ENQUEUE_EXAMPLES
 from jobs.api.filters import JobLine, JobListQuery, check_countable, spelled_out
 from jobs.api.grants import refuse_words_of_dialects

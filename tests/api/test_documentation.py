@@ -13,7 +13,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.staticfiles import finders
 from django.core.management import call_command
 
-from jobs.api import serializers as forms
+from jobs.api import job_forms as forms
 from jobs.api.documentation import native_document
 from jobs.executors import PUBLIC_KINDS
 from jobs.executors.procedure_catalog import read_procedures

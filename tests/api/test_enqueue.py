@@ -120,7 +120,7 @@ def test_a_query_string_has_no_place_here(alpha: object, api: Api) -> None:
 @pytest.mark.parametrize("column", [f.attname for f in Job._meta.concrete_fields])
 def test_no_column_can_be_set_that_is_not_a_field(column: str, alpha: object, api: Api) -> None:
     """Mass assignment: what the form does not name is refused, whatever the model has."""
-    from jobs.api.serializers import NewJobInput
+    from jobs.api.job_forms import NewJobInput
 
     if column in NewJobInput().fields:
         return

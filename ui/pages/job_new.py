@@ -11,7 +11,7 @@ from clusters.api.fields import read_object
 from clusters.binding import current_cluster
 from config.problems import InvalidInput
 from jobs.api.grants import refuse_words_of_dialects
-from jobs.api.serializers import NewJobInput, new_job
+from jobs.api.job_forms import NewJobInput, new_job
 from jobs.engine.enqueue import enqueue
 from jobs.engine.new_job import NewJob
 from jobs.engine.preview import Preview, preview

@@ -44,17 +44,14 @@ from jobs.states import OnLost
 MAX_BULK_JOBS = 10_000
 
 
-@extend_schema_serializer(component_name="NewJob")
-class NewJobInput(serializers.Serializer[Any]):
-    """A job to be enqueued. What is left out is as the queue says, else the cluster's settings."""
+class JobFields(serializers.Serializer[Any]):
+    """What a job is given by its caller, or by the schedule that makes it."""
 
     type = Text(
         max_length=200,
         required=False,
         help_text="The handler's name; for kinds other than `python` a label.",
     )
-    kind = Choice(choices=PUBLIC_KINDS, required=False, default="python")
-    queue = Text(max_length=100, required=False, default="default")
     payload = AnyValue(required=False, allow_null=True, help_text="Any JSON value.")
     payload_base64 = Base64(
         required=False, allow_null=True, help_text="Bytes instead of a JSON value."
@@ -66,6 +63,44 @@ class NewJobInput(serializers.Serializer[Any]):
         allow_null=True,
         help_text="The lower number runs first.",
     )
+    max_attempts = WholeNumber(min_value=1, max_value=MAX_ATTEMPTS, required=False, allow_null=True)
+    timeout_seconds = Number(
+        min_value=0,
+        max_value=MAX_TIMEOUT_SECONDS,
+        required=False,
+        allow_null=True,
+        help_text="Of one attempt.",
+    )
+    retry_base_seconds = Number(
+        min_value=0,
+        max_value=MAX_RETRY_BASE_SECONDS,
+        required=False,
+        allow_null=True,
+        help_text="Upper bound of the wait before the first retry; doubles with each. 0: at once.",
+    )
+    retry_cap_seconds = Number(
+        min_value=0,
+        max_value=MAX_RETRY_CAP_SECONDS,
+        required=False,
+        allow_null=True,
+        help_text="Upper bound of any wait for a retry.",
+    )
+    retry_curve = Text(
+        max_length=200,
+        required=False,
+        allow_null=True,
+        help_text="Waits without chance: `fixed`, `linear` or `exponential` by the base, or a list of "
+        "seconds such as `1,5,30`, of which the last one repeats.",
+    )
+    tags = Texts(child=Text(max_length=MAX_TAG_LENGTH), max_length=MAX_TAGS, required=False)
+
+
+@extend_schema_serializer(component_name="NewJob")
+class NewJobInput(JobFields):
+    """A job to be enqueued. What is left out is as the queue says, else the cluster's settings."""
+
+    kind = Choice(choices=PUBLIC_KINDS, required=False, default="python")
+    queue = Text(max_length=100, required=False, default="default")
     run_at = Time(required=False, allow_null=True, help_text="Not before this moment.")
     delay_seconds = Number(
         min_value=0,
@@ -96,14 +131,6 @@ class NewJobInput(serializers.Serializer[Any]):
         allow_null=True,
         help_text="Counted from when the job is due; instead of `deadline_at`.",
     )
-    max_attempts = WholeNumber(min_value=1, max_value=MAX_ATTEMPTS, required=False, allow_null=True)
-    timeout_seconds = Number(
-        min_value=0,
-        max_value=MAX_TIMEOUT_SECONDS,
-        required=False,
-        allow_null=True,
-        help_text="Of one attempt.",
-    )
     progress_timeout_seconds = Number(
         min_value=0,
         max_value=MAX_TIMEOUT_SECONDS,
@@ -111,28 +138,6 @@ class NewJobInput(serializers.Serializer[Any]):
         allow_null=True,
         help_text="Without a word of progress for so long, an attempt is out of time.",
     )
-    retry_base_seconds = Number(
-        min_value=0,
-        max_value=MAX_RETRY_BASE_SECONDS,
-        required=False,
-        allow_null=True,
-        help_text="Upper bound of the wait before the first retry; doubles with each. 0: at once.",
-    )
-    retry_cap_seconds = Number(
-        min_value=0,
-        max_value=MAX_RETRY_CAP_SECONDS,
-        required=False,
-        allow_null=True,
-        help_text="Upper bound of any wait for a retry.",
-    )
-    retry_curve = Text(
-        max_length=200,
-        required=False,
-        allow_null=True,
-        help_text="Waits without chance: `fixed`, `linear` or `exponential` by the base, or a list of "
-        "seconds such as `1,5,30`, of which the last one repeats.",
-    )
-    tags = Texts(child=Text(max_length=MAX_TAG_LENGTH), max_length=MAX_TAGS, required=False)
     metadata = Object(
         required=False,
         allow_null=True,
