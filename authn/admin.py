@@ -18,7 +18,7 @@ from django.http import HttpRequest
 
 from authn.accounts import roles_told, told_of
 from authn.models import ALL_CLUSTERS, ApiKey, GroupRole, RoleBinding, UserRole
-from jobs.executors import KINDS
+from jobs.executors import GRANTED_KINDS
 from ui import theme
 from ui.admin import ControlAdmin
 from ui.callers import asks_for
@@ -43,7 +43,7 @@ class UserRoleForm(forms.ModelForm):  # type: ignore[type-arg]
             field.widget.attrs["aria-label"] = str(field.label or name.replace("_", " "))
         clusters = [(ALL_CLUSTERS, "all clusters"), *((id_, id_) for id_ in settings.CLUSTERS)]
         self.fields["cluster_id"].choices = clusters  # type: ignore[attr-defined]
-        kinds = [(name, name) for name, kind in sorted(KINDS.items()) if kind.needs_grant]
+        kinds = [(name, name) for name in GRANTED_KINDS]
         self.fields["granted_kinds"].choices = kinds  # type: ignore[attr-defined]
 
 

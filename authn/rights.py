@@ -12,7 +12,7 @@ from authn.models import ApiKey
 from authn.permissions import is_allowed
 from authn.principal import Principal, anonymous_of
 from authn.users import principal_of
-from jobs.executors import KINDS
+from jobs.executors import GRANTED_KINDS
 from jobs.rights import NONE, Rights
 
 
@@ -21,7 +21,7 @@ def rights_of(actor: str, verb: str, cluster_id: str) -> Rights:
     origin, _, name = actor.partition(":")
     if origin == "cli":
         # Whoever may run management commands has the database itself.
-        return Rights(True, frozenset(kind for kind in KINDS if KINDS[kind].needs_grant))
+        return Rights(True, frozenset(GRANTED_KINDS))
     find = _FIND.get(origin)
     principal = None if find is None else find(name)
     if principal is None or not is_allowed(principal, verb, cluster_id):

@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from clusters.binding import current_cluster
 from jobs.engine import bulk, purge
 from jobs.errors import JobError
-from jobs.models import Overflow, Queue
-from jobs.models.queue import MAX_REASON_LENGTH, QueueQuerySet
+from jobs.models import Overflow
+from jobs.models.queue import MAX_REASON_LENGTH
 from jobs.models.queue_policies import POLICIES
 from ui.answers import address, done, refused, sent
 from ui.callers import require
 from ui.deeds import deed
 from ui.forms import DestroyForm
+from ui.pages.queues import named, one_queue
 from ui.words import number
 
 LIMITS = ("max_concurrency", "rate_limit", "rate_period_seconds", "max_entries", "overflow")
@@ -62,7 +63,7 @@ class PurgeForm(DestroyForm):
 
 def limits(site: Any, request: HttpRequest, name: str) -> HttpResponse:
     require(request, "queues.change")
-    queue, back = _one(name), address(request, "queue", name=name)
+    queue, back = one_queue(name), address(request, "queue", name=name)
     form = LimitsForm(sent(request), initial={limit: getattr(queue, limit) for limit in LIMITS})
     if request.method == "POST" and form.is_valid():
         asked = {limit: form.cleaned_data[limit] for limit in LIMITS}
@@ -80,17 +81,17 @@ def limits(site: Any, request: HttpRequest, name: str) -> HttpResponse:
 
 def _change(request: HttpRequest, name: str, changed: dict[str, Any], reason: str) -> None:
     with deed(request, "queues.change", "queue", name, reason=reason) as trace:
-        queue = _one(name)
+        queue = one_queue(name)
         trace.before = {limit: getattr(queue, limit) for limit in changed}
         trace.after = changed
-        _named(name).change(**changed)
+        named(name).change(**changed)
 
 
 def empty(site: Any, request: HttpRequest, name: str) -> HttpResponse:
     """Show what would be cancelled; then have it done in the background."""
     require(request, "queues.purge")
     cluster, back = current_cluster(), address(request, "queue", name=name)
-    _one(name)
+    one_queue(name)
     expected = purge.glance(name)
     form = PurgeForm(sent(request), cluster=cluster, initial={"seen": expected.told})
     has_grown = False
@@ -136,18 +137,6 @@ def _form(
     status = 400 if context["form"].errors else 409 if is_refused else 200
     everything = {**site.each_context(request), **context, "title": title, "subtitle": None}
     return TemplateResponse(request, f"ui/queue/{template}.html", everything, status=status)
-
-
-def _named(name: str) -> QueueQuerySet:
-    queues: QueueQuerySet = Queue.objects.all()
-    return queues.named(name)
-
-
-def _one(name: str) -> Queue:
-    queue = _named(name).first()
-    if queue is None:
-        raise Http404
-    return queue
 
 
 ROUTES = (

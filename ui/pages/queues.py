@@ -44,7 +44,7 @@ def page(site: Any, request: HttpRequest) -> HttpResponse:
 def one(site: Any, request: HttpRequest, name: str) -> HttpResponse:
     """One queue with its figures and what it did of late."""
     require(request, "queues.read")
-    _one(name)
+    one_queue(name)
     return show_shared(
         site,
         request,
@@ -102,15 +102,15 @@ def _row(one: QueueNow, flow: Flow, unknown: list[str], seen: Snapshot) -> dict[
 def pause(site: Any, request: HttpRequest, name: str) -> HttpResponse:
     """Ask why and for how long; then stop claims from the queue."""
     require(request, "queues.pause")
-    queue = _one(name)
+    queue = one_queue(name)
     form = PauseForm(sent(request))
     if request.method == "POST" and form.is_valid():
         reason = form.cleaned_data["reason"]
         try:
             with deed(request, "queues.pause", "queue", name, reason=reason) as trace:
                 trace.before = _pause_of(queue)
-                _named(name).pause(by=trace.by.actor, reason=reason, **form.until_when())
-                trace.after = _pause_of(_one(name))
+                named(name).pause(by=trace.by.actor, reason=reason, **form.until_when())
+                trace.after = _pause_of(one_queue(name))
         except JobError as error:
             form.add_error("until" if error.field == "resume_at" else "reason", str(error))
         else:
@@ -130,15 +130,27 @@ def pause(site: Any, request: HttpRequest, name: str) -> HttpResponse:
 @post_only
 def resume(site: Any, request: HttpRequest, name: str) -> HttpResponse:
     require(request, "queues.resume")
-    queue, back = _one(name), _back(request, name)
+    queue, back = one_queue(name), _back(request, name)
     try:
         with deed(request, "queues.resume", "queue", name) as trace:
             trace.before = _pause_of(queue)
-            _named(name).resume()
-            trace.after = _pause_of(_one(name))
+            named(name).resume()
+            trace.after = _pause_of(one_queue(name))
     except JobError as error:
         return refused(request, error, back)
     return done(request, f"Queue {name} goes on.", back)
+
+
+def named(name: str) -> QueueQuerySet:
+    queues: QueueQuerySet = Queue.objects.all()
+    return queues.named(name)
+
+
+def one_queue(name: str) -> Queue:
+    queue = named(name).first()
+    if queue is None:
+        raise Http404
+    return queue
 
 
 def _back(request: HttpRequest, name: str) -> str:
@@ -146,18 +158,6 @@ def _back(request: HttpRequest, name: str) -> str:
     if request.GET.get("from") == "queue":
         return address(request, "queue", name=name)
     return address(request, "queues")
-
-
-def _named(name: str) -> QueueQuerySet:
-    queues: QueueQuerySet = Queue.objects.all()
-    return queues.named(name)
-
-
-def _one(name: str) -> Queue:
-    queue = _named(name).first()
-    if queue is None:
-        raise Http404
-    return queue
 
 
 def _pause_of(queue: Queue) -> dict[str, Any]:

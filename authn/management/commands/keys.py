@@ -11,6 +11,7 @@ from django.conf import settings
 
 from authn.api.keys import key_to_json
 from authn.keys import change_key, create_key, digest_of, rotate_key
+from authn.management.role_arguments import add_clusters, add_grants
 from authn.models import ALL_CLUSTERS, ApiKey, Role
 from clusters.management.base import (
     Conflict,
@@ -21,7 +22,6 @@ from clusters.management.base import (
     moment,
 )
 from clusters.routers import CONTROL
-from jobs.executors import KINDS
 from jobs.management.base import JobsCommand
 
 
@@ -33,16 +33,8 @@ class Command(JobsCommand):
         create = self.verb("create", self.create, "make a key and print it")
         create.add_argument("--name", required=True, help="who will use it; unique")
         create.add_argument("--role", required=True, choices=Role.values)
-        where = create.add_mutually_exclusive_group(required=True)
-        where.add_argument("--cluster", action="append", metavar="ID", help="may be given again")
-        where.add_argument("--all-clusters", action="store_true", help="also those of the future")
-        create.add_argument(
-            "--grant",
-            action="append",
-            default=[],
-            choices=sorted(kind.name for kind in KINDS.values() if kind.needs_grant),
-            help="a kind of work that no role covers",
-        )
+        add_clusters(create, required=True)
+        add_grants(create)
         create.add_argument(
             "--expires", type=_expiry, metavar="30d", help="a duration or a time; never if left out"
         )

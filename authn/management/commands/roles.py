@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 
 from authn import roles
+from authn.management.role_arguments import add_grants
 from authn.models import ALL_CLUSTERS, Role
 from authn.roles import HOLDERS, Holder
 from clusters.management.base import (
@@ -17,7 +18,6 @@ from clusters.management.base import (
     check_database_is_there,
 )
 from clusters.routers import CONTROL
-from jobs.executors import KINDS
 from jobs.management.base import JobsCommand
 
 
@@ -29,13 +29,7 @@ class Command(JobsCommand):
         give = self.verb("give", self.give, "give a role; it takes the place of the one before")
         self._add_whom(give)
         give.add_argument("--role", required=True, choices=Role.values)
-        give.add_argument(
-            "--grant",
-            action="append",
-            default=[],
-            choices=sorted(kind.name for kind in KINDS.values() if kind.needs_grant),
-            help="a kind of work that no role covers",
-        )
+        add_grants(give)
         take = self.verb("take", self.take, "take a role away")
         self._add_whom(take)
         listed = self.verb("list", self.list_roles, "the roles of one of them")

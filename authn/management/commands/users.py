@@ -13,10 +13,10 @@ from django.contrib.auth import get_user_model
 
 from authn import accounts
 from authn.accounts import RoleWanted
+from authn.management.role_arguments import add_clusters, add_grants
 from authn.models import ALL_CLUSTERS, Role
 from clusters.management.base import NotFound, UsageError, check_database_is_there
 from clusters.routers import CONTROL
-from jobs.executors import KINDS
 from jobs.management.base import JobsCommand
 
 
@@ -30,16 +30,8 @@ class Command(JobsCommand):
         create = self.verb("create", self.create, "make a user, with a role if one is named")
         create.add_argument("name")
         create.add_argument("--role", choices=Role.values, help="on the clusters that are named")
-        where = create.add_mutually_exclusive_group()
-        where.add_argument("--cluster", action="append", metavar="ID", help="may be given again")
-        where.add_argument("--all-clusters", action="store_true", help="also those of the future")
-        create.add_argument(
-            "--grant",
-            action="append",
-            default=[],
-            choices=sorted(kind.name for kind in KINDS.values() if kind.needs_grant),
-            help="a kind of work that no role covers",
-        )
+        add_clusters(create, required=False)
+        add_grants(create)
         create.add_argument("--email", default="")
         create.add_argument(
             "--api-only", action="store_true", help="the user does not sign in to the screen"
