@@ -69,9 +69,9 @@ class Up:
     def end(self, how: signal.Signals) -> int:
         family = self.family()
         self.process.send_signal(how)
-        code = self.process.wait(40)
+        code = self.process.wait(120)
         self.reader.join(10)
-        _, alive = psutil.wait_procs(family, timeout=30)
+        _, alive = psutil.wait_procs(family, timeout=60)
         assert alive == []
         return code
 
@@ -80,7 +80,7 @@ class Up:
         return json.loads((self.home / "dev-credentials.json").read_text())
 
     def get(self, path: str, key: str) -> tuple[int, dict]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request("GET", path, headers={"x-api-key": key})
         response = connection.getresponse()
         body = response.read()
@@ -171,7 +171,7 @@ def test_a_killed_node_is_replaced_and_its_job_goes_on(tmp_path, eventually):
         time.sleep(3.5)  # one that ends sooner is taken to be broken
         key = running.credentials["api_key"]
         body = json.dumps({"type": "demo:sleep", "payload": {"seconds": 3}})
-        connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=60)
         headers = {"x-api-key": key, "content-type": "application/json"}
         connection.request("POST", "/jm-api/payroll/jobs", body, headers)
         job = json.loads(connection.getresponse().read())
@@ -189,7 +189,7 @@ def test_a_killed_node_is_replaced_and_its_job_goes_on(tmp_path, eventually):
 
 def test_a_node_that_cannot_start_stops_everything_and_says_why(tmp_path):
     with up(tmp_path / "home", YARDMASTER_HANDLERS="no_such_module") as running:
-        assert running.process.wait(40) == 1
+        assert running.process.wait(120) == 1
         running.reader.join(10)
         assert "No module named 'no_such_module'" in running.printed
         assert "has ended" in running.printed
@@ -208,11 +208,11 @@ def test_its_own_clusters_and_a_second_start_on_the_same_files(tmp_path):
         assert not (home / "clusters.toml").exists()
         assert (tmp_path / "mine.sqlite3").exists()
         with up(home) as other:
-            assert other.process.wait(30) == 1
+            assert other.process.wait(120) == 1
             other.reader.join(10)
             assert "another `manage.py up`" in other.printed
         with up(tmp_path / "elsewhere", port=running.port) as other:
-            assert other.process.wait(30) == 1
+            assert other.process.wait(120) == 1
             other.reader.join(10)
             assert "is in use" in other.printed
             assert not (tmp_path / "elsewhere").exists()
@@ -225,5 +225,5 @@ def test_children_do_not_outlive_a_killed_parent(tmp_path):
         running.wait_for("Ctrl-C stops everything")
         family = running.family()
         running.process.kill()
-        running.process.wait(10)
-        assert psutil.wait_procs(family, timeout=20)[1] == []
+        running.process.wait(60)
+        assert psutil.wait_procs(family, timeout=60)[1] == []
