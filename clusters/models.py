@@ -35,6 +35,10 @@ class NodeStatus(models.TextChoices):
 ALIVE = (NodeStatus.LIVE, NodeStatus.DRAINING)
 
 
+# Of a node that has ended.
+NOTHING_RUNS = {"running_jobs": 0, "running_io_jobs": 0}
+
+
 class NodeQuerySet(models.QuerySet["Node"]):
     def alive(self) -> NodeQuerySet:
         """Nodes that may hold work: neither closed nor dead."""
@@ -71,11 +75,11 @@ class NodeQuerySet(models.QuerySet["Node"]):
 
     def close(self) -> int:
         """Nodes end by themselves, holding nothing."""
-        return self.alive().update(status=NodeStatus.CLOSED, closed_at=Now(), running_jobs=0)
+        return self.alive().update(status=NodeStatus.CLOSED, closed_at=Now(), **NOTHING_RUNS)
 
     def bury(self) -> int:
         """Mark nodes dead whose lease is over; for ever, whatever they say later."""
-        return self.overdue().update(status=NodeStatus.DEAD, closed_at=Now(), running_jobs=0)
+        return self.overdue().update(status=NodeStatus.DEAD, closed_at=Now(), **NOTHING_RUNS)
 
     @verb_of_rows("nodes.drain", "node")
     def order_drain(self) -> int:
@@ -90,6 +94,13 @@ class NodeQuerySet(models.QuerySet["Node"]):
         return asked.update(drain_requested_at=None)
 
 
+class Load(NamedTuple):
+    """Jobs that run, and how many could."""
+
+    running: int
+    places: int
+
+
 class Node(models.Model):
     """One start of one worker process. The id is random: a restarted host is a new node."""
 
@@ -101,8 +112,11 @@ class Node(models.Model):
     queues = models.JSONField(null=True)  # null: every queue
     kinds = models.JSONField(default=list)
     types = models.JSONField(default=list)
+    # Jobs at a time, in processes of their own and in the one for io; each beat tells what runs.
     concurrency = models.PositiveSmallIntegerField()
+    io_concurrency = models.PositiveSmallIntegerField(default=0, db_default=0)
     running_jobs = models.PositiveIntegerField(default=0)
+    running_io_jobs = models.PositiveIntegerField(default=0, db_default=0)
     cpu_percent = models.FloatField(null=True)
     memory_bytes = models.BigIntegerField(null=True)
     clock_skew_seconds = models.FloatField(null=True)
@@ -135,6 +149,20 @@ class Node(models.Model):
 
     def __str__(self) -> str:
         return f"{self.host}:{self.pid}"
+
+    @property
+    def places(self) -> int:
+        """How many jobs of all kinds it runs at a time."""
+        return self.concurrency + self.io_concurrency
+
+    @property
+    def loads(self) -> dict[str, Load]:
+        """By the pool that a job's kind runs in."""
+        in_processes = max(self.running_jobs - self.running_io_jobs, 0)
+        return {
+            "process": Load(in_processes, self.concurrency),
+            "io": Load(self.running_io_jobs, self.io_concurrency),
+        }
 
 
 # No setting of the policy: the cluster was restored from a backup, and no job starts until a person

@@ -53,8 +53,12 @@ class NodeItem(serializers.Serializer[Any]):
     )
     kinds = serializers.ListField(child=serializers.CharField())
     types = serializers.ListField(child=serializers.CharField())
-    concurrency = serializers.IntegerField()
-    running_jobs = serializers.IntegerField()
+    concurrency = serializers.IntegerField(
+        help_text="How many python and files jobs it runs at a time."
+    )
+    io_concurrency = serializers.IntegerField(help_text="How many jobs of other kinds.")
+    running_jobs = serializers.IntegerField(help_text="Of all kinds, when it was heard of last.")
+    running_io_jobs = serializers.IntegerField(help_text="Those of them that count as io.")
     cpu_percent = serializers.FloatField(allow_null=True)
     memory_bytes = serializers.IntegerField(allow_null=True)
     clock_skew_seconds = serializers.FloatField(allow_null=True)
@@ -87,7 +91,9 @@ def node_to_json(node: Any) -> dict[str, Any]:
         "kinds": node.kinds,
         "types": node.types,
         "concurrency": node.concurrency,
+        "io_concurrency": node.io_concurrency,
         "running_jobs": node.running_jobs,
+        "running_io_jobs": node.running_io_jobs,
         "cpu_percent": node.cpu_percent,
         "memory_bytes": node.memory_bytes,
         "clock_skew_seconds": node.clock_skew_seconds,

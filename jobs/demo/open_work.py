@@ -11,24 +11,31 @@ from clusters.models import Node
 from jobs.demo.play import Trouble, Work
 from jobs.demo.rows import JobRow
 from jobs.demo.stage import Actor, Stage
+from jobs.executors import IO, KINDS, PROCESS
 from jobs.models import JobDependency, Step, StepsListing, StepsRun
 from jobs.states import Outcome, State
 
 # Of the full day.
-AHEAD, RETRYING, BLOCKED, RUNNING_PER_NODE = 180, 24, 36, 5
+AHEAD, RETRYING, BLOCKED, RUNNING_PER_NODE = 180, 24, 36, 4
 STEPS_DONE, STEPS_FAILED, STEPS_OPEN = 14, 2, 3
 
 
+# How many jobs each node has in each pool.
+Held = Counter[tuple[UUID, str]]
+
+
 def write(stage: Stage) -> None:
-    held: Counter[UUID] = Counter()
+    held: Held = Counter()
     _backlogs(stage)
     _ahead(stage)
     _retrying(stage)
     parents = _running(stage, held)
     _blocked(stage, parents)
     _steps(stage, held)
-    for pk, count in held.items():
-        Node.objects.using(stage.using).filter(pk=pk).update(running_jobs=count)
+    for actor in stage.actors:
+        in_processes, io = held[actor.pk, PROCESS], held[actor.pk, IO]
+        row = Node.objects.using(stage.using).filter(pk=actor.pk)
+        row.update(running_jobs=in_processes + io, running_io_jobs=io)
 
 
 def _backlogs(stage: Stage) -> None:
@@ -69,7 +76,7 @@ def _retrying(stage: Stage) -> None:
         job.run_at = stage.now + timedelta(seconds=stage.random.uniform(40, 600))
 
 
-def _running(stage: Stage, held: Counter[UUID]) -> list[UUID]:
+def _running(stage: Stage, held: Held) -> list[UUID]:
     """What the living nodes are busy with; one that drains has a little left."""
     resting = {line.name for line in stage.play.queues if line.paused_for is not None}
     works = [work for work in stage.play.works if work.seconds >= 0.3 and work.queue not in resting]
@@ -90,11 +97,11 @@ def _running(stage: Stage, held: Counter[UUID]) -> list[UUID]:
     return parents
 
 
-def _hold(stage: Stage, job: JobRow, actor: Actor, ran: timedelta, held: Counter[UUID]) -> None:
+def _hold(stage: Stage, job: JobRow, actor: Actor, ran: timedelta, held: Held) -> None:
     job.state, job.attempts, job.fence = State.RUNNING.value, 1, 1
     job.node_id, job.started_at = actor.pk, stage.now - ran
     stage.started(job)
-    held[actor.pk] += 1
+    held[actor.pk, KINDS[job.kind].pool] += 1
 
 
 def _blocked(stage: Stage, parents: list[UUID]) -> None:
@@ -111,7 +118,7 @@ def _blocked(stage: Stage, parents: list[UUID]) -> None:
 # -- Jobs made of steps ----------------------------------------------------------------------------
 
 
-def _steps(stage: Stage, held: Counter[UUID]) -> None:
+def _steps(stage: Stage, held: Held) -> None:
     for _ in range(stage.some(STEPS_DONE)):
         _steps_of(stage, held, "succeeded")
     for _ in range(stage.some(STEPS_FAILED)):
@@ -120,7 +127,7 @@ def _steps(stage: Stage, held: Counter[UUID]) -> None:
         _steps_of(stage, held, "waiting")
 
 
-def _steps_of(stage: Stage, held: Counter[UUID], how: str) -> None:
+def _steps_of(stage: Stage, held: Held, how: str) -> None:
     """A job of three steps: all went well, the second failed, or the second runs."""
     name = f"Onboard tenant t-{stage.random.randrange(1, 41):02d}"
     works = [work for work in stage.play.works if work.kind == "python"][:3]
@@ -163,7 +170,8 @@ def _steps_of(stage: Stage, held: Counter[UUID], how: str) -> None:
     for index, work in enumerate(works if how == "succeeded" else works[:2]):
         step = stage.job(work, at, has_dependants=True, enqueued_by="user:oncall", max_attempts=1)
         if index == 1 and is_open:
-            _hold(stage, step, stage.living[0], stage.now - at, held)
+            idlest = min(stage.living, key=lambda one: held[one.pk, PROCESS])
+            _hold(stage, step, idlest, stage.now - at, held)
         else:
             failed = _trouble_of(stage, work) if index == 1 and how == "failed" else None
             outcome = Outcome.FAILED if failed else Outcome.SUCCEEDED

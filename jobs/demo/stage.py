@@ -181,7 +181,7 @@ class Stage:
             kinds=["container", "files", "http", "procedure", "python", "shell", "steps"],
             types=sorted({work.type for work in self.play.works if work.kind == "python"}),
             concurrency=self.play.slots,
-            running_jobs=0,
+            io_concurrency=2 * self.play.slots,
             cpu_percent=round(self.random.uniform(18, 64), 1),
             memory_bytes=round(self.random.uniform(180, 420) * (1 << 20)),
             clock_skew_seconds=round(self.random.gauss(0, 0.01), 4),

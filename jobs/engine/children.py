@@ -71,6 +71,13 @@ class Children:
     def is_empty(self) -> bool:
         return not any(child.held for child in self.all)
 
+    def count_held(self) -> dict[str, int]:
+        """How many jobs each pool has in hand; asked by another thread, too."""
+        held = dict.fromkeys(self._wanted, 0)
+        for child in [*self.all]:
+            held[child.pool] += len(child.held)
+        return held
+
     def free(self) -> dict[str, int]:
         """How many more jobs each pool can take: what will begin within the next moments."""
         mix, now = self.estimates.mix, countdown()

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
@@ -29,6 +29,7 @@ from jobs.engine.fuse import Fuse
 from jobs.engine.host_samples import Latencies
 from jobs.engine.trouble import Trouble
 from jobs.engine.watchdog import Watchdog
+from jobs.executors import IO
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Heartbeat(threading.Thread):
         cluster_id: str,
         node_id: str,
         policy: ClusterPolicy,
-        count_running: Callable[[], int],
+        count_running: Callable[[], Mapping[str, int]],
         wake: Callable[[], None],
         watchdog: Watchdog,
         is_ending: Callable[[], bool] = lambda: False,
@@ -112,11 +113,13 @@ class Heartbeat(threading.Thread):
         cpu, memory = self._usage.read()
         sent = countdown()
         nodes = Node.objects.using(alias).filter(pk=self._node_id)
+        running = self._count_running()
         with self._limited(alias):
             living = nodes.filter(status__in=ALIVE).update(
                 heartbeat_at=Now(),
                 lease_until=Now() + timedelta(seconds=self._policy.lease_seconds),
-                running_jobs=self._count_running(),
+                running_jobs=sum(running.values()),
+                running_io_jobs=running[IO],
                 cpu_percent=cpu,
                 memory_bytes=memory,
                 clock_skew_seconds=self._skew,

@@ -15,11 +15,12 @@ from django.db import connections
 from django.db.models import OuterRef, Q, Subquery
 from django.db.models.functions import Now
 
-from clusters.models import RESTORED, ClusterSetting, Node, NodeStatus
+from clusters.models import RESTORED, ClusterSetting, Load, Node, NodeStatus
 from clusters.policy import ACTIVE
 from jobs import registry
 from jobs.engine.clock import database_now
 from jobs.engine.limits import rate_limited_until
+from jobs.executors import CONDUCTOR, KINDS
 from jobs.models import (
     Job,
     JobDependency,
@@ -304,8 +305,13 @@ def _nodes(live: Sequence[Node], job: Job) -> Iterator[Reason]:
     if not nodes:
         told = "All nodes that could run it are draining and take nothing new."
         yield Reason("nodes_draining", told, {"nodes": [node.pk for node in draining[:10]]})
-    elif all(node.running_jobs >= node.concurrency for node in nodes):
-        yield _busy(nodes)
+        return
+    # Who conducts steps needs no place for that.
+    pool = KINDS[job.kind].pool
+    loads = [node.loads[pool] for node in nodes] if pool != CONDUCTOR else []
+    # A node of an older version does not tell how many places it has for io.
+    if loads and all(0 < load.places <= load.running for load in loads):
+        yield _busy(loads)
 
 
 def _serves(node: Node, queue: str) -> bool:
@@ -316,13 +322,10 @@ def _drains(node: Node) -> bool:
     return node.status != NodeStatus.LIVE or node.drain_requested_at is not None
 
 
-def _busy(nodes: Sequence[Node]) -> Reason:
-    running, places = (
-        sum(node.running_jobs for node in nodes),
-        sum(node.concurrency for node in nodes),
-    )
-    told = f"All {len(nodes)} node(s) that could run it are busy: {running} of {places} places."
-    figures = {"nodes": len(nodes), "running": running, "places": places}
+def _busy(loads: Sequence[Load]) -> Reason:
+    running, places = sum(load.running for load in loads), sum(load.places for load in loads)
+    told = f"All {len(loads)} node(s) that could run it are busy: {running} of {places} places."
+    figures = {"nodes": len(loads), "running": running, "places": places}
     return Reason("nodes_busy", told, figures)
 
 

@@ -215,6 +215,7 @@ class Worker:
                     kinds=self.kinds,
                     types=self._template.types,
                     concurrency=self.concurrency,
+                    io_concurrency=self.io_slots,
                 )
                 break
             except (DatabaseError, InterfaceError) as error:
@@ -233,7 +234,7 @@ class Worker:
             self.cluster_id,
             self.node_id,
             self.policy,
-            lambda: sum(len(child.held) for child in self._children.all),
+            self._children.count_held,
             self._wake,
             self._watchdog,
             lambda: self._drain_started_at is not None,

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
+from jobs.executors import IO, PROCESS
 from jobs.histogram import LARGEST, PER_DOUBLING, SMALLEST, mean, percentile, upper_bound
 from jobs.models import Event, FireReason, FireState
 from jobs.prometheus.figures import ClusterFigures, QueueFigures
@@ -220,13 +221,14 @@ def _of_nodes(clusters: Sequence[_Cluster]) -> Iterator[Family]:
     ]
     yield _gauge(
         "node_slots",
-        "How many jobs a node runs (busy), and how many more it would (free).",
+        "How many jobs a node runs (busy), and how many more it would (free): in processes, and of io.",
         (
             Sample(labels + more, number)
             for labels, node in nodes
+            for pool, load in node.loads.items()
             for more, number in (
-                (_SLOTS["busy"], node.running_jobs),
-                (_SLOTS["free"], max(node.concurrency - node.running_jobs, 0)),
+                (_SLOTS[pool, "busy"], load.running),
+                (_SLOTS[pool, "free"], max(load.places - load.running, 0)),
             )
         ),
     )
@@ -251,7 +253,11 @@ def _of_nodes(clusters: Sequence[_Cluster]) -> Iterator[Family]:
     )
 
 
-_SLOTS = _by("state", ("busy", "free"))
+_SLOTS = {
+    (pool, state): "," + labelled(pool=pool, state=state)
+    for pool in (PROCESS, IO)
+    for state in ("busy", "free")
+}
 
 
 def _of_schedules(clusters: Sequence[_Cluster]) -> Iterator[Family]:

@@ -359,7 +359,9 @@ class Life(RuleBasedStateMachine):
     def beat(self, hand: int) -> None:
         one = self.hands[hand % len(self.hands)]
         alive = self._alive(one)
-        heart = Heartbeat("alpha", one.id, POLICY, lambda: 0, lambda: None, Watchdog("test"))
+        heart = Heartbeat(
+            "alpha", one.id, POLICY, lambda: {"io": 0}, lambda: None, Watchdog("test")
+        )
         heart._beat(ALIAS)
         assert heart.is_dead == (not alive)
 

@@ -32,7 +32,9 @@ def node() -> Iterator[Node]:
 @pytest.fixture
 def heartbeat(node: Node) -> Iterator[tuple[Heartbeat, list[float]]]:
     """A beating heart, and how long each of its beats took."""
-    heart = Heartbeat("alpha", str(node.pk), POLICY, lambda: 0, lambda: None, Watchdog("test"))
+    heart = Heartbeat(
+        "alpha", str(node.pk), POLICY, lambda: {"io": 0}, lambda: None, Watchdog("test")
+    )
     took: list[float] = []
     beat = heart._beat
 
@@ -105,7 +107,7 @@ def test_only_the_heart_has_these_limits(
 def test_a_beat_says_whether_the_node_drains(node: Node) -> None:
     is_ending = [False]
     heart = Heartbeat(
-        *("alpha", str(node.pk), POLICY, lambda: 0, lambda: None, Watchdog("test")),
+        *("alpha", str(node.pk), POLICY, lambda: {"io": 0}, lambda: None, Watchdog("test")),
         lambda: is_ending[0],
     )
 
@@ -126,3 +128,17 @@ def test_a_beat_says_whether_the_node_drains(node: Node) -> None:
     assert (status(), heart.drain_is_ordered) == ("draining", False)
     Node.objects.update(status="live")
     assert status() == "draining"
+
+
+def test_a_beat_tells_what_runs_in_each_pool(alpha):
+    node = make_node()
+    running = {"process": 2, "io": 3}
+    heart = Heartbeat(
+        "alpha", str(node.pk), POLICY, lambda: running, lambda: None, Watchdog("test")
+    )
+    heart._beat(USING)
+    node.refresh_from_db()
+    assert (node.running_jobs, node.running_io_jobs) == (5, 3)
+    assert Node.objects.all().close() == 1
+    node.refresh_from_db()
+    assert (node.running_jobs, node.running_io_jobs) == (0, 0)

@@ -277,6 +277,16 @@ def test_all_nodes_are_busy():
     assert set(why(make_job())) == {"behind"}
 
 
+def test_places_are_those_of_the_pool_that_its_kind_runs_in():
+    node = make_node(concurrency=2, io_concurrency=20, running_jobs=20, running_io_jobs=20)
+    of_io, of_processes = make_job(kind="http"), make_job()
+    assert set(why(of_processes)) == {"next"}
+    assert why(of_io)["nodes_busy"].data == {"nodes": 1, "running": 20, "places": 20}
+    type(node).objects.update(running_jobs=3, running_io_jobs=1)
+    assert set(why(of_io)) == {"next"}
+    assert why(of_processes)["nodes_busy"].data == {"nodes": 1, "running": 2, "places": 2}
+
+
 # -- Those ahead -----------------------------------------------------------------------------------
 
 

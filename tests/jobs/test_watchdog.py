@@ -142,7 +142,7 @@ def test_the_end_of_a_former_loop_does_not_end_the_watch_over_its_successor():
 def test_loops_are_watched_before_they_run():
     """A node calls itself ready as soon as it has them, and one that never begins hangs too."""
     watchdog = Watchdog("test")
-    Heartbeat("alpha", "a", ClusterPolicy(), lambda: 0, lambda: None, watchdog)
+    Heartbeat("alpha", "a", ClusterPolicy(), lambda: {"io": 0}, lambda: None, watchdog)
     Upkeep("alpha", "a", watchdog, lambda: None)
     assert [pulse.name for pulse in watchdog.pulses()] == ["heartbeat", "upkeep"]
 

@@ -355,7 +355,12 @@ def test_a_node_ordered_to_drain_says_so_and_takes_nothing_new(eventually):
         job = add("demo:echo", 1)
         time.sleep(1)
         assert state_of(job) == State.READY
-        assert Node.objects.get().running_jobs == 0
+        node = Node.objects.get()
+        assert (node.running_jobs, node.running_io_jobs, node.places) == (
+            0,
+            0,
+            node.concurrency + 20,
+        )
         # And when nobody wants it any more it works on.
         assert Node.objects.all().end_drain() == 1
         ends(job, eventually)

@@ -17,7 +17,14 @@ def test_nobody_there_says_what_to_do(viewer, alpha):
 
 
 def test_each_node_with_what_it_does(viewer, alpha):
-    node = make_node(host="worker-one", pid=7, running_jobs=1, queues=["mail"], cpu_percent=12.0)
+    node = make_node(
+        host="worker-one",
+        pid=7,
+        running_jobs=1,
+        queues=["mail"],
+        cpu_percent=12.0,
+        io_concurrency=20,
+    )
     make_job("running", node=node, type="long:work")
     make_node(host="worker-two", lease_until=timezone.now() - timedelta(seconds=5))
     make_node("dead", host="worker-three")
@@ -25,7 +32,7 @@ def test_each_node_with_what_it_does(viewer, alpha):
     page = viewer.get(PATH).content.decode()
     assert "worker-one:7" in page
     assert "long:work" in page
-    assert "1 of 4" in page
+    assert "1 of 24" in page
     assert "ui-state-silent" in page
     assert "ui-state-dead" in page
     assert "its clock is 9.0 s off" in page

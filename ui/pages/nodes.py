@@ -51,7 +51,7 @@ def _read() -> dict[str, Any]:
     return {
         "rows": rows,
         "ended": [*ended[:SHOWN_ENDED]],
-        "slots": sum(node.concurrency for node in nodes),
+        "slots": sum(node.places for node in nodes),
         "running": sum(node.running_jobs for node in nodes),
         "versions": sorted({node.version for node in nodes}),
         "silent": sum(row["is_silent"] for row in rows),
@@ -70,7 +70,7 @@ def _row(node: Node, held: list[Job], now: Any) -> dict[str, Any]:
         "drains": drains,
         "is_asked": node.drain_requested_at is not None,
         "is_safe": drains and not node.running_jobs and not held,
-        "percent": min(100, round(100 * node.running_jobs / max(node.concurrency, 1))),
+        "percent": min(100, round(100 * node.running_jobs / max(node.places, 1))),
     }
 
 

@@ -42,7 +42,7 @@ class Command(OperatorCommand):
                         node.pid,
                         node.version,
                         node.running_jobs,
-                        node.concurrency,
+                        node.places,
                         node.heartbeat_at,
                     )
                     for node in found

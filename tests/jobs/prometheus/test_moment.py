@@ -169,11 +169,14 @@ def test_without_any_node_there_are_none_of_each_status():
 
 
 def test_a_live_node_tells_of_itself():
-    node = make_node(host="w3", pid=7, concurrency=4, running_jobs=1, clock_skew_seconds=-0.25)
+    places = {"concurrency": 4, "io_concurrency": 20, "running_jobs": 7, "running_io_jobs": 6}
+    node = make_node(host="w3", pid=7, clock_skew_seconds=-0.25, **places)
     told = scrape()
     labels = {"cluster": "alpha", "node": "w3:7"}
-    assert told("node_slots", state="busy", **labels) == 1
-    assert told("node_slots", state="free", **labels) == 3
+    assert told("node_slots", pool="process", state="busy", **labels) == 1
+    assert told("node_slots", pool="process", state="free", **labels) == 3
+    assert told("node_slots", pool="io", state="busy", **labels) == 6
+    assert told("node_slots", pool="io", state="free", **labels) == 14
     assert told("node_clock_skew_seconds", **labels) == -0.25
     heard = told("node_last_heartbeat_timestamp_seconds", **labels)
     node.refresh_from_db()
@@ -185,12 +188,12 @@ def test_of_two_nodes_with_one_name_the_later_is_told_of():
     make_node(host="pod", pid=1, heartbeat_at=timezone.now(), running_jobs=2)
     told = scrape()
     assert told("nodes", cluster="alpha", status="live") == 2
-    assert told("node_slots", cluster="alpha", node="pod:1", state="busy") == 2
+    assert told("node_slots", cluster="alpha", node="pod:1", pool="process", state="busy") == 2
 
 
 def test_a_node_with_more_in_hand_than_slots_has_none_free():
     make_node(host="w3", pid=7, concurrency=2, running_jobs=5)
-    assert scrape()("node_slots", cluster="alpha", node="w3:7", state="free") == 0
+    assert scrape()("node_slots", cluster="alpha", node="w3:7", pool="process", state="free") == 0
 
 
 def test_the_job_that_runs_longest_tells_its_age():
