@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from django.contrib.auth import get_user_model
@@ -35,20 +35,26 @@ def create(
     *,
     wanted: Iterable[RoleWanted] = (),
     email: str = "",
+    full_name: str = "",
     may_sign_in: bool = True,
+    on: Sequence[str] = (),
+    may_be_weak: bool = False,
 ) -> Any:
     """Make a user with these roles, all of it or nothing.
 
-    ``may_sign_in``: to the screen; without, the user has the APIs alone.
+    ``may_sign_in``: to the screen; without, the user has the APIs alone. ``on`` are the clusters that
+    are concerned; without any, all of them are. ``may_be_weak``: the caller has rules of its own about
+    passwords.
     """
-    user = get_user_model()(username=name, email=email, is_staff=may_sign_in)
+    name = normal(name)
+    user = get_user_model()(username=name, email=email, first_name=full_name, is_staff=may_sign_in)
     try:
         user.clean_fields(exclude=["password"])
     except ValidationError as error:
         field, problems = next(iter(error.message_dict.items()))
         raise InvalidAccess(" ".join(problems), field=field) from None
-    _set_password(user, password)
-    with access_deed("users.create", TARGET, name) as trace:
+    _set_password(user, password, may_be_weak=may_be_weak)
+    with access_deed("users.create", TARGET, name, on=on) as trace:
         try:
             with transaction.atomic(using=CONTROL):
                 user.save(force_insert=True)
@@ -94,11 +100,18 @@ def roles_told(rows: Any) -> Mapping[str, Any]:
     }
 
 
-def _set_password(user: Any, password: str) -> None:
+def normal(name: str) -> str:
+    """A user's name as it is stored, and as the form of the screen looks for it: letters that look
+    alike are one."""
+    return str(get_user_model().normalize_username(name))
+
+
+def _set_password(user: Any, password: str, *, may_be_weak: bool = False) -> None:
     if len(password) > MAX_PASSWORD:
         raise InvalidAccess(f"has more than {MAX_PASSWORD} characters", field="password")
-    try:
-        validate_password(password, user)
-    except ValidationError as error:
-        raise InvalidAccess(" ".join(error.messages), field="password") from None
+    if not may_be_weak:
+        try:
+            validate_password(password, user)
+        except ValidationError as error:
+            raise InvalidAccess(" ".join(error.messages), field="password") from None
     user.set_password(password)

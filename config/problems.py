@@ -17,7 +17,14 @@ from typing import Any, NamedTuple
 
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, OperationalError
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseServerError,
+)
+from django.template.loader import get_template
 from django.views import defaults
 from rest_framework import exceptions
 
@@ -342,5 +349,7 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponseBa
 
 def server_error(request: HttpRequest) -> HttpResponseBase:
     if is_page(request.path_info):
-        return defaults.server_error(request)
+        # Django's own view would give the page nothing to tell.
+        shown = {"request_id": getattr(request, "request_id", "")}
+        return HttpResponseServerError(get_template("500.html").render(shown))
     return problem(request, 500, "internal_error")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import pty
+import subprocess
 import sys
 
 import pytest
@@ -11,7 +15,7 @@ from django.contrib.auth import authenticate, get_user_model
 from authn.models import AccessAuditEntry
 from authn.passwords import find_principal
 from authn.users import principal_of
-from tests.processes import manage, worker_environment
+from tests.processes import ROOT, manage, worker_environment
 
 pytestmark = pytest.mark.usefixtures("alpha")
 PASSWORD = "correct horse battery"
@@ -23,7 +27,9 @@ def users(run, monkeypatch):
     """Run it with this on stdin."""
 
     def run_users(*words, stdin=PASSWORD + "\n"):
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        data = stdin if isinstance(stdin, bytes) else stdin.encode()
+        typed = io.TextIOWrapper(io.BytesIO(data), errors="surrogateescape")
+        monkeypatch.setattr(sys, "stdin", typed)
         return run("users", *words)
 
     return run_users
@@ -46,6 +52,13 @@ def test_a_user_is_made_with_a_role_and_signs_in(users):
     caller = find_principal("anna", PASSWORD, "192.0.2.1")
     assert (caller.role_on("alpha"), caller.role_on("beta")) == ("operator", None)
     assert authenticate(username="anna", password=PASSWORD) == anna()
+
+
+def test_a_name_is_stored_as_the_screen_looks_for_it(users):
+    """Else nobody could sign in with it, and two users would look the same."""
+    assert users("create", "\N{LATIN SMALL LIGATURE FI}ona", "--password-stdin").code == 0
+    assert authenticate(username="fiona", password=PASSWORD) is not None
+    assert users("deactivate", "\N{LATIN SMALL LIGATURE FI}ona").code == 0
 
 
 def test_it_is_in_the_audit_as_what_the_screen_does(users, admin_client):
@@ -105,6 +118,9 @@ def test_users_are_listed_with_their_roles(users):
         (("create", "bert", "--password-stdin"), "iloveyou", 2),
         (("create", "bert", "--password-stdin"), "x" * 1025, 2),
         (("create", "bert", "--password-stdin"), "two\nlines of text", 2),
+        (("create", "bert", "--password-stdin"), b"correct horse \xff", 2),
+        (("create", "bert\udcff", "--password-stdin"), PASSWORD, 2),
+        (("create", "\N{MATHEMATICAL BOLD SMALL A}nna", "--password-stdin"), PASSWORD, 4),
         (("create", "bert\0", "--password-stdin"), PASSWORD, 2),
         (("create", "a b", "--password-stdin"), PASSWORD, 2),
         (("create", "bert", "--password-stdin", "--role", "viewer"), PASSWORD, 2),
@@ -128,7 +144,7 @@ def test_what_cannot_be_is_refused_and_nothing_is_done(users, words, stdin, code
     assert done.code == code, done.err
     assert get_user_model().objects.count() == 1 and anna().password == before
     assert AccessAuditEntry.objects.count() == 1
-    assert len(stdin) < 6 or stdin not in done.err + done.out
+    assert len(stdin) < 6 or str(stdin) not in done.err + done.out
 
 
 def test_a_password_is_nowhere_to_be_read(users):
@@ -144,3 +160,31 @@ def test_it_is_a_command_of_its_own_process(transactional_db):
     done = manage("users", "create", "anna", env=worker_environment())
     assert done.returncode == 2
     assert "--password-stdin" in done.stderr
+
+
+@pytest.mark.parametrize("typed", [b"\x04", b"caf\xe9 du monde\n"])
+def test_at_a_terminal_what_is_no_password_is_told_of(transactional_db, typed):
+    """Nothing at all, and bytes that are no text."""
+    terminal, end = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", "users", "create", "anna"],
+        cwd=ROOT,
+        env=worker_environment(),
+        stdin=end,
+        stdout=end,
+        stderr=end,
+        start_new_session=True,
+    )
+    os.close(end)
+    shown, asked = b"", 0
+    with contextlib.suppress(OSError):  # how Linux says that the other end is closed
+        while part := os.read(terminal, 4096):
+            shown += part
+            # What is typed before it asks is thrown away.
+            while asked < shown.count(b"Password: ") + shown.count(b"Again: "):
+                os.write(terminal, typed)
+                asked += 1
+    os.close(terminal)
+    assert process.wait(60) == 2, shown
+    assert b"Traceback" not in shown and b"password" in shown
+    assert not get_user_model().objects.exists()

@@ -165,7 +165,7 @@ def test_a_deed_is_told_once(
 ) -> None:
     words, verb = DEEDS[name]
     # Where a password is asked for.
-    monkeypatch.setattr("sys.stdin", io.StringIO("violet-harbour-42\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"violet-harbour-42\n")))
     done = run(*name.split(), *words.format(**things).split())
     assert done.code == 0, done.err
     entries = [*AuditEntry.objects.all(), *AccessAuditEntry.objects.all()]

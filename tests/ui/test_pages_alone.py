@@ -41,6 +41,10 @@ def test_a_form_of_another_sign_in_says_what_to_do(viewer, alpha, monkeypatch):
 def test_a_mistake_of_ours_needs_nothing_to_be_told_of():
     request = RequestFactory().get("/admin/alpha/")
     check(server_error(request), 500, "Something went wrong on our side")
+    request.request_id = "one-<b>"
+    page = server_error(request)
+    check(page, 500, "Something went wrong on our side")
+    assert "<code>one-&lt;b&gt;</code>" in page.content.decode()
     check(bad_request(request, ValueError()), 400, "This cannot be read")
 
 

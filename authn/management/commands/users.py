@@ -19,6 +19,9 @@ from clusters.management.base import NotFound, UsageError, check_database_is_the
 from clusters.routers import CONTROL
 from jobs.management.base import JobsCommand
 
+# Bytes of stdin; a password is far shorter.
+MOST_READ = 1 << 16
+
 
 class Command(JobsCommand):
     help = (
@@ -143,7 +146,9 @@ def _cell(document: dict[str, Any], name: str) -> Any:
 def _find(asked: Namespace) -> Any:
     check_database_is_there(CONTROL)
     users = get_user_model()._default_manager
-    user = None if "\0" in asked.name else users.filter(username=asked.name).first()
+    user = (
+        None if "\0" in asked.name else users.filter(username=accounts.normal(asked.name)).first()
+    )
     if user is None:
         raise NotFound(f"there is no user named {asked.name[:100]!r}")
     return user
@@ -153,19 +158,30 @@ def _read_password(asked: Namespace) -> str:
     """From stdin or the terminal: arguments are seen by everybody on the host."""
     if asked.password_stdin:
         try:
-            text = sys.stdin.read()
+            # Python's own text stream would take any byte, as half of a character.
+            text = sys.stdin.buffer.read(MOST_READ).decode()
         except UnicodeDecodeError:
             raise UsageError("the password is no UTF-8", field="password") from None
         # The end of the line is not of the password.
         password = text.removesuffix("\n").removesuffix("\r")
     elif sys.stdin.isatty():
-        password = getpass.getpass("Password: ")
-        if not compare_digest(getpass.getpass("Again: ").encode(), password.encode()):
+        try:
+            password, again = getpass.getpass("Password: "), getpass.getpass("Again: ")
+        except EOFError:
+            raise UsageError("no password was typed", field="password") from None
+        if not compare_digest(_bytes(again), _bytes(password)):
             raise UsageError("the two are not the same", field="password")
     else:
         raise UsageError(
             "say --password-stdin where no terminal can ask for the password", field="password"
         )
+    if _bytes(password).decode(errors="replace") != password:
+        raise UsageError("the password is no UTF-8", field="password")
     if not password or "\n" in password or "\0" in password:
         raise UsageError("a password is one line of text", field="password")
     return password
+
+
+def _bytes(typed: str) -> bytes:
+    """What was typed: a terminal's bytes may be no text."""
+    return typed.encode(errors="surrogateescape")

@@ -11,7 +11,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 
-from authn.models import UserRole
+from authn.models import AccessAuditEntry, UserRole
 from jobs.dialects.tork.wire.ids import node_id
 from jobs.models import Job, Queue
 from tests.dialects.tork.conftest import TIME, Caller, check_message, checked, task
@@ -117,6 +117,8 @@ def test_a_user_is_made_and_has_no_role(admin: Caller) -> None:
     user = get_user_model().objects.get(username="ann")
     assert user.check_password("s3cr3t")
     assert not (user.is_staff or user.is_superuser)
+    row = AccessAuditEntry.objects.get(verb="users.create")
+    assert (row.target_id, row.after["username"]) == ("ann", "ann")
     check_message(admin.post("tork/users", body), 400, "user already exists")
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, NoReturn
 
-from django.contrib.auth import get_user_model
-from django.core.exceptions import ValidationError
-from django.db import IntegrityError, connections, transaction
+from django.db import connections
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 from rest_framework.request import Request
 
-from clusters.deeds import access_deed
+from authn import accounts
+from authn.errors import DuplicateUser, InvalidAccess
 from clusters.health import watch
 from clusters.models import Node, current_policy
 from clusters.registry import alias_of
@@ -162,24 +161,21 @@ class UserView(TorkView):
             refuse("must provide password")
         if len(password.encode()) > MAX_PASSWORD_BYTES:
             refuse("invalid password")
-        users = get_user_model()
         name = (body.get("name") or "").strip()
-        user = users(**{users.USERNAME_FIELD: username, "first_name": name})
-        user.set_password(password)
         try:
-            user.clean_fields(exclude=["password"])
-        except ValidationError as error:
-            refuse(
-                f"invalid {'username' if users.USERNAME_FIELD in error.message_dict else 'name'}"
+            # Whom to make is the cluster's to say; what he may do there is not.
+            user = accounts.create(
+                username,
+                password,
+                full_name=name,
+                may_sign_in=False,
+                on=[self.kwargs["cluster_id"]],
+                may_be_weak=True,
             )
-        # Whom to make is the cluster's to say; what he may do there is not.
-        on = [self.kwargs["cluster_id"]]
-        with access_deed(self.verbs["create"], "user", username, on=on):
-            try:
-                with transaction.atomic(using=CONTROL):
-                    user.save(force_insert=True)
-            except IntegrityError:
-                refuse("user already exists")
-        actor = f"user:{username}"
+        except DuplicateUser:
+            refuse("user already exists")
+        except InvalidAccess as error:
+            refuse(f"invalid {'name' if error.field == 'first_name' else error.field}")
+        actor = f"user:{user.get_username()}"
         shown = user_to_wire(actor, {actor: user.date_joined}) | {"name": name}
         return reply({key: item for key, item in shown.items() if item})
