@@ -225,12 +225,16 @@ def _finish() -> None:
 
 def _palette(visitor: Visit) -> None:
     page = visitor.page
-    page.keyboard.press("Control+k")
-    page.wait_for_selector("#search-input-command:focus")
-    page.keyboard.type("resume ma")
-    page.wait_for_selector("text=Resume mail")
-    page.click("text=Resume mail")
-    page.wait_for_url("**/admin/alpha/queues/mail/")
+    for words, is_patient in (("resume ma", True), ("resume mai", False)):
+        page.goto(f"{visitor.address}/admin/alpha/")
+        page.keyboard.press("Control+k")
+        page.wait_for_selector("#search-input-command:focus")
+        page.keyboard.type(words)
+        if is_patient:
+            page.wait_for_selector("text=Resume mail")
+        # The first that is found, once it is found.
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/admin/alpha/queues/mail/")
     visitor.click("Resume").sees("Queue mail goes on.")
     visitor.check("palette")
 

@@ -44,6 +44,34 @@
     event.target.click();
   });
 
+  // The theme's palette opens only what the arrows have chosen. Enter alone means the first that is found,
+  // also where it is typed before the answer is there.
+  let isStale = true, isWanted = false;
+
+  function openFirst(inNewTab) {
+    const link = document.querySelector("#command-results-list a[href]");
+    if (link && inNewTab) window.open(link.href, "_blank");
+    else if (link) window.location = link.href;
+  }
+
+  document.addEventListener("input", (event) => {
+    if (event.target.id === "search-input-command") [isStale, isWanted] = [true, false];
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.target.id !== "search-input-command" || event.key !== "Enter") return;
+    if (!isStale && document.querySelector("#command-results-list li.active")) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    if (isStale) isWanted = true;
+    else openFirst(event.ctrlKey || event.metaKey);
+  }, true);
+  document.addEventListener("htmx:afterSwap", (event) => {
+    if (event.target.id !== "command-results") return;
+    isStale = false;
+    if (isWanted) openFirst(false);
+    isWanted = false;
+  });
+
   // The theme's words are of apps and models, which nobody looks for here.
   function name() {
     const words = document.querySelector("[x-on\\:click*=opencommand] .truncate");
