@@ -1,4 +1,4 @@
-"""How passwords are hashed: as Django does it, but after everything else that this host has to do."""
+"""How passwords are hashed: as Django does it, but while somebody guesses after everything else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from contextlib import suppress
 
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 
+from authn.hashing import gate
+
 # A hash keeps a core busy for a fifth of a second; whoever guesses passwords pays for it, not the others.
+# Only then: beside jobs that keep all cores busy a hash that makes way takes seconds.
 NICENESS = 10
 
 
@@ -19,7 +22,10 @@ class PatientPBKDF2PasswordHasher(PBKDF2PasswordHasher):
     """Stores and reads what Django's own does; any password of either is one of the other."""
 
     def encode(self, password: str, salt: str, iterations: int | None = None) -> str:
-        return _after_others(lambda: PBKDF2PasswordHasher.encode(self, password, salt, iterations))
+        def hashed() -> str:
+            return PBKDF2PasswordHasher.encode(self, password, salt, iterations)
+
+        return _after_others(hashed) if gate.is_suspicious else hashed()
 
 
 def _after_others(call: Callable[[], str]) -> str:

@@ -38,9 +38,7 @@ class Gate:
     @contextmanager
     def passed(self) -> Iterator[None]:
         """Have a place for the length of the block; Busy where none is to be had."""
-        deadline = time.monotonic()
-        if deadline >= self._suspicious_until:
-            deadline += PATIENCE_SECONDS
+        deadline = time.monotonic() + (0.0 if self.is_suspicious else PATIENCE_SECONDS)
         if not self._thread.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise Busy
         try:
@@ -51,6 +49,11 @@ class Gate:
                 fcntl.lockf(self._file, fcntl.LOCK_UN, 1, place)
         finally:
             self._thread.release()
+
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether a password was wrong of late."""
+        return time.monotonic() < self._suspicious_until
 
     def saw_failure(self) -> None:
         self._suspicious_until = time.monotonic() + SUSPICIOUS_SECONDS

@@ -15,6 +15,8 @@ import select
 from collections.abc import Iterator, Sequence
 from typing import Protocol, TextIO
 
+from jobs.engine.output import clean
+
 STREAMS = ("stdout", "stderr")
 READ_BYTES = 64 << 10
 # Of one look; what is written all the time must not keep its reader for ever.
@@ -114,7 +116,7 @@ class JobLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            level = record.levelname.lower()[:8]
+            level = clean(record.levelname.lower())[:8]
             if self._writer.write("log", self.format(record), level):
                 return
         except Exception:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -45,3 +46,18 @@ def test_a_job_that_comes_while_the_last_results_are_sent_finds_a_child_that_is_
             child.run()
         assert not child._is_idle
     marks.close()
+
+
+def test_the_name_of_a_level_may_be_anything():
+    """What the node cannot store would end the child and all that it holds."""
+    written = []
+
+    class Kept:
+        def write(self, stream, text, level=None):
+            written.append((stream, text, level))
+            return True
+
+    record = logging.LogRecord("a", 35, "p", 1, "hot", None, None)
+    record.levelname = "W\ud800\x00"
+    JobLog(Kept(), []).emit(record)
+    assert written == [("log", "a: hot", "w\\xd800\\"[:8])]

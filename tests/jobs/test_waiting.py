@@ -347,6 +347,20 @@ def test_counting_those_ahead_stops_somewhere(monkeypatch):
     assert "more than 3" in told.message
 
 
+def test_those_that_nobody_takes_are_not_gone_through_without_end(monkeypatch):
+    make_node()
+    monkeypatch.setattr(waiting, "MAX_COUNTED", 3)
+    for _ in range(5):
+        make_job(priority=-2, type="demo:unknown")
+    job = make_job()
+    with CaptureQueriesContext(connections["cluster-alpha"]) as asked:
+        assert set(why(job)) == {"next"}
+    [read] = [one["sql"] for one in asked if "LIMIT 4" in one["sql"]]
+    # Where all of them are tested by the statement, it goes on until so many were found.
+    for condition in ("demo:noop", "IS NULL", 'expires_at" >'):
+        assert condition not in read
+
+
 # -- Together --------------------------------------------------------------------------------------
 
 
