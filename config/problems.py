@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
-from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
+from django.core.exceptions import DisallowedHost, ObjectDoesNotExist, PermissionDenied
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, OperationalError
 from django.http import (
     Http404,
@@ -76,7 +76,7 @@ STATUS_OF: Mapping[str, int] = {
 _RENAMED = {"parse_error": "invalid", "error": "invalid"}
 _TEXTS = {
     400: "The request is not valid.",
-    401: "Give an API key.",
+    401: "Give an API key, a token, or a name with its password.",
     403: "Your role on this cluster does not cover this.",
     # The same words for every missing thing: none of them says which part of the path was wrong.
     404: "There is no such thing, or you may not see it.",
@@ -332,6 +332,9 @@ def is_page(path: str) -> bool:
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     if is_page(request.path_info):
         return defaults.bad_request(request, exception)
+    if isinstance(exception, DisallowedHost):
+        told = "is no name of this server; its operator lists them in YARDMASTER_ALLOWED_HOSTS"
+        return problem(request, 400, "invalid", errors=[FieldError("Host", "unknown", told)])
     return problem(request, 400, "invalid")
 
 

@@ -43,9 +43,11 @@ DB_POOLED = env.boolean("YARDMASTER_DB_POOLED", False)
 SWAGGER = env.boolean("YARDMASTER_SWAGGER", True)
 CLUSTERS_IN_OPENAPI = env.boolean("YARDMASTER_CLUSTERS_IN_OPENAPI", True)
 # Clusters: `id=url,id=url`, and a TOML file with per-cluster settings.
-CLUSTERS = read_clusters(
-    env.text("YARDMASTER_CLUSTERS"), env.text("YARDMASTER_CONFIG"), env.problems
-)
+_clusters, CONFIG_FILE = env.text("YARDMASTER_CLUSTERS"), env.text("YARDMASTER_CONFIG")
+if not (_clusters or CONFIG_FILE) and (_made := HOME / "clusters.toml").is_file():
+    # By `manage.py up`; other commands are about the same clusters.
+    CONFIG_FILE = str(_made)
+CLUSTERS = read_clusters(_clusters, CONFIG_FILE, env.problems)
 if not CLUSTERS and not env.problems:
     CLUSTERS = read_clusters(f"main=sqlite:///{HOME}/main.sqlite3", "", env.problems)
 # The cluster that answers below the bare paths of other systems' APIs; the first one unless named.
@@ -120,7 +122,7 @@ LIMITS = Limits(
     streams=env.integer("YARDMASTER_STREAMS_PER_CALLER", 20, minimum=0, maximum=MAX_STREAMS),
     statement_seconds=env.integer("YARDMASTER_STATEMENT_SECONDS", 5, minimum=1, maximum=300),
 )
-LIMITS_OF_CALLERS = read_limits(env.text("YARDMASTER_CONFIG"), LIMITS, env.problems)
+LIMITS_OF_CALLERS = read_limits(CONFIG_FILE, LIMITS, env.problems)
 
 # -- Who is calling --------------------------------------------------------------------------------
 # Ways to say who one is, and the headers that carry them.

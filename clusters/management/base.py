@@ -61,20 +61,23 @@ class CommandFailed(Exception):
         code: str = "failed",
         field: str | None = None,
     ) -> None:
-        super().__init__(message)
+        # An option is known by its name; a place inside of a document is told.
+        is_place = bool(field) and "." in str(field) and str(field) not in message
+        super().__init__(f"{field}: {message}" if is_place else message)
+        self.message = message
         self.exit_code = exit_code
         self.code = code
         self.field = field
 
     def problem(self) -> dict[str, Any]:
         status, title = _STATUS[self.exit_code]
-        error = {"field": self.field, "code": self.code, "message": str(self)}
+        error = {"field": self.field, "code": self.code, "message": self.message}
         return {
             "type": "about:blank",
             "title": title,
             "status": status,
             "code": self.code,
-            "detail": str(self),
+            "detail": self.message,
             "request_id": None,
             "errors": [error] if self.field else [],
         }

@@ -33,7 +33,11 @@ EXAMPLES: Mapping[int, Mapping[str, dict[str, Any]]] = {
         ),
     },
     401: {
-        "No credentials": _of("not_authenticated", "Unauthorized", "Give an API key."),
+        "No credentials": _of(
+            "not_authenticated",
+            "Unauthorized",
+            "Give an API key, a token, or a name with its password.",
+        ),
         "Bad credentials": _of(
             "invalid_credentials", "Unauthorized", "The credentials are not valid."
         ),

@@ -116,8 +116,10 @@ def test_nested_errors_of_serializers_become_paths() -> None:
     assert found == {("boxes[1].size", "max_value"), ("name", "required")}
 
 
-def test_an_unknown_host_is_a_problem_too(viewer: Api) -> None:
-    check_problem(viewer.get("whoami", host="evil.example"), 400, "invalid")
+def test_an_unknown_host_is_a_problem_that_names_it(viewer: Api) -> None:
+    problem = check_problem(viewer.get("whoami", host="evil.example"), 400, "invalid")
+    [error] = problem["errors"]
+    assert error["field"] == "Host" and "YARDMASTER_ALLOWED_HOSTS" in error["message"]
 
 
 def test_what_is_nowhere_is_a_problem_too(anonymous: Api, db: None) -> None:

@@ -159,6 +159,12 @@ def test_policies_of_a_job_have_options(run):
     assert "before" in done.err
 
 
+def test_where_in_the_payload_a_mistake_is_stands_in_the_message(run):
+    done = run("jobs", "enqueue", "--kind", "shell", "--payload", '{"argv": "ls"}')
+    assert done.code == 2
+    assert "payload.argv: a list" in done.err
+
+
 def test_a_full_queue_is_4(run):
     make_queue("mail", max_entries=1)
     make_job(queue="mail")

@@ -167,16 +167,17 @@ def _read_password(asked: Namespace) -> str:
     elif sys.stdin.isatty():
         try:
             password, again = getpass.getpass("Password: "), getpass.getpass("Again: ")
+            _bytes(password).decode()
         except EOFError:
             raise UsageError("no password was typed", field="password") from None
+        except UnicodeDecodeError:
+            raise UsageError("the password is no UTF-8", field="password") from None
         if not compare_digest(_bytes(again), _bytes(password)):
             raise UsageError("the two are not the same", field="password")
     else:
         raise UsageError(
             "say --password-stdin where no terminal can ask for the password", field="password"
         )
-    if _bytes(password).decode(errors="replace") != password:
-        raise UsageError("the password is no UTF-8", field="password")
     if not password or "\n" in password or "\0" in password:
         raise UsageError("a password is one line of text", field="password")
     return password
