@@ -1,7 +1,8 @@
 """What a child has yet to say of its jobs' output, in memory that its node shares and that outlives it.
 
 The line before a crash is the one that explains it. Lines are collected before they are sent, and of
-a long output the end is kept back; a child that dies meanwhile takes neither along. The oldest make room.
+a long output the end is kept back; a child of processes that dies meanwhile takes neither along, as far
+as they are whole lines. The oldest make room.
 """
 
 from __future__ import annotations
