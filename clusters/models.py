@@ -35,10 +35,6 @@ class NodeStatus(models.TextChoices):
 ALIVE = (NodeStatus.LIVE, NodeStatus.DRAINING)
 
 
-# Of a node that has ended.
-NOTHING_RUNS = {"running_jobs": 0, "running_io_jobs": 0}
-
-
 class NodeQuerySet(models.QuerySet["Node"]):
     def alive(self) -> NodeQuerySet:
         """Nodes that may hold work: neither closed nor dead."""
@@ -75,11 +71,14 @@ class NodeQuerySet(models.QuerySet["Node"]):
 
     def close(self) -> int:
         """Nodes end by themselves, holding nothing."""
-        return self.alive().update(status=NodeStatus.CLOSED, closed_at=Now(), **NOTHING_RUNS)
+        return self.alive()._end(NodeStatus.CLOSED)
 
     def bury(self) -> int:
         """Mark nodes dead whose lease is over; for ever, whatever they say later."""
-        return self.overdue().update(status=NodeStatus.DEAD, closed_at=Now(), **NOTHING_RUNS)
+        return self.overdue()._end(NodeStatus.DEAD)
+
+    def _end(self, status: NodeStatus) -> int:
+        return self.update(status=status, closed_at=Now(), running_jobs=0, running_io_jobs=0)
 
     @verb_of_rows("nodes.drain", "node")
     def order_drain(self) -> int:

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db.models import Q
-
 from clusters.management.base import CommandFailed, UsageError
 from jobs.api.job_wire import job_detail_to_json
 from jobs.errors import JobError, JobNotFound
@@ -18,7 +16,7 @@ from jobs.management.bulk import BulkVerbs
 from jobs.management.job_arguments import add_filters, is_filtered, job_id, matching
 from jobs.models import Job
 from jobs.models.job_queryset import JobQuerySet, Touched
-from jobs.states import FINAL, RETRYABLE_FROM, UNSTARTED, State
+from jobs.states import STOPPABLE
 
 # Many jobs are changed in portions, each short enough to hold up nobody.
 PORTION = 500
@@ -31,18 +29,20 @@ class Action(NamedTuple):
     done: str
     one: Callable[[Job], None]
     many: Callable[[JobQuerySet], Touched]
-    eligible: Q
+    eligible: Callable[[JobQuerySet], JobQuerySet]
 
 
 CANCEL = Action(
     "cancelled or asked to stop",
     Job.cancel,
     JobQuerySet.cancel,
-    Q(state__in=UNSTARTED) | Q(state=State.RUNNING, cancel_requested_at=None),
+    JobQuerySet.cancellable,
 )
-RETRY = Action("ready again", Job.retry, JobQuerySet.retry, Q(state__in=RETRYABLE_FROM))
-RUN_NOW = Action("ready", Job.run_now, JobQuerySet.run_now, Q(state=State.SCHEDULED))
-DELETE = Action("deleted", Job.delete_final, JobQuerySet.delete_final, Q(state__in=FINAL))
+RETRY = Action(
+    "ready again", Job.retry, JobQuerySet.retry, lambda jobs: jobs.retryable(include_held=True)
+)
+RUN_NOW = Action("ready", Job.run_now, JobQuerySet.run_now, JobQuerySet.scheduled)
+DELETE = Action("deleted", Job.delete_final, JobQuerySet.delete_final, JobQuerySet.final)
 
 
 def move_to(asked: Namespace) -> Action:
@@ -50,7 +50,7 @@ def move_to(asked: Namespace) -> Action:
         f"now in {asked.to}",
         lambda job: job.move(asked.to),
         lambda jobs: jobs.move(asked.to),
-        Q(state__in=UNSTARTED) & ~Q(queue=asked.to),
+        lambda jobs: jobs.unstarted().exclude(queue=asked.to),
     )
 
 
@@ -59,7 +59,7 @@ def priority_to(asked: Namespace) -> Action:
         f"now of priority {asked.to}",
         lambda job: job.set_priority(asked.to),
         lambda jobs: jobs.set_priority(asked.to),
-        Q(state__in=UNSTARTED) & ~Q(priority=asked.to),
+        lambda jobs: jobs.unstarted().exclude(priority=asked.to),
     )
 
 
@@ -131,7 +131,7 @@ class JobActions(BulkVerbs):
             raise CommandFailed(f"{failed} of {len(items)} could not be done", code="partial")
 
     def _act_on_many(self, asked: Namespace, name: str, action: Action) -> None:
-        jobs = matching(asked, ids=asked.ids).filter(action.eligible)
+        jobs = action.eligible(matching(asked, ids=asked.ids))
         if asked.all and action is RETRY:
             # Held jobs wait for a person's decision about each of them.
             jobs = jobs.retryable()
@@ -174,4 +174,4 @@ def portions(jobs: JobQuerySet) -> Iterator[JobQuerySet]:
 def outcome(job: Job, action: Action) -> str:
     if action is DELETE:
         return action.done
-    return "asked to stop" if action is CANCEL and job.state == State.RUNNING else str(job.state)
+    return "asked to stop" if action is CANCEL and job.state in STOPPABLE else str(job.state)

@@ -63,6 +63,18 @@ class JobQuerySet(models.QuerySet["Job"]):
     def final(self) -> JobQuerySet:
         return self.filter(state__in=FINAL)
 
+    def unstarted(self) -> JobQuerySet:
+        return self.filter(state__in=UNSTARTED)
+
+    def scheduled(self) -> JobQuerySet:
+        return self.filter(state=State.SCHEDULED)
+
+    def cancellable(self) -> JobQuerySet:
+        """What has not started, and what is at work and was not asked to stop yet."""
+        return self.filter(
+            Q(state__in=UNSTARTED) | Q(state__in=STOPPABLE, cancel_requested_at=None)
+        )
+
     def tagged(self, tag: str) -> JobQuerySet:
         """Jobs that carry a tag."""
         return self.filter(
@@ -91,11 +103,10 @@ class JobQuerySet(models.QuerySet["Job"]):
 
         using = self.db
         jobs: JobQuerySet = self.model.objects.using(using)
-        open_jobs = Q(state__in=UNSTARTED) | Q(state__in=STOPPABLE, cancel_requested_at=None)
         with transaction.atomic(using=using):
             # Under one lock: between two statements, a job that its node hands back would slip
             # through both.
-            rows = self.filter(open_jobs)._lock_ending()
+            rows = self.cancellable()._lock_ending()
             unstarted = [row for row in rows if row.state in UNSTARTED]
             running = [row.pk for row in rows if row.state in STOPPABLE]
             waiting = [row.pk for row in rows if row.state == State.WAITING]
@@ -117,7 +128,7 @@ class JobQuerySet(models.QuerySet["Job"]):
     def skip(self) -> Touched:
         """End jobs that have not started without running them."""
         with transaction.atomic(using=self.db):
-            rows = self.filter(state__in=UNSTARTED)._lock_ending()
+            rows = self.unstarted()._lock_ending()
             skipped = self._end(rows, State.SKIPPED)
         return Touched(skipped, skipped=skipped)
 
@@ -137,7 +148,7 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def _fail(self, is_late: Q, reason: Reason, error: str, outcome: str) -> Touched:
         with transaction.atomic(using=self.db):
-            rows = self.filter(is_late, state__in=UNSTARTED)._lock_ending()
+            rows = self.unstarted().filter(is_late)._lock_ending()
             failed = self._end(rows, State.FAILED, reason, error=error)
         return Touched(failed, **{outcome: failed})
 
@@ -166,9 +177,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         if not rows:
             return 0
         jobs = self.model.objects.using(self.db).filter(pk__any_of=[row.pk for row in rows])
-        ended = jobs.filter(state__in=UNSTARTED).update(
-            state=state, reason=reason, finished_at=Now(), **columns
-        )
+        ended = jobs.unstarted().update(state=state, reason=reason, finished_at=Now(), **columns)
         leave_traces(self.db, rows, state, reason)
         return ended
 
@@ -263,7 +272,7 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def promote(self) -> int:
         """Make scheduled jobs ready and keep their due time, which is their place in the queue."""
-        return self.filter(state=State.SCHEDULED).update(state=State.READY)
+        return self.scheduled().update(state=State.READY)
 
     def free(self) -> int:
         """Let blocked jobs go on without waiting any longer."""
@@ -289,8 +298,7 @@ class JobQuerySet(models.QuerySet["Job"]):
     def run_now(self) -> Touched:
         """Make scheduled jobs ready without waiting for their time."""
         check_start(self)
-        scheduled = self.filter(state=State.SCHEDULED)
-        made_ready = self._hinted(scheduled._write(state=State.READY, run_at=Now()))
+        made_ready = self._hinted(self.scheduled()._write(state=State.READY, run_at=Now()))
         return Touched(made_ready, made_ready=made_ready)
 
     @verb_of_rows("jobs.change", "job", says=("queue",))
@@ -311,7 +319,7 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def edit(self, is_so_already: Q | None = None, **columns: Any) -> int:
         """Write columns of jobs that have not started; their values have been checked."""
-        unstarted = self.filter(state__in=UNSTARTED)
+        unstarted = self.unstarted()
         if is_so_already is not None:
             unstarted = unstarted.exclude(is_so_already)
         return unstarted._write(**columns)
@@ -336,7 +344,7 @@ class JobQuerySet(models.QuerySet["Job"]):
 
         using = self.db
         with transaction.atomic(using=using):
-            final = self.filter(state__in=FINAL).order_by("pk").select_for_update()
+            final = self.final().order_by("pk").select_for_update()
             rows = dict(final.values_list("pk", "has_dependants"))
             edges = JobDependency.objects.using(using)
             # Looked at under the lock, which whoever adds an edge takes first.
@@ -353,8 +361,8 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Delete finished jobs, and those that have not started, which are cancelled first."""
         with transaction.atomic(using=self.db):
             jobs: JobQuerySet = self.model.objects.using(self.db)
-            ids = [*self.filter(state__in=UNSTARTED).values_list("pk", flat=True)]
-            jobs.filter(pk__any_of=ids, state__in=UNSTARTED).cancel()
+            ids = [*self.unstarted().values_list("pk", flat=True)]
+            jobs.filter(pk__any_of=ids).unstarted().cancel()
             return self.delete_final()
 
 

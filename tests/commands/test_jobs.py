@@ -273,6 +273,21 @@ def test_many_by_filter_need_a_yes_where_nobody_can_answer(run):
     assert Job.objects.get(pk=other.pk).state == "ready"
 
 
+def test_many_that_wait_for_their_steps_are_cancelled_too(run):
+    for _ in range(2):
+        make_job("waiting", kind="steps", type="steps", has_dependants=True)
+    make_job("running", cancel_requested_at=timezone.now())
+    done = run("jobs", "cancel", "--all", "--yes", "-o", "json")
+    assert (done.json["matched"], done.json["changed"]) == (2, 2)
+    assert Job.objects.filter(kind="steps", cancel_requested_at__isnull=False).count() == 2
+
+
+def test_one_that_waits_for_its_steps_is_asked_to_stop(run):
+    jobs = [make_job("waiting", kind="steps", type="steps", has_dependants=True) for _ in range(2)]
+    done = run("jobs", "cancel", *(str(job.pk) for job in jobs), "-o", "json")
+    assert [item["state"] for item in done.json["items"]] == ["asked to stop"] * 2
+
+
 def test_a_dry_run_counts_and_changes_nothing(run):
     for _ in range(7):
         make_job("failed")

@@ -215,7 +215,7 @@ def dead(alpha) -> str:
 
 
 def _beat(node: str) -> Heartbeat:
-    heart = Heartbeat("alpha", node, POLICY, lambda: 7, lambda: None, Watchdog("test"))
+    heart = Heartbeat("alpha", node, POLICY, lambda: {"io": 7}, lambda: None, Watchdog("test"))
     heart._beat(ALIAS)
     return heart
 
