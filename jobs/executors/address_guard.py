@@ -81,6 +81,9 @@ _NAMED_V6: tuple[tuple[IPv6Network, str], ...] = tuple(
 )
 
 
+_OPENED_BY = "YARDMASTER_HTTP_ALLOW names what may be reached besides public addresses"
+
+
 class AddressRefused(Exception):
     """The address may not be reached from here. The text is fit to show to whoever made the job."""
 
@@ -211,11 +214,11 @@ class AddressPolicy:
         # The address itself is not named: it would tell an outsider how our network is laid out.
         if what := why_not_public(address):
             raise AddressRefused(
-                f"http jobs may not reach {target.host[:100]}: an address of it is {what}"
+                f"http jobs may not reach {target.host[:100]}: an address of it is {what}; {_OPENED_BY}"
             )
         if target.port not in self.ports:
             raise AddressRefused(
-                f"http jobs may not reach port {target.port} of {target.host[:100]}"
+                f"http jobs may not reach port {target.port} of {target.host[:100]}; {_OPENED_BY}"
             )
 
     def _matches(self, allowance: _Allowance, target: Target, address: Address) -> bool:

@@ -207,6 +207,12 @@ def test_a_plan_shows_what_differs_and_changes_nothing(definitions):
     assert state() == before
 
 
+def test_a_payload_of_no_bytes_is_told_from_none(definitions):
+    apply(definitions, one(payload_base64="''"))
+    told = definitions("plan", one()).out.splitlines()
+    assert told == ["~ schedule nightly", '    payload_base64: "" -> (none)']
+
+
 def test_only_what_differs_is_changed(definitions):
     apply(definitions, WHOLE)
     rows = {row.name: row for row in Schedule.objects.all()}

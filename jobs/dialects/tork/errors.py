@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -28,6 +29,14 @@ _WORDS: Mapping[int, str] = {
     503: "Service Unavailable",
 }
 _CHALLENGE = "basic realm=Restricted"
+# A definition of ours and what stands for it in one of this API's.
+_PLACES = (
+    (re.compile(r"^payload\."), ""),
+    (re.compile(r"(?<=\])\.payload\b"), ""),
+    (re.compile(r"(^|\.)steps(?=\[|$)"), r"\1tasks"),
+    (re.compile(r"\.parallel(?=\[)"), ".parallel.tasks"),
+    (re.compile(r"\.step(?=\.|$)"), ".task"),
+)
 
 
 class Refused(Exception):
@@ -69,7 +78,14 @@ def exception_handler(exc: Exception, context: Mapping[str, Any]) -> HttpRespons
 
 
 def _told(exc: JobError) -> str:
-    return f"{exc.field}: {exc}" if exc.field else str(exc)
+    return f"{_place(exc.field)}: {exc}" if exc.field else str(exc)
+
+
+def _place(field: str) -> str:
+    """Where a mistake is, in the words of the definition that was sent."""
+    for ours, theirs in _PLACES:
+        field = ours.sub(theirs, field)
+    return field
 
 
 def _is_chunked(request: Any) -> bool:

@@ -171,8 +171,11 @@ def _told(change: Change) -> list[str]:
 
 
 def _value(value: Any) -> str:
-    if value is None or value == "" or value == []:
+    if value is None or value == []:
         return "(none)"
+    if value == "":
+        # No bytes at all are a payload, too, and another one than none.
+        return '""'
     shown = value if isinstance(value, str) else _json(value)
     shown = " ".join(printable(shown).split())
     return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}..."

@@ -9,6 +9,7 @@ import pytest
 
 from clusters.policy import ClusterPolicy
 from jobs.engine.prune import Pruner
+from jobs.models import Job
 from tests.dialects.tork.conftest import ID, TIME, Caller, check_message, checked, task
 from tests.dialects.tork.work import Retried, node
 
@@ -304,3 +305,27 @@ def test_a_job_may_say_how_long_it_is_kept(api: Caller, alpha: Any) -> None:
         pass
     assert sorted(api.listed()) == ["failed", "kept"]
     check_message(api.get(f"jobs/{gone['id']}"), 404, "job not found")
+
+
+GOOD, BAD = {"name": "a", "image": "alpine"}, {"name": "x" * 300, "image": "alpine"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "place"),
+    [
+        (BAD, "tasks[1].name"),
+        ({"name": "p", "parallel": {"tasks": [GOOD, BAD]}}, "tasks[1].parallel.tasks[1].name"),
+        ({"name": "e", "each": {"list": "[1]", "task": BAD}}, "tasks[1].each.task.name"),
+        (
+            {"name": "s", "subjob": {"name": "x", "tasks": [GOOD, BAD]}},
+            "tasks[1].subjob.tasks[1].name",
+        ),
+        ({**GOOD, "image": "UPPER//x"}, "tasks[1].image"),
+    ],
+)
+def test_a_mistake_is_placed_in_the_definition_that_was_sent(
+    wrong: dict[str, Any], place: str, api: Caller, alpha: Any
+) -> None:
+    told = check_message(api.post("jobs", {"name": "one", "tasks": [GOOD, wrong]}), 400)
+    assert told.partition(": ")[0] == place
+    assert not Job.objects.exists()

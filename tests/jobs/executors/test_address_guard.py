@@ -163,6 +163,13 @@ def test_refusals_do_not_tell_the_address():
     assert "10.11" not in str(caught.value)
 
 
+def test_refusals_name_the_setting_that_opens_the_way():
+    policy = AddressPolicy.read([], ["80"])
+    for url, address in (("http://inside/", "10.0.0.1"), ("http://outside:81/", "93.184.216.34")):
+        with pytest.raises(AddressRefused, match="YARDMASTER_HTTP_ALLOW"):
+            check(policy, url, address)
+
+
 @pytest.mark.parametrize(
     ("url", "target"),
     [
