@@ -87,7 +87,7 @@ def names_in_json(text: str | None) -> set[str]:
 
 def names_in(value: Any) -> set[str]:
     """The secrets that the texts of a value name."""
-    return {name for text in _texts(value) for name in _named(text)}
+    return {name for text in strings(value) for name in _named(text)}
 
 
 def _named(text: str) -> Iterator[str]:
@@ -97,7 +97,8 @@ def _named(text: str) -> Iterator[str]:
         yield from (found[1] for found in _PART.finditer(text))
 
 
-def _texts(value: Any) -> Iterator[str]:
+def strings(value: Any) -> Iterator[str]:
+    """All texts in a JSON value; keys are none."""
     stack = [value]
     while stack:
         item = stack.pop()

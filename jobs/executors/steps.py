@@ -17,8 +17,8 @@ from secrets import token_hex
 from typing import Any
 
 from jobs import expressions
-from jobs.executors.steps_definition import AS_IT_IS, TEXTUAL, strings
-from jobs.references import is_reference, name_of, names_in, written
+from jobs.executors.steps_definition import AS_IT_IS, TEXTUAL
+from jobs.references import is_reference, name_of, names_in, strings, written
 from jobs.step_words import MAX_STEP_NAME_LENGTH, MAX_VAR_LENGTH
 
 

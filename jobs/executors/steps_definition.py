@@ -22,6 +22,7 @@ from typing import Any
 from jobs import expressions
 from jobs.errors import InvalidJob
 from jobs.redaction import REDACTED
+from jobs.references import strings
 from jobs.step_words import (
     DEFAULTS,
     GROUP,
@@ -353,19 +354,6 @@ def _is_templated(payload: Any, field: str) -> bool:
         elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
             value = value[int(part)]
     return any("{{" in text for text in strings(value))
-
-
-def strings(value: Any) -> Iterator[str]:
-    """All texts in a JSON value."""
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, str):
-            yield item
-        elif isinstance(item, dict):
-            stack.extend(item.values())
-        elif isinstance(item, list):
-            stack.extend(item)
 
 
 def _check_templates(value: Any, path: str, as_it_is: frozenset[str] = frozenset()) -> None:
